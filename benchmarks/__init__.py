@@ -1,0 +1,1 @@
+"""Measurements of accuracy and speed, through the service's own code."""

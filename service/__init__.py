@@ -1,0 +1,1 @@
+"""biodedup: one person, one registration."""

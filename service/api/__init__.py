@@ -1,0 +1,1 @@
+"""HTTP and JSON: one file per resource."""

@@ -1,0 +1,219 @@
+"""The nouns of biodedup: frozen values without input or output (terms of ISO/IEC 2382-37)."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Embedding = npt.NDArray[np.float32]
+"""(D,) float32, L2 norm 1."""
+
+Embeddings = npt.NDArray[np.float32]
+"""(n, D) float32, each row of L2 norm 1."""
+
+Image = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8, RGB, upright."""
+
+
+class OutcomeKind(StrEnum):
+    """What an enrolment found. A human decides what follows from it."""
+
+    UNIQUE = "UNIQUE"
+    REVIEW = "REVIEW"
+    DUPLICATE = "DUPLICATE"
+    REJECTED = "REJECTED"
+    NOT_COMPARED = "NOT_COMPARED"
+
+
+class CaseKind(StrEnum):
+    """Why a human must look: a possible duplicate, or an encounter that does not look like its own subject."""
+
+    DUPLICATE = "DUPLICATE"
+    CONTINUITY = "CONTINUITY"
+
+
+class CaseStatus(StrEnum):
+    OPEN = "OPEN"
+    VOID = "VOID"  # every record it compared the person with was erased
+
+
+class EncounterStatus(StrEnum):
+    ACTIVE = "active"
+    INACTIVE = "inactive"  # kept, not searched, can be made active again
+    WITHDRAWN = "withdrawn"  # templates and samples erased, only the fact of the encounter is left
+
+
+class FacePolicy(StrEnum):
+    """What to do when a sample shows several faces."""
+
+    REFUSE = "refuse"
+    LARGEST = "largest"
+    CENTRAL = "central"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Pixels of the upright image, origin top left, right and bottom exclusive."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Facts about a face that a person at a desk can act on."""
+
+    face_width_px: float
+    inter_eye_px: float
+    detector_score: float  # 0..1, higher is surer
+    sharpness: float  # variance of the Laplacian of the 112 x 112 grey crop, higher is sharper
+    brightness: float  # mean grey level of the crop, 0..255
+    yaw_deg: float  # estimated from five landmarks: positive when the face is turned to the image's right
+    pitch_deg: float  # positive when the face looks up
+    roll_deg: float  # in-plane; positive clockwise as seen in the upright image
+    face_count: int  # faces seen in the image
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What is stored of a face: the embedding, the pack that made it and the facts about its sample."""
+
+    pack_id: str
+    embedding: Embedding = field(repr=False)
+    quality: Quality
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A set of references that are searched together, with its own pack and error rates."""
+
+    gallery_id: str
+    pack_id: str
+    review_fpir: float
+    duplicate_fpir: float
+    verification_fmr: float
+    keep_samples: bool
+    created_at: datetime
+    last_seq: int = 0
+    template_count: int = 0  # templates that are searched now
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A stored template as the gallery searches it."""
+
+    reference_id: int
+    subject_id: str
+    encounter_id: str
+    embedding: Embedding = field(repr=False)
+    verifies: bool  # false where the continuity check failed: searched, but never verifies anyone
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of a gallery's change log. Sequence numbers start at 1 and have no gaps.
+
+    `added` holds only templates that still exist: one that was erased later is in a later `removed`.
+    """
+
+    seq: int
+    added: tuple[tuple[int, Embedding], ...]
+    removed: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A reference at or above a search threshold, before it is known whose it is."""
+
+    reference_id: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class FalseMatchRate:
+    """Chance that two different people score this high, with its upper 95 % bound."""
+
+    fmr: float
+    fmr_upper: float
+    extrapolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Score thresholds that follow from the wanted error rates and the number of comparisons."""
+
+    comparisons: int
+    review_fpir: float
+    duplicate_fpir: float
+    review: float
+    duplicate: float | None  # None: no score meets the target with its upper bound
+    review_fmr: float
+    duplicate_fmr: float
+    extrapolated: bool
+    expected_fnir: float
+    expected_fnir_population: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A subject that the gallery returned, by its best reference. Rank counts from 1."""
+
+    rank: int
+    subject_id: str | None  # None once that subject was erased
+    encounter_id: str | None
+    reference_id: int | None
+    score: float
+    false_match: FalseMatchRate
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search covered. `complete` means that every segment and shard was searched."""
+
+    gallery_size: int  # templates compared
+    high_water_mark: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Continuity:
+    """Whether a further encounter looks like the earlier ones of the same subject."""
+
+    score: float
+    threshold: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The finding of one enrolment or search."""
+
+    outcome: OutcomeKind
+    candidates: tuple[Candidate, ...]
+    thresholds: Thresholds
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EncounterFacts:
+    """What the registration system says of one encounter. Everything is optional."""
+
+    captured_at: datetime | None = None
+    site: str | None = None
+    operator_ref: str | None = None
+    birth_year: int | None = None
+    sex: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,244 @@
+"""Every deliberate error of biodedup.
+
+BiodedupError
+├── InvalidRequest                    the request does not have the documented form
+│   └── RequestTooLarge
+├── SampleRejected                    a finding about a photograph, nothing was searched (outcome REJECTED)
+│   ├── SampleEmpty  SampleTooLarge  ImageFormatUnsupported  ImageUnreadable
+│   ├── ImageTooManyPixels  ImageTooSmall  ImageTooSlow
+│   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate
+├── NotFound
+│   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
+├── Conflict
+│   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn
+├── Overloaded                        the queue is full: come back later
+├── Unavailable                       something the service depends on does not answer
+│   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
+├── ModelPackError
+│   └── PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
+│       PackArchiveUnsafe  PackLicenceNotAccepted  PackGraphUnsupported
+├── SettingsInvalid                   a setting is misspelt or out of range
+└── VarInUse                          another process owns the folder
+
+`code` is for machines and never changes; `status` is its HTTP status; the message is for people and holds nothing
+personal and no path. Adapters translate foreign exceptions with `raise ... from error`.
+"""
+
+from typing import ClassVar
+
+
+class BiodedupError(Exception):
+    """A deliberate error with a stable code, safe to show to a caller."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(BiodedupError):
+    code = "invalid_request"
+    status = 422
+
+
+class RequestTooLarge(InvalidRequest):
+    code = "request_too_large"
+    status = 413
+
+
+class SampleRejected(BiodedupError):
+    """No usable face in a sample. `advice` says what the person at the desk can do."""
+
+    code = "sample_rejected"
+    status = 422
+
+
+class SampleEmpty(SampleRejected):
+    code = "sample_empty"
+
+
+class SampleTooLarge(SampleRejected):
+    code = "sample_too_large"
+    status = 413
+
+
+class ImageFormatUnsupported(SampleRejected):
+    code = "image_format_unsupported"
+
+
+class ImageUnreadable(SampleRejected):
+    code = "image_unreadable"
+
+
+class ImageTooManyPixels(SampleRejected):
+    code = "image_too_many_pixels"
+
+
+class ImageTooSmall(SampleRejected):
+    code = "image_too_small"
+
+
+class ImageTooSlow(SampleRejected):
+    code = "image_too_slow"
+
+
+class NoFace(SampleRejected):
+    code = "no_face"
+
+
+class SeveralFaces(SampleRejected):
+    code = "several_faces"
+
+
+class FaceTooSmall(SampleRejected):
+    code = "face_too_small"
+
+
+class LandmarksDegenerate(SampleRejected):
+    code = "landmarks_degenerate"
+
+
+class NotFound(BiodedupError):
+    code = "not_found"
+    status = 404
+
+
+class GalleryNotFound(NotFound):
+    code = "gallery_not_found"
+
+
+class SubjectNotFound(NotFound):
+    code = "subject_not_found"
+
+
+class EncounterNotFound(NotFound):
+    code = "encounter_not_found"
+
+
+class EnrolmentNotFound(NotFound):
+    code = "enrolment_not_found"
+
+
+class CaseNotFound(NotFound):
+    code = "case_not_found"
+
+
+class Conflict(BiodedupError):
+    code = "conflict"
+    status = 409
+
+
+class GalleryExists(Conflict):
+    code = "gallery_exists"
+
+
+class EncounterExists(Conflict):
+    """The caller's `encounter_id` is taken by other content."""
+
+    code = "encounter_exists"
+
+
+class EncounterWithdrawn(Conflict):
+    """A withdrawn encounter has no biometric data left and cannot become active again."""
+
+    code = "encounter_withdrawn"
+
+
+class IdempotencyKeyReused(Conflict):
+    """The `Idempotency-Key` was used for other content."""
+
+    code = "idempotency_key_reused"
+
+
+class NoReference(Conflict):
+    """The subject has no template that may verify anyone."""
+
+    code = "no_reference"
+
+
+class Overloaded(BiodedupError):
+    code = "overloaded"
+    status = 429
+
+
+class Unavailable(BiodedupError):
+    code = "unavailable"
+    status = 503
+
+
+class StoreUnavailable(Unavailable):
+    code = "store_unavailable"
+
+
+class IndexUnavailable(Unavailable):
+    code = "index_unavailable"
+
+
+class PackNotLoaded(Unavailable):
+    """The gallery's model pack is not loaded in this process."""
+
+    code = "pack_not_loaded"
+
+
+class NotReady(Unavailable):
+    code = "not_ready"
+
+
+class ModelPackError(BiodedupError):
+    code = "model_pack_error"
+
+
+class PackUnknown(ModelPackError):
+    code = "pack_unknown"
+    status = 404
+
+
+class PackManifestInvalid(ModelPackError):
+    code = "pack_manifest_invalid"
+
+
+class PackNotInstalled(ModelPackError):
+    code = "pack_not_installed"
+    status = 503
+
+
+class PackDigestMismatch(ModelPackError):
+    code = "pack_digest_mismatch"
+
+
+class PackDownloadFailed(ModelPackError):
+    code = "pack_download_failed"
+    status = 503
+
+
+class PackArchiveUnsafe(ModelPackError):
+    code = "pack_archive_unsafe"
+
+
+class PackLicenceNotAccepted(ModelPackError):
+    code = "pack_licence_not_accepted"
+    status = 403
+
+
+class PackGraphUnsupported(ModelPackError):
+    code = "pack_graph_unsupported"
+
+
+class SettingsInvalid(BiodedupError):
+    code = "settings_invalid"
+
+
+class VarInUse(BiodedupError):
+    code = "var_in_use"
+    status = 503
+
+
+def all_errors(base: type[BiodedupError] = BiodedupError) -> list[type[BiodedupError]]:
+    """Every error class below and including `base`, in the order they are written here."""
+    found = [base]
+    for child in base.__subclasses__():
+        found.extend(all_errors(child))
+    return found

@@ -1,0 +1,1 @@
+"""Pixels and ONNX: from the bytes of a sample to a template."""

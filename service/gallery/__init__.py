@@ -1,0 +1,1 @@
+"""Vectors: the searchable galleries, a cache of the record."""
