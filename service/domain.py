@@ -3,9 +3,12 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+T = TypeVar("T")
 
 Embedding = npt.NDArray[np.float32]
 """(D,) float32, L2 norm 1."""
@@ -217,3 +220,156 @@ class EncounterFacts:
     birth_year: int | None = None
     sex: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFinding:
+    """What became of one submitted sample: a template, or a rejection code."""
+
+    position: int  # from 0, in the order submitted
+    reference_id: int | None
+    rejection_code: str | None
+    quality: Quality | None
+    box: Box | None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """The recorded answer to one enrolment, with every candidate that was shown."""
+
+    enrolment_id: str
+    gallery_id: str
+    subject_id: str
+    encounter_id: str
+    outcome: OutcomeKind
+    candidates: tuple[Candidate, ...]
+    thresholds: Thresholds | None  # None where nothing was compared
+    searched: Searched | None
+    continuity: Continuity | None
+    samples: tuple[SampleFinding, ...]
+    biometric_exception: str | None
+    case_ids: tuple[int, ...]
+    warnings: tuple[str, ...]
+    seq: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewTemplate:
+    """A template on its way into the record."""
+
+    position: int
+    template: Template
+    model_id: str
+    verifies: bool
+    sample: bytes | None = field(repr=False)  # the submitted bytes, where the gallery keeps samples
+
+
+@dataclass(frozen=True, slots=True)
+class NewEnrolment:
+    """All that one enrolment writes, in one transaction."""
+
+    enrolment_id: str
+    subject_id: str
+    encounter_id: str
+    facts: EncounterFacts
+    biometric_exception: str | None
+    content_digest: str  # SHA-256 hex over the canonical fields and the digests of the samples
+    idempotency_key: str | None
+    outcome: OutcomeKind
+    candidates: tuple[Candidate, ...]
+    thresholds: Thresholds | None
+    searched: Searched | None
+    continuity: Continuity | None
+    templates: tuple[NewTemplate, ...]
+    rejected_samples: tuple[SampleFinding, ...]
+    cases: tuple[CaseKind, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRequest:
+    """What is remembered of an earlier request under the same `Idempotency-Key` or `encounter_id`."""
+
+    content_digest: str
+    enrolment: Enrolment | None
+    rejection_code: str | None = None
+    rejection_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFacts:
+    """A stored template without its embedding."""
+
+    reference_id: int
+    position: int
+    pack_id: str
+    model_id: str
+    verifies: bool
+    quality: Quality
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Encounter:
+    encounter_id: str
+    gallery_id: str
+    subject_id: str
+    status: EncounterStatus
+    facts: EncounterFacts
+    biometric_exception: str | None
+    templates: tuple[TemplateFacts, ...]
+    has_samples: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    subject_id: str
+    gallery_id: str
+    encounter_ids: tuple[str, ...]  # in the order of enrolment
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A pair, or a set of pairs, that a human must look at."""
+
+    case_id: int
+    gallery_id: str
+    kind: CaseKind
+    status: CaseStatus
+    enrolment_id: str
+    subject_id: str
+    encounter_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryCounts:
+    """What a gallery holds now."""
+
+    subjects: int
+    encounters: int
+    templates: int  # searched now
+    biometric_exceptions: int
+    open_cases: int
+    outcomes: tuple[tuple[OutcomeKind, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """How much of a subject was erased."""
+
+    encounters: int
+    templates: int
+    samples: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a listing. `next_after` is the cursor of the next page, None on the last."""
+
+    items: tuple[T, ...]
+    next_after: str | None

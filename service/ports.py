@@ -1,0 +1,186 @@
+"""What the use cases ask of the outer folders: an embedder, an index for each gallery, the record."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from service.domain import (
+    Case,
+    Change,
+    EarlierRequest,
+    Embeddings,
+    Encounter,
+    EncounterStatus,
+    Enrolment,
+    Erasure,
+    FacePolicy,
+    Gallery,
+    GalleryCounts,
+    Hit,
+    NewEnrolment,
+    Page,
+    Reference,
+    Subject,
+    Template,
+)
+
+
+class Embedder(Protocol):
+    """From the bytes of a sample to a template, with one model pack."""
+
+    @property
+    def pack_id(self) -> str: ...
+
+    @property
+    def model_id(self) -> str:
+        """Changes whenever the weights or the pre-processing change; templates of two models are never compared."""
+        ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def extract(self, data: bytes, policy: FacePolicy) -> Template:
+        """Return the template of the face in `data`.
+
+        Raises:
+            SampleRejected: no usable face; the subclass says why.
+            Overloaded: too many samples are waiting.
+        """
+        ...
+
+
+class GalleryIndex(Protocol):
+    """The searchable copy of one gallery. It applies the change log in order and without gaps."""
+
+    @property
+    def high_water_mark(self) -> int:
+        """The last change applied; 0 when nothing was."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def add(self, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
+        """Apply change `seq`, which adds these references (none is allowed).
+
+        Raises:
+            IndexUnavailable: `seq` is not the next change.
+        """
+        ...
+
+    def remove(self, seq: int, reference_ids: Sequence[int]) -> None:
+        """Apply change `seq`, which takes these references out; unknown ones are ignored (erased before they came).
+
+        Raises:
+            IndexUnavailable: `seq` is not the next change.
+        """
+        ...
+
+    def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
+        """Return for each probe every reference with score >= threshold, best first, however many there are.
+
+        Args:
+            probes: (n, D) float32, rows of L2 norm 1.
+            threshold: cosine, -1..1.
+        """
+        ...
+
+
+class Reading(Protocol):
+    """Reads of the record from one consistent snapshot."""
+
+    def gallery(self, gallery_id: str) -> Gallery:
+        """Raises GalleryNotFound."""
+        ...
+
+    def changes_after(self, gallery_id: str, seq: int, limit: int) -> list[Change]:
+        """Return up to `limit` changes with numbers above `seq`, in order."""
+        ...
+
+    def references(self, gallery_id: str, reference_ids: Sequence[int]) -> dict[int, Reference]:
+        """Return those of the references that exist and are searched now: erased and inactive ones are left out."""
+        ...
+
+    def subject_references(self, gallery_id: str, subject_id: str) -> list[Reference]:
+        """Return the searched references of a subject, oldest first; empty when there is no such subject."""
+        ...
+
+    def earlier_request(
+        self, gallery_id: str, idempotency_key: str | None, encounter_id: str | None, not_before: datetime
+    ) -> EarlierRequest | None:
+        """Return what was answered before under this key (not older than `not_before`) or this encounter."""
+        ...
+
+
+class Writing(Reading, Protocol):
+    """The write transaction of one gallery: holds the gallery's lock and its next change number."""
+
+    @property
+    def seq(self) -> int:
+        """The number of the change that this transaction makes."""
+        ...
+
+    def insert_enrolment(self, enrolment: NewEnrolment) -> Enrolment: ...
+
+    def erase_subject(self, subject_id: str) -> Erasure:
+        """Raises SubjectNotFound."""
+        ...
+
+    def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
+        """Raises EncounterNotFound, EncounterWithdrawn."""
+        ...
+
+
+class Records(Protocol):
+    """Listings and single records, each a read of its own, for the read routes."""
+
+    def subject(self, gallery_id: str, subject_id: str) -> Subject: ...
+
+    def subjects(self, gallery_id: str, after: str | None, limit: int) -> Page[Subject]: ...
+
+    def encounter(self, gallery_id: str, encounter_id: str) -> Encounter: ...
+
+    def encounters(self, gallery_id: str, subject_id: str | None, after: str | None, limit: int) -> Page[Encounter]: ...
+
+    def enrolment(self, gallery_id: str, enrolment_id: str) -> Enrolment: ...
+
+    def enrolments(self, gallery_id: str, after: str | None, limit: int) -> Page[Enrolment]: ...
+
+    def case(self, gallery_id: str, case_id: int) -> Case: ...
+
+    def cases(self, gallery_id: str, after: str | None, limit: int) -> Page[Case]: ...
+
+
+class Store(Records, Protocol):
+    """The record. Its timeline id is renewed by a restore; an index of another timeline is thrown away."""
+
+    def timeline_id(self) -> str: ...
+
+    def reading(self) -> AbstractContextManager[Reading]: ...
+
+    def writing(self, gallery_id: str) -> AbstractContextManager[Writing]:
+        """Take the gallery's lock and next number; commit on leaving, roll back on an exception.
+
+        Raises:
+            GalleryNotFound: there is no such gallery.
+            StoreUnavailable: the database does not answer.
+        """
+        ...
+
+    def remember_rejection(
+        self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str
+    ) -> None:
+        """Keep a rejected enrolment's answer under its key, unless the key is taken already."""
+        ...
+
+    def create_gallery(self, gallery: Gallery) -> Gallery:
+        """Raises GalleryExists."""
+        ...
+
+    def update_gallery(self, gallery: Gallery) -> Gallery:
+        """Store the error rates and the sample policy of a gallery. Raises GalleryNotFound."""
+        ...
+
+    def galleries(self) -> list[Gallery]: ...
+
+    def gallery_counts(self, gallery_id: str) -> GalleryCounts: ...
