@@ -1,0 +1,170 @@
+"""Every Prometheus metric, defined once. No label ever names a subject or an encounter."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+
+from service.domain import OutcomeKind
+from service.errors import SampleRejected, all_errors
+
+PHASES = ("decode", "detect", "align", "quality", "embed", "wait", "search", "store", "index")
+"""What an enrolment spends its time on; `wait` is the time in the queue."""
+
+# from a comparison with a thousand templates (1 ms) to a request that gives up (30 s), about two steps a doubling
+SECONDS_BUCKETS = (
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    30.0,
+)
+
+
+class Metrics:
+    """The metrics of one process, registered with `registry`; tests build one each.
+
+    Args:
+        registry: where the metrics live; a new one when not given.
+        version: of biodedup, shown by `biodedup_build_info`.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None, *, version: str = "unknown") -> None:
+        self.registry = registry or CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._define_requests()
+        self._define_outcomes()
+        self._define_galleries()
+        self._define_queue()
+        self.build_info = Info("biodedup_build", "Version of the running service.", registry=self.registry)
+        self.build_info.info({"version": version})
+
+    def _define_requests(self) -> None:
+        self.requests = Counter(
+            "biodedup_requests_total",
+            "HTTP requests answered, by method, route (the pattern, never the path) and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "biodedup_request_seconds",
+            "Seconds from the arrival of an HTTP request to its answer, by route.",
+            ("route",),
+            buckets=SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.phase_seconds = Histogram(
+            "biodedup_phase_seconds",
+            "Seconds that one phase of a request took.",
+            ("phase",),
+            buckets=SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.errors = Counter(
+            "biodedup_errors_total",
+            "Requests that ended with an error, by its code (docs/errors.md).",
+            ("code",),
+            registry=self.registry,
+        )
+        for phase in PHASES:  # a series that starts at 0 can be used with rate() from the first event on
+            self.phase_seconds.labels(phase=phase)
+
+    def _define_outcomes(self) -> None:
+        self.enrolments = Counter(
+            "biodedup_enrolments_total", "Enrolments answered, by outcome.", ("outcome",), registry=self.registry
+        )
+        self.identifications = Counter(
+            "biodedup_identifications_total",
+            "Identifications answered, by whether a candidate was found (true, false).",
+            ("found",),
+            registry=self.registry,
+        )
+        self.verifications = Counter(
+            "biodedup_verifications_total",
+            "Verifications answered, by whether the two matched (true, false).",
+            ("matched",),
+            registry=self.registry,
+        )
+        self.rejections = Counter(
+            "biodedup_rejections_total",
+            "Samples without a usable face, by the code of the finding (docs/errors.md).",
+            ("code",),
+            registry=self.registry,
+        )
+        for kind in OutcomeKind:
+            self.enrolments.labels(outcome=kind.value)
+        for truth in ("true", "false"):
+            self.identifications.labels(found=truth)
+            self.verifications.labels(matched=truth)
+        for error in all_errors(SampleRejected):
+            self.rejections.labels(code=error.code)
+
+    def _define_galleries(self) -> None:
+        self.gallery_templates = self._gallery_gauge("biodedup_gallery_templates", "Templates searched now.")
+        self.open_cases = self._gallery_gauge("biodedup_open_cases", "Cases that wait for a human.")
+        self.index_high_water_mark = self._gallery_gauge(
+            "biodedup_index_high_water_mark", "Number of the last change that the index has applied."
+        )
+        self.index_lag_changes = self._gallery_gauge(
+            "biodedup_index_lag_changes", "Changes that are in the record and not yet in the index."
+        )
+        self.expected_fnir = self._gallery_gauge(
+            "biodedup_expected_fnir", "Share of duplicates that the review threshold is expected to miss (0 to 1)."
+        )
+        self.fnir_warning = self._gallery_gauge(
+            "biodedup_fnir_warning", "1 while the expected share of missed duplicates is above BIODEDUP_FNIR_WARNING."
+        )
+        self.index_rebuilds = Counter(
+            "biodedup_index_rebuilds_total", "Indexes built again from the record.", registry=self.registry
+        )
+        self.index_failures = Counter(
+            "biodedup_index_failures_total", "Changes that an index failed to apply.", registry=self.registry
+        )
+
+    def _define_queue(self) -> None:
+        self.queue_waiting = Gauge(
+            "biodedup_queue_waiting", "Samples that wait for a free worker.", registry=self.registry
+        )
+        self.queue_limit = Gauge(
+            "biodedup_queue_limit", "Samples that may wait before requests get 429.", registry=self.registry
+        )
+
+    def _gallery_gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, ("gallery",), registry=self.registry)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Record how long the block takes, also when it fails."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe_phase(name, time.perf_counter() - start)
+
+    def observe_phase(self, name: str, seconds: float) -> None:
+        """Record a time measured elsewhere.
+
+        Raises:
+            ValueError: `name` is not one of `PHASES`.
+        """
+        if name not in PHASES:
+            raise ValueError(f"{name} is not a phase")
+        self.phase_seconds.labels(phase=name).observe(seconds)
+
+    def render(self) -> bytes:
+        """The metrics in Prometheus' text format; the media type is `prometheus_client.CONTENT_TYPE_LATEST`."""
+        return generate_latest(self.registry)

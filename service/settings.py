@@ -1,0 +1,227 @@
+"""Every knob of the service, from `BIODEDUP_*` environment variables; an unknown or wrong one stops the service."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from service.domain import FacePolicy
+from service.errors import SettingsInvalid
+
+PREFIX = "BIODEDUP_"
+
+OUTSIDE_NAMES = {"BIODEDUP_URL": "the service that the command line talks to"}
+"""Names that are right but no settings of the service."""
+
+TEST_PREFIX = "BIODEDUP_TEST_"
+"""The tests read names of their own; they change nothing in the service."""
+
+SHARE = "share"
+BYTES = "bytes"
+PIXELS = "px"
+SECONDS = "s"
+MIB = 1024 * 1024
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""Written as one text, separated by commas."""
+
+
+def _unit(unit: str) -> dict[str, Any]:
+    return {"unit": unit}
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults. `Settings()` reads no environment: `load_settings` does."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; only this machine by default.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free port.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least serious event that is logged."
+    )
+
+    var_dir: Path = Field(Path("./var"), description="Folder of the embedded record and index; one process owns it.")
+    database_url: SecretStr | None = Field(
+        None, description="Address of the record; not set: a SQLite file in the folder above. Holds a password."
+    )
+    models_dir: Path = Field(
+        Path(__file__).resolve().parent.parent / "models",
+        description="Folder of the model packs, one sub-folder a pack.",
+    )
+    pack: str = Field("opencv-zoo", min_length=1, description="Model pack of new galleries.")
+    extra_packs: Names = Field((), description="Further packs to load, for galleries that use them.")
+    accepted_licences: Names = Field((), description="Packs whose restricted licence you have read and accept.")
+    index: Literal["faiss", "exact"] = Field("faiss", description="How galleries are searched.")
+    default_gallery: str = Field(
+        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Gallery that is made at the first start."
+    )
+
+    review_fpir: float = Field(
+        0.01,
+        ge=1e-6,
+        le=0.5,
+        json_schema_extra=_unit(SHARE),
+        description="Share of new people that may be flagged by mistake; sets the review threshold of new galleries.",
+    )
+    duplicate_fpir: float = Field(
+        0.001,
+        ge=1e-6,
+        le=0.5,
+        json_schema_extra=_unit(SHARE),
+        description="The same for the outcome DUPLICATE; at most the review rate.",
+    )
+    verification_fmr: float = Field(
+        0.001,
+        ge=1e-6,
+        le=0.1,
+        json_schema_extra=_unit(SHARE),
+        description="Share of pairs of different people that a 1:1 comparison may accept.",
+    )
+    fnir_warning: float = Field(
+        0.10,
+        ge=0.0,
+        le=1.0,
+        json_schema_extra=_unit(SHARE),
+        description="Expected share of missed duplicates above which answers, readiness and a metric warn.",
+    )
+
+    keep_samples: bool = Field(default=False, description="Keep the submitted images in new galleries.")
+    face_policy: FacePolicy = Field(FacePolicy.REFUSE, description="What to do when a sample shows several faces.")
+    min_face_width_px: int = Field(
+        20, ge=8, le=1000, json_schema_extra=_unit(PIXELS), description="A narrower face is rejected."
+    )
+    max_samples: int = Field(5, ge=1, le=20, json_schema_extra=_unit("samples"), description="Samples in one request.")
+    max_sample_bytes: int = Field(
+        10 * MIB, ge=1024, le=100 * MIB, json_schema_extra=_unit(BYTES), description="Size of one sample."
+    )
+    max_request_bytes: int = Field(
+        40 * MIB, ge=1024, le=1024 * MIB, json_schema_extra=_unit(BYTES), description="Size of one request."
+    )
+    max_pixels: int = Field(
+        50_000_000,
+        ge=10_000,
+        le=400_000_000,
+        json_schema_extra=_unit(PIXELS),
+        description="Width times height of one sample, checked before it is decoded.",
+    )
+    decode_timeout_s: float = Field(
+        5.0, ge=0.1, le=60.0, json_schema_extra=_unit(SECONDS), description="Time to decode one sample."
+    )
+
+    workers: int = Field(
+        0, ge=0, le=256, json_schema_extra=_unit("threads"), description="Samples worked on at once; 0: one a core."
+    )
+    queue_limit: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        json_schema_extra=_unit("samples"),
+        description="Samples that may wait; further ones get 429.",
+    )
+    queue_timeout_s: float = Field(
+        30.0, ge=0.1, le=600.0, json_schema_extra=_unit(SECONDS), description="Longest wait of a sample, then 429."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the given values only: the environment comes through `load_settings`, which refuses unknown names."""
+        return (init_settings,)
+
+    @field_validator("extra_packs", "accepted_licences", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("log_level", "index", "face_policy", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"(sqlite|postgresql)(\+\w+)?://", value.get_secret_value()):
+            raise ValueError("starts with neither sqlite:// nor postgresql://")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.duplicate_fpir > self.review_fpir:
+            raise ValueError(f"{PREFIX}DUPLICATE_FPIR must not be greater than {PREFIX}REVIEW_FPIR")
+        if self.max_sample_bytes > self.max_request_bytes:
+            raise ValueError(f"{PREFIX}MAX_SAMPLE_BYTES must not be greater than {PREFIX}MAX_REQUEST_BYTES")
+        return self
+
+    @property
+    def packs(self) -> tuple[str, ...]:
+        """Every pack to load, the pack of new galleries first, none twice."""
+        return tuple(dict.fromkeys((self.pack, *self.extra_packs)))
+
+
+def setting_names() -> dict[str, str]:
+    """The environment variable of each field, in the order of the fields: `{"BIODEDUP_HOST": "host", ...}`."""
+    return {PREFIX + field.upper(): field for field in Settings.model_fields}
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Return the settings that `environ` asks for. An empty value counts as not set.
+
+    Raises:
+        SettingsInvalid: a `BIODEDUP_*` name is unknown, or values are out of range; one line each, no secret.
+    """
+    names = setting_names()
+    ours = {name: value for name, value in environ.items() if _is_ours(name)}
+    unknown = [_explain_unknown(name) for name in sorted(ours) if name not in names]
+    if unknown:
+        raise SettingsInvalid("\n".join(unknown))
+    values = {names[name]: value for name, value in ours.items() if value.strip()}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsInvalid("\n".join(_explain_invalid(detail, values) for detail in error.errors())) from None
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a variable is meant for the service, also when the prefix itself is misspelt (`BIODEUP_PORT`)."""
+    first_word = name.upper().partition("_")[0]
+    meant = difflib.SequenceMatcher(None, first_word, PREFIX.rstrip("_")).ratio() > 0.85
+    return meant and name not in OUTSIDE_NAMES and not name.startswith(TEST_PREFIX)
+
+
+def _explain_unknown(name: str) -> str:
+    """Say which name comes nearest."""
+    if re.match(rf"{PREFIX}(SERVICE_(HOST|PORT)|PORT_\d)", name):
+        return (
+            f"{name} is not a setting; Kubernetes adds it for a Service called biodedup: "
+            "put `enableServiceLinks: false` into the pod"
+        )
+    known = [*setting_names(), *OUTSIDE_NAMES]
+    meant = PREFIX + name.upper().partition("_")[2]
+    nearest = difflib.get_close_matches(meant, known, n=1, cutoff=0.0)[0]
+    return f"{name} is not a setting; did you mean {nearest}?"
+
+
+def _explain_invalid(detail: ErrorDetails, values: Mapping[str, str]) -> str:
+    """One line for people: which variable, what is wrong with it, and its value unless it is a secret."""
+    message = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return message
+    field = str(detail["loc"][0])
+    message = message[:1].lower() + message[1:]
+    given = "" if field == "database_url" else f" (it is {values[field]!r})"
+    return f"{PREFIX}{field.upper()}: {message}{given}"
