@@ -1,0 +1,141 @@
+"""From scores to false match rates and back, and what a threshold is expected to miss (pure)."""
+
+import json
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.domain import FalseMatchRate
+
+_CONFIDENCE_Z = 1.96  # normal quantile: the upper end of the two-sided 95 % interval
+_SCORE_STEP = 1e-5  # thresholds are found to this precision, well below what a photograph can repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The straight part of log10 FMR against score: log10 FMR = intercept + slope * (score - centre).
+
+    Fitted between FMR 1e-3 and 1e-5; beyond, label errors of the data bend the curve. The variances and the covariance
+    come from a bootstrap over people, not over pairs, since pairs that share a person are not independent.
+    """
+
+    centre: float
+    intercept: float
+    slope: float
+    intercept_variance: float
+    slope_variance: float
+    covariance: float
+
+    def log10_fmr(self, score: float) -> float:
+        return self.intercept + self.slope * (score - self.centre)
+
+    def log10_fmr_upper(self, score: float) -> float:
+        x = score - self.centre
+        variance = self.intercept_variance + 2 * x * self.covariance + x * x * self.slope_variance
+        return self.log10_fmr(score) + _CONFIDENCE_Z * math.sqrt(max(variance, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the scores of one model mean, measured on one population.
+
+    `scores`, `log10_fmr` and `log10_fmr_upper` are the measured curve, scores ascending; `mated_scores` are the sorted
+    scores of mated pairs. Terms: ISO/IEC 19795-1.
+    """
+
+    pack_id: str
+    population: str
+    comparisons: int
+    people: int
+    scores: tuple[float, ...]
+    log10_fmr: tuple[float, ...]
+    log10_fmr_upper: tuple[float, ...]
+    tail: Tail
+    mated_scores: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, text: str) -> "Calibration":
+        """Read a `calibration.json` as `python -m benchmarks.error_rates --write-calibration` makes it."""
+        data = json.loads(text)
+        return cls(
+            pack_id=data["pack_id"],
+            population=data["population"],
+            comparisons=data["comparisons"],
+            people=data["people"],
+            scores=tuple(data["scores"]),
+            log10_fmr=tuple(data["log10_fmr"]),
+            log10_fmr_upper=tuple(data["log10_fmr_upper"]),
+            tail=Tail(**data["tail"]),
+            mated_scores=tuple(data["mated_scores"]),
+        )
+
+    def false_match_rate(self, score: float) -> FalseMatchRate:
+        """Return the chance that two different people score at least this high."""
+        extrapolated = score > self.scores[-1]
+        return FalseMatchRate(
+            fmr=10 ** min(self._log10(score, self.log10_fmr, self.tail.log10_fmr), 0.0),
+            fmr_upper=10 ** min(self._log10(score, self.log10_fmr_upper, self.tail.log10_fmr_upper), 0.0),
+            extrapolated=extrapolated,
+        )
+
+    def threshold(self, fmr: float) -> float:
+        """Return the lowest score whose false match rate is at most `fmr` (0..1), by the central estimate.
+
+        A straight tail falls for ever, so beyond score 1 the threshold is above every possible score: nothing is found,
+        and `expected_fnir` says so.
+        """
+        found = self._lowest(lambda score: self.false_match_rate(score).fmr, fmr)
+        return 1.0 + _SCORE_STEP if found is None else found
+
+    def threshold_by_upper_bound(self, fmr: float) -> float | None:
+        """Return the lowest score whose upper 95 % bound of the false match rate is at most `fmr`, None if none is."""
+        return self._lowest(lambda score: self.false_match_rate(score).fmr_upper, fmr)
+
+    def expected_fnir(self, threshold: float) -> float:
+        """Return the share of mated pairs of the measured population that score below `threshold`."""
+        return bisect_left(self.mated_scores, threshold) / len(self.mated_scores)
+
+    def is_extrapolated(self, threshold: float) -> bool:
+        return threshold > self.scores[-1]
+
+    def _log10(self, score: float, curve: tuple[float, ...], tail: Callable[[float], float]) -> float:
+        if score <= self.scores[0]:
+            return curve[0] if score == self.scores[0] else 0.0
+        if score > self.scores[-1]:
+            # never above the end of the measured curve, so that a higher score cannot look less sure
+            return min(tail(score), curve[-1])
+        right = bisect_right(self.scores, score)
+        if right == len(self.scores):
+            return curve[-1]
+        low, high = self.scores[right - 1], self.scores[right]
+        share = (score - low) / (high - low)
+        return curve[right - 1] + share * (curve[right] - curve[right - 1])
+
+    @staticmethod
+    def _lowest(rate: Callable[[float], float], fmr: float) -> float | None:
+        """Bisect the falling function `rate` over -1..1."""
+        if rate(1.0) > fmr:
+            return None
+        low, high = -1.0, 1.0
+        while high - low > _SCORE_STEP:
+            middle = (low + high) / 2
+            if rate(middle) <= fmr:
+                high = middle
+            else:
+                low = middle
+        return high
+
+
+def fmr_for_fpir(fpir: float, comparisons: int) -> float:
+    """Return the false match rate of one comparison that gives `fpir` over `comparisons` independent ones.
+
+    FMR* = 1 - (1 - FPIR)^(1/N), computed without cancellation. An empty gallery is treated as N = 1: someone who enrols
+    during the search is then judged as strictly as the operation asked.
+
+    Raises:
+        ValueError: fpir not in (0, 1), or comparisons negative.
+    """
+    if not 0 < fpir < 1 or comparisons < 0:
+        raise ValueError("fpir must lie between 0 and 1, and comparisons must not be negative")
+    return -math.expm1(math.log1p(-fpir) / max(comparisons, 1))

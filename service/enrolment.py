@@ -1,0 +1,273 @@
+"""Enrol a person: search the whole gallery, decide, record, in a way that no simultaneous enrolment slips through."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from service.domain import (
+    CaseKind,
+    Continuity,
+    Decision,
+    EarlierRequest,
+    Embeddings,
+    Enrolment,
+    FacePolicy,
+    Gallery,
+    NewEnrolment,
+    NewTemplate,
+    OutcomeKind,
+    SampleFinding,
+    Searched,
+    Template,
+    Thresholds,
+)
+from service.enrolment_request import EnrolmentRequest, answer_again
+from service.errors import IndexUnavailable, InvalidRequest, SampleRejected
+from service.matching import IndexSearch, Matcher, Pack, Packs, TooManyNewcomers
+from service.metrics import Metrics
+from service.ports import Store, Writing
+
+_ATTEMPTS = 5  # each begins with an index that caught up; five in a row mean that it cannot
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentAnswer:
+    """The recorded enrolment, and whether it answers a repeated request."""
+
+    enrolment: Enrolment
+    is_replay: bool
+
+
+class _AnsweredBefore(Exception):
+    """Inside the write transaction: the same request was answered while this one was under way."""
+
+    def __init__(self, earlier: EarlierRequest) -> None:
+        super().__init__()
+        self.earlier = earlier
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """The usable samples of a request, as they are searched."""
+
+    templates: tuple[Template, ...]
+    positions: tuple[int, ...]  # of the samples they come from
+    rejected: tuple[SampleFinding, ...]
+    embeddings: Embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One enrolment under way."""
+
+    request: EnrolmentRequest
+    digest: str
+    gallery: Gallery
+    pack: Pack
+    probes: _Probes
+
+    def thresholds(self, templates: int) -> Thresholds:
+        """Each probe template is compared with each gallery template, and each comparison can be a false match."""
+        return self.pack.rule.thresholds(self.gallery, templates * len(self.probes.templates))
+
+
+class EnrolmentService:
+    """The enrolment use case."""
+
+    def __init__(
+        self,
+        store: Store,
+        matcher: Matcher,
+        packs: Packs,
+        metrics: Metrics,
+        *,
+        face_policy: FacePolicy,
+        idempotency_period: timedelta,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._matcher = matcher
+        self._packs = packs
+        self._metrics = metrics
+        self._face_policy = face_policy
+        self._idempotency_period = idempotency_period
+        self._clock = clock
+
+    def enrol(self, request: EnrolmentRequest) -> EnrolmentAnswer:
+        """Return the recorded answer to `request`; a repeat of it gets the first answer.
+
+        Raises:
+            GalleryNotFound, PackNotLoaded, InvalidRequest
+            SampleRejected: no sample is usable; the subclass says why the first one is not.
+            EncounterExists, IdempotencyKeyReused: known under other content.
+            Overloaded, StoreUnavailable, IndexUnavailable
+        """
+        if not request.samples and request.biometric_exception is None:
+            raise InvalidRequest("send at least one sample, or a biometric_exception that says why there is none")
+        if request.samples and request.biometric_exception is not None:
+            raise InvalidRequest("send samples or a biometric_exception, not both")
+        digest = request.digest()
+        with self._store.reading() as reading:
+            gallery = reading.gallery(request.gallery_id)
+            earlier = reading.earlier_request(
+                request.gallery_id, request.idempotency_key, request.encounter_id, self._not_before()
+            )
+        if earlier is not None:
+            return EnrolmentAnswer(answer_again(earlier, request, digest), is_replay=True)
+        try:
+            enrolment = self._enrol_new(request, digest, gallery)
+        except _AnsweredBefore as before:
+            return EnrolmentAnswer(answer_again(before.earlier, request, digest), is_replay=True)
+        self._metrics.enrolments.labels(outcome=enrolment.outcome.value).inc()
+        return EnrolmentAnswer(enrolment, is_replay=False)
+
+    def _enrol_new(self, request: EnrolmentRequest, digest: str, gallery: Gallery) -> Enrolment:
+        if request.biometric_exception is not None:
+            return self._record_exception(request, digest, gallery)
+        pack = self._packs.of(gallery.pack_id)
+        try:
+            probes = self._extract(request.samples, pack)
+        except SampleRejected as error:
+            self._metrics.enrolments.labels(outcome=OutcomeKind.REJECTED.value).inc()
+            if request.idempotency_key is not None:
+                self._store.remember_rejection(
+                    gallery.gallery_id, request.idempotency_key, digest, error.code, error.message
+                )
+            raise
+        enrolment = self._search_and_record(_Work(request, digest, gallery, pack, probes))
+        ids = [sample.reference_id for sample in enrolment.samples if sample.reference_id is not None]
+        self._matcher.applied(gallery, enrolment.seq, ids, probes.embeddings)
+        return enrolment
+
+    def _extract(self, samples: Sequence[bytes], pack: Pack) -> _Probes:
+        templates: list[Template] = []
+        positions: list[int] = []
+        rejected: list[SampleFinding] = []
+        first: SampleRejected | None = None
+        for position, sample in enumerate(samples):
+            try:
+                templates.append(pack.embedder.extract(sample, self._face_policy))
+                positions.append(position)
+            except SampleRejected as error:
+                self._metrics.rejections.labels(code=error.code).inc()
+                rejected.append(SampleFinding(position, None, error.code, None, None))
+                first = first or error
+        if first is not None and not templates:
+            raise first
+        embeddings = np.stack([template.embedding for template in templates])
+        return _Probes(tuple(templates), tuple(positions), tuple(rejected), embeddings)
+
+    def _search_and_record(self, work: _Work) -> Enrolment:
+        gallery = work.gallery
+        for _ in range(_ATTEMPTS):
+            # from a lower threshold than needed, so that a gallery that shrinks meanwhile does not hide a candidate
+            floor = work.thresholds(gallery.template_count // 2).review
+            found = self._matcher.search(gallery, work.probes.embeddings, floor)
+            try:
+                with self._metrics.phase("store"), self._store.writing(gallery.gallery_id) as writing:
+                    self._leave_if_answered(writing, work.request)
+                    return writing.insert_enrolment(self._decide(writing, work, found, floor))
+            except TooManyNewcomers:
+                self._matcher.catch_up(gallery.gallery_id)
+            with self._store.reading() as reading:
+                work = replace(work, gallery=reading.gallery(gallery.gallery_id))
+        raise IndexUnavailable("the gallery changes faster than its index can follow; try again")
+
+    def _decide(self, writing: Writing, work: _Work, found: IndexSearch, floor: float) -> NewEnrolment:
+        """Compare with the newcomers and decide, inside the gallery's lock."""
+        gallery_id, probes, rule = work.gallery.gallery_id, work.probes, work.pack.rule
+        newcomers = self._matcher.compare_newcomers(
+            writing, gallery_id, found.high_water_mark, probes.embeddings, floor
+        )
+        hits = found.hits + newcomers.hits
+        compared = found.gallery_size + newcomers.compared
+        thresholds = work.thresholds(compared)
+        if thresholds.review < floor:
+            # the gallery lost more than half of its templates since it was read: search again from the lower threshold
+            raise TooManyNewcomers
+        references = writing.references(gallery_id, [hit.reference_id for hit in hits]) if hits else {}
+        subject_id = work.request.subject_id
+        own = writing.subject_references(gallery_id, subject_id) if subject_id else []
+        decision = rule.decide(hits, references, subject_id, thresholds)
+        continuity = rule.continuity(probes.embeddings, own, work.gallery.verification_fmr)
+        searched = Searched(compared, newcomers.high_water_mark, complete=True)
+        return _new_enrolment(work, decision, searched, continuity)
+
+    def _record_exception(self, request: EnrolmentRequest, digest: str, gallery: Gallery) -> Enrolment:
+        """Record a person without a usable face: never UNIQUE, but never left out."""
+        new = replace(
+            _empty_enrolment(request, digest, OutcomeKind.NOT_COMPARED),
+            warnings=("No face was compared: this person was not checked for duplicates.",),
+        )
+        with self._store.writing(gallery.gallery_id) as writing:
+            self._leave_if_answered(writing, request)
+            enrolment = writing.insert_enrolment(new)
+        self._matcher.follow(gallery.gallery_id)
+        return enrolment
+
+    def _leave_if_answered(self, writing: Writing, request: EnrolmentRequest) -> None:
+        """A repeat that was under way at the same time gets the first answer: whoever holds the lock first gives it."""
+        if request.idempotency_key is None and request.encounter_id is None:
+            return
+        earlier = writing.earlier_request(
+            request.gallery_id, request.idempotency_key, request.encounter_id, self._not_before()
+        )
+        if earlier is not None:
+            raise _AnsweredBefore(earlier)
+
+    def _not_before(self) -> datetime:
+        return self._clock() - self._idempotency_period
+
+
+def _new_enrolment(
+    work: _Work, decision: Decision, searched: Searched, checked: tuple[Continuity | None, tuple[bool, ...]]
+) -> NewEnrolment:
+    continuity, verifies = checked
+    broken = continuity is not None and not continuity.passed
+    outcome = OutcomeKind.REVIEW if broken and decision.outcome is OutcomeKind.UNIQUE else decision.outcome
+    found = [(CaseKind.DUPLICATE, bool(decision.candidates)), (CaseKind.CONTINUITY, broken)]
+    templates = tuple(
+        NewTemplate(
+            position=position,
+            template=template,
+            model_id=work.pack.embedder.model_id,
+            verifies=may_verify,
+            sample=work.request.samples[position] if work.gallery.keep_samples else None,
+        )
+        for position, template, may_verify in zip(work.probes.positions, work.probes.templates, verifies, strict=True)
+    )
+    return replace(
+        _empty_enrolment(work.request, work.digest, outcome),
+        candidates=decision.candidates,
+        thresholds=decision.thresholds,
+        searched=searched,
+        continuity=continuity,
+        templates=templates,
+        rejected_samples=work.probes.rejected,
+        cases=tuple(kind for kind, applies in found if applies),
+        warnings=decision.warnings,
+    )
+
+
+def _empty_enrolment(request: EnrolmentRequest, digest: str, outcome: OutcomeKind) -> NewEnrolment:
+    return NewEnrolment(
+        enrolment_id=uuid.uuid4().hex,
+        subject_id=request.subject_id or uuid.uuid4().hex,
+        encounter_id=request.encounter_id or uuid.uuid4().hex,
+        facts=request.facts,
+        biometric_exception=request.biometric_exception,
+        content_digest=digest,
+        idempotency_key=request.idempotency_key,
+        outcome=outcome,
+        candidates=(),
+        thresholds=None,
+        searched=None,
+        continuity=None,
+        templates=(),
+        rejected_samples=(),
+        cases=(),
+        warnings=(),
+    )

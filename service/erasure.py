@@ -1,0 +1,38 @@
+"""Erase a subject, or take one encounter out of the search: in the record first, then in the index."""
+
+from service.domain import Encounter, EncounterStatus, Erasure
+from service.matching import Matcher
+from service.ports import Store
+
+
+class ErasureService:
+    """The use cases that take templates out of a gallery."""
+
+    def __init__(self, store: Store, matcher: Matcher) -> None:
+        self._store = store
+        self._matcher = matcher
+
+    def erase_subject(self, gallery_id: str, subject_id: str) -> Erasure:
+        """Erase all that is held of a subject: record, samples, templates, place in the index, idempotency keys.
+
+        From the commit on no answer names the subject, even where an index still has to follow: each candidate is
+        looked up in the record.
+
+        Raises:
+            GalleryNotFound, SubjectNotFound, StoreUnavailable
+        """
+        with self._store.writing(gallery_id) as writing:
+            erasure = writing.erase_subject(subject_id)
+        self._matcher.follow(gallery_id)
+        return erasure
+
+    def set_encounter_status(self, gallery_id: str, encounter_id: str, status: EncounterStatus) -> Encounter:
+        """Make an encounter inactive (kept, not searched), active again, or withdrawn (its biometric data erased).
+
+        Raises:
+            GalleryNotFound, EncounterNotFound, EncounterWithdrawn, StoreUnavailable
+        """
+        with self._store.writing(gallery_id) as writing:
+            encounter = writing.set_encounter_status(encounter_id, status)
+        self._matcher.follow(gallery_id)
+        return encounter

@@ -1,0 +1,107 @@
+"""Galleries: made, tuned and described, each with its own pack and error rates."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from service.domain import Gallery, GalleryCounts, Thresholds
+from service.errors import InvalidRequest
+from service.matching import Packs
+from service.ports import Store
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryDefaults:
+    """What a new gallery gets where its maker says nothing."""
+
+    pack_id: str
+    review_fpir: float
+    duplicate_fpir: float
+    verification_fmr: float
+    keep_samples: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryReport:
+    """A gallery, what it holds, and the thresholds that its next enrolment will use."""
+
+    gallery: Gallery
+    counts: GalleryCounts
+    thresholds: Thresholds
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryChange:
+    """The fields of a gallery to set; None leaves one as it is."""
+
+    pack_id: str | None = None
+    review_fpir: float | None = None
+    duplicate_fpir: float | None = None
+    verification_fmr: float | None = None
+    keep_samples: bool | None = None
+
+
+class GalleryService:
+    """The use cases about galleries themselves."""
+
+    def __init__(self, store: Store, packs: Packs, defaults: GalleryDefaults, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._packs = packs
+        self._defaults = defaults
+        self._clock = clock
+
+    def create(self, gallery_id: str, wanted: GalleryChange) -> GalleryReport:
+        """Raises GalleryExists, PackNotLoaded, InvalidRequest."""
+        blank = Gallery(
+            gallery_id=gallery_id,
+            pack_id=self._defaults.pack_id if wanted.pack_id is None else wanted.pack_id,
+            review_fpir=self._defaults.review_fpir,
+            duplicate_fpir=self._defaults.duplicate_fpir,
+            verification_fmr=self._defaults.verification_fmr,
+            keep_samples=self._defaults.keep_samples,
+            created_at=self._clock(),
+        )
+        self._packs.of(blank.pack_id)
+        self._store.create_gallery(_changed(blank, wanted))
+        return self.report(gallery_id)
+
+    def update(self, gallery_id: str, wanted: GalleryChange) -> GalleryReport:
+        """Set error rates and the sample policy; earlier answers keep the thresholds they were given with.
+
+        Raises:
+            GalleryNotFound, InvalidRequest
+        """
+        with self._store.reading() as reading:
+            gallery = reading.gallery(gallery_id)
+        if wanted.pack_id is not None and wanted.pack_id != gallery.pack_id:
+            raise InvalidRequest("the pack of a gallery cannot be changed: templates of two packs cannot be compared")
+        self._store.update_gallery(_changed(gallery, wanted))
+        return self.report(gallery_id)
+
+    def report(self, gallery_id: str) -> GalleryReport:
+        """Raises GalleryNotFound, PackNotLoaded."""
+        with self._store.reading() as reading:
+            gallery = reading.gallery(gallery_id)
+        rule = self._packs.of(gallery.pack_id).rule
+        thresholds = rule.thresholds(gallery, gallery.template_count)
+        return GalleryReport(gallery, self._store.gallery_counts(gallery_id), thresholds, rule.warnings(thresholds))
+
+    def reports(self) -> list[GalleryReport]:
+        return [self.report(gallery.gallery_id) for gallery in self._store.galleries()]
+
+
+def _changed(gallery: Gallery, wanted: GalleryChange) -> Gallery:
+    def chosen(new: float | None, old: float) -> float:
+        return old if new is None else new
+
+    changed = replace(
+        gallery,
+        review_fpir=chosen(wanted.review_fpir, gallery.review_fpir),
+        duplicate_fpir=chosen(wanted.duplicate_fpir, gallery.duplicate_fpir),
+        verification_fmr=chosen(wanted.verification_fmr, gallery.verification_fmr),
+        keep_samples=gallery.keep_samples if wanted.keep_samples is None else wanted.keep_samples,
+    )
+    if changed.duplicate_fpir > changed.review_fpir:
+        raise InvalidRequest("duplicate_fpir must not be above review_fpir: a duplicate needs stronger evidence")
+    return changed

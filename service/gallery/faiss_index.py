@@ -1,0 +1,62 @@
+"""An index by FAISS's exact inner product."""
+
+import itertools
+import threading
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+
+from service.domain import Embeddings, Hit
+from service.errors import IndexUnavailable
+from service.gallery.exact_index import next_change
+
+
+class FaissIndex:
+    """`IndexFlatIP` under an id map. FAISS forbids searching while adding, so one lock guards both."""
+
+    def __init__(self, dimension: int) -> None:
+        self._lock = threading.Lock()
+        self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
+        self._high_water_mark = 0
+
+    @property
+    def high_water_mark(self) -> int:
+        return self._high_water_mark
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def add(self, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
+        with self._lock:
+            next_change(self._high_water_mark, seq)
+            if len(reference_ids):
+                self._index.add_with_ids(
+                    np.ascontiguousarray(embeddings, np.float32), np.asarray(reference_ids, np.int64)
+                )
+            self._high_water_mark = seq
+
+    def remove(self, seq: int, reference_ids: Sequence[int]) -> None:
+        with self._lock:
+            next_change(self._high_water_mark, seq)
+            if len(reference_ids):
+                self._index.remove_ids(faiss.IDSelectorBatch(np.asarray(reference_ids, np.int64)))
+            self._high_water_mark = seq
+
+    def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
+        # range_search returns scores strictly above its radius
+        radius = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
+        with self._lock:
+            if not self._index.ntotal:
+                return [[] for _ in probes]
+            try:
+                limits, scores, ids = self._index.range_search(np.ascontiguousarray(probes, np.float32), radius)
+            except RuntimeError as error:
+                raise IndexUnavailable("the gallery index could not be searched") from error
+        return [
+            sorted(
+                (Hit(int(i), float(s)) for i, s in zip(ids[start:end], scores[start:end], strict=True)),
+                key=lambda hit: (-hit.score, hit.reference_id),
+            )
+            for start, end in itertools.pairwise(limits)
+        ]

@@ -1,0 +1,272 @@
+"""Search of a gallery: its index, kept in step with the record, and the newcomers that the index has not seen."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from service.decision import DecisionRule
+from service.domain import Embeddings, Gallery, Hit
+from service.errors import BiodedupError, IndexUnavailable, PackNotLoaded
+from service.logs import log_event
+from service.metrics import Metrics
+from service.ports import Embedder, GalleryIndex, Reading, Store
+
+NEWCOMER_LIMIT = 1000  # more than these are not compared under the gallery's lock: let go, catch up, try again
+_CHANGES_PER_READ = 2000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A loaded model pack: its embedder, and how its scores are judged."""
+
+    embedder: Embedder
+    rule: DecisionRule
+
+
+class Packs:
+    """The packs loaded in this process, by id."""
+
+    def __init__(self, packs: Mapping[str, Pack]) -> None:
+        self._packs = dict(packs)
+
+    def loaded(self) -> list[str]:
+        return sorted(self._packs)
+
+    def of(self, pack_id: str) -> Pack:
+        """Raises PackNotLoaded."""
+        pack = self._packs.get(pack_id)
+        if pack is None:
+            raise PackNotLoaded(
+                f"the model pack {pack_id} is not loaded: fetch it with `biodedup models fetch {pack_id}` "
+                f"and name it in BIODEDUP_PACK or BIODEDUP_EXTRA_PACKS"
+            )
+        return pack
+
+
+class TooManyNewcomers(Exception):
+    """Inside the gallery's lock: the index is so far behind that it must catch up first."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSearch:
+    """What the index found, and how far it had read the change log before the search began."""
+
+    high_water_mark: int
+    gallery_size: int
+    hits: tuple[Hit, ...]  # of all probes
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomers:
+    """What was found among the templates added after the index's high-water mark."""
+
+    high_water_mark: int
+    compared: int
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """An index beside its record."""
+
+    high_water_mark: int
+    last_seq: int
+    index_templates: int
+    record_templates: int
+    same_timeline: bool
+
+    @property
+    def in_step(self) -> bool:
+        return (
+            self.same_timeline
+            and self.high_water_mark == self.last_seq
+            and self.index_templates == self.record_templates
+        )
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One gallery's index of one timeline. `applying` keeps the change log in order."""
+
+    index: GalleryIndex
+    timeline_id: str
+    applying: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Matcher:
+    """Searches galleries, and keeps each gallery's index in step with the record.
+
+    The record is the truth and the index a cache: the index is filled from the change log on first use, follows it in
+    order, and is thrown away and filled again when it fails, is of another timeline or is ahead of the record.
+    """
+
+    def __init__(self, store: Store, new_index: Callable[[int], GalleryIndex], packs: Packs, metrics: Metrics) -> None:
+        self._store = store
+        self._new_index = new_index
+        self._packs = packs
+        self._metrics = metrics
+        self._slots: dict[str, _Slot] = {}
+        self._slots_lock = threading.Lock()
+
+    def search(self, gallery: Gallery, probes: Embeddings, threshold: float) -> IndexSearch:
+        """Return every reference of the index at or above `threshold`.
+
+        Args:
+            gallery: as just read from the record.
+            probes: (n, D) float32, rows of L2 norm 1.
+            threshold: cosine, -1..1.
+        """
+        slot = self._slot(gallery)
+        if gallery.last_seq - slot.index.high_water_mark > NEWCOMER_LIMIT:
+            self.catch_up(gallery.gallery_id)
+            slot = self._slot(gallery)
+        with self._metrics.phase("search"):
+            # before the search: what is added while it runs is compared as a newcomer
+            high_water_mark = slot.index.high_water_mark
+            gallery_size = len(slot.index)
+            found = slot.index.search(probes, threshold)
+        return IndexSearch(high_water_mark, gallery_size, tuple(hit for hits in found for hit in hits))
+
+    def compare_newcomers(
+        self, reading: Reading, gallery_id: str, after: int, probes: Embeddings, threshold: float
+    ) -> Newcomers:
+        """Compare exactly with every template added after change `after`.
+
+        Raises:
+            TooManyNewcomers: there are more than NEWCOMER_LIMIT changes.
+        """
+        changes = reading.changes_after(gallery_id, after, NEWCOMER_LIMIT + 1)
+        if len(changes) > NEWCOMER_LIMIT:
+            raise TooManyNewcomers
+        added = [pair for change in changes for pair in change.added]
+        last = changes[-1].seq if changes else after
+        if not added:
+            return Newcomers(last, 0, ())
+        scores = probes @ np.stack([embedding for _, embedding in added]).T
+        hits = tuple(
+            Hit(added[column][0], float(scores[row, column])) for row, column in np.argwhere(scores >= threshold)
+        )
+        return Newcomers(last, len(added), hits)
+
+    def applied(self, gallery: Gallery, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
+        """Bring the index up to change `seq`, which this process just committed, without reading it again if it can.
+
+        A failure here loses nothing, since the record holds the change and every search compares newcomers.
+        """
+        try:
+            with self._metrics.phase("index"):
+                slot = self._slot(gallery)
+                if not self._added_next(gallery.gallery_id, slot, seq, reference_ids, embeddings):
+                    self.catch_up(gallery.gallery_id)
+        except BiodedupError as error:
+            self._failed(gallery.gallery_id, error)
+
+    def follow(self, gallery_id: str) -> None:
+        """Catch up, and leave a failure to the next search: the record is right without it."""
+        try:
+            self.catch_up(gallery_id)
+        except BiodedupError as error:
+            self._failed(gallery_id, error)
+
+    def catch_up(self, gallery_id: str) -> None:
+        """Apply all changes of the record that the index has not seen.
+
+        Raises:
+            IndexUnavailable: the index refused a change; it is thrown away and filled again by the next search.
+            StoreUnavailable: the record does not answer.
+        """
+        with self._store.reading() as reading:
+            gallery = reading.gallery(gallery_id)
+        slot = self._slot(gallery)
+        with slot.applying:
+            try:
+                self._follow_log(gallery_id, slot.index)
+            except IndexUnavailable:
+                self._throw_away(gallery_id, slot)
+                raise
+
+    def state(self, gallery_id: str) -> IndexState:
+        """Return how the index stands beside the record, both read while no change is applied."""
+        with self._store.reading() as reading:
+            gallery = reading.gallery(gallery_id)
+        slot = self._slot(gallery)
+        with slot.applying, self._store.reading() as reading:
+            # again, under the lock: so that the numbers belong together
+            gallery = reading.gallery(gallery_id)
+            self._follow_log(gallery_id, slot.index, up_to=gallery.last_seq)
+            state = IndexState(
+                high_water_mark=slot.index.high_water_mark,
+                last_seq=gallery.last_seq,
+                index_templates=len(slot.index),
+                record_templates=gallery.template_count,
+                same_timeline=slot.timeline_id == gallery.timeline_id,
+            )
+        if not state.in_step:
+            self._throw_away(gallery_id, slot)
+        return state
+
+    def lag(self, gallery: Gallery) -> int:
+        """Return how many changes of `gallery` the index has not applied, without applying any."""
+        slot = self._slots.get(gallery.gallery_id)
+        return max(gallery.last_seq - slot.index.high_water_mark, 0) if slot else gallery.last_seq
+
+    def _added_next(
+        self, gallery_id: str, slot: _Slot, seq: int, reference_ids: Sequence[int], embeddings: Embeddings
+    ) -> bool:
+        """Apply change `seq` if it is the next one; return whether the index has reached it."""
+        with slot.applying:
+            try:
+                if slot.index.high_water_mark == seq - 1:
+                    slot.index.add(seq, reference_ids, embeddings)
+            except IndexUnavailable:
+                self._throw_away(gallery_id, slot)
+                raise
+            return slot.index.high_water_mark >= seq
+
+    def _slot(self, gallery: Gallery) -> _Slot:
+        """Return the gallery's index, filled from the record when there is none of this timeline."""
+        slot = self._slots.get(gallery.gallery_id)
+        if slot is not None and slot.timeline_id == gallery.timeline_id:
+            return slot
+        with self._slots_lock:
+            slot = self._slots.get(gallery.gallery_id)
+            if slot is None or slot.timeline_id != gallery.timeline_id:
+                slot = self._fill(gallery)
+                self._slots[gallery.gallery_id] = slot
+            return slot
+
+    def _fill(self, gallery: Gallery) -> _Slot:
+        index = self._new_index(self._packs.of(gallery.pack_id).embedder.dimension)
+        self._follow_log(gallery.gallery_id, index)
+        self._metrics.index_rebuilds.inc()
+        log_event(_log, "index.filled", gallery_id=gallery.gallery_id, seq=index.high_water_mark, count=len(index))
+        return _Slot(index, gallery.timeline_id)
+
+    def _follow_log(self, gallery_id: str, index: GalleryIndex, up_to: int | None = None) -> None:
+        while up_to is None or index.high_water_mark < up_to:
+            room = _CHANGES_PER_READ if up_to is None else min(_CHANGES_PER_READ, up_to - index.high_water_mark)
+            with self._store.reading() as reading:
+                changes = reading.changes_after(gallery_id, index.high_water_mark, room)
+            if not changes:
+                return
+            for change in changes:
+                if change.removed:
+                    index.remove(change.seq, change.removed)
+                else:
+                    ids = [reference_id for reference_id, _ in change.added]
+                    rows = [embedding for _, embedding in change.added]
+                    index.add(change.seq, ids, np.stack(rows) if rows else np.empty((0, 0), np.float32))
+
+    def _throw_away(self, gallery_id: str, slot: _Slot) -> None:
+        with self._slots_lock:
+            if self._slots.get(gallery_id) is slot:
+                del self._slots[gallery_id]
+
+    def _failed(self, gallery_id: str, error: BiodedupError) -> None:
+        self._metrics.index_failures.inc()
+        log_event(_log, "index.failed", level=logging.WARNING, gallery_id=gallery_id, code=error.code)

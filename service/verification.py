@@ -1,0 +1,99 @@
+"""Verify 1:1: is this the person they say they are, or do two samples show one person?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.domain import FacePolicy, FalseMatchRate, Gallery, Template
+from service.errors import NoReference, SampleRejected
+from service.matching import Packs
+from service.metrics import Metrics
+from service.ports import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The answer to one comparison. `reference_id` is the best reference, None where two samples were compared."""
+
+    matched: bool
+    score: float
+    threshold: float
+    verification_fmr: float
+    false_match: FalseMatchRate
+    expected_fnmr: float  # share of mated pairs that this threshold is expected to turn away
+    population: str
+    reference_id: int | None
+    probe: Template
+
+
+class VerificationService:
+    """The verification use case; nothing is changed."""
+
+    def __init__(self, store: Store, packs: Packs, metrics: Metrics, *, face_policy: FacePolicy) -> None:
+        self._store = store
+        self._packs = packs
+        self._metrics = metrics
+        self._face_policy = face_policy
+
+    def verify_subject(
+        self, gallery_id: str, sample: bytes, subject_id: str, verification_fmr: float | None = None
+    ) -> Verification:
+        """Compare a sample with the references of a subject, and keep the best score.
+
+        Raises:
+            GalleryNotFound, SubjectNotFound, PackNotLoaded, SampleRejected, Overloaded, StoreUnavailable
+            NoReference: the subject has no template that may verify anyone.
+        """
+        with self._store.reading() as reading:
+            gallery = reading.gallery(gallery_id)
+            own = reading.subject_references(gallery_id, subject_id)
+        if not own:
+            self._store.subject(gallery_id, subject_id)
+        references = [reference for reference in own if reference.verifies]
+        if not references:
+            raise NoReference("this subject has no active template that may verify: enrol a new sample first")
+        probe = self._extract(gallery, sample)
+        scores = np.stack([reference.embedding for reference in references]) @ probe.embedding
+        best = int(scores.argmax())
+        return self._judge(gallery, probe, float(scores[best]), references[best].reference_id, verification_fmr)
+
+    def verify_samples(
+        self, gallery_id: str, sample: bytes, reference_sample: bytes, verification_fmr: float | None = None
+    ) -> Verification:
+        """Compare two samples with the pack of a gallery; nothing of it is searched.
+
+        Raises:
+            GalleryNotFound, PackNotLoaded, SampleRejected, Overloaded, StoreUnavailable
+        """
+        with self._store.reading() as reading:
+            gallery = reading.gallery(gallery_id)
+        reference = self._extract(gallery, reference_sample)
+        probe = self._extract(gallery, sample)
+        return self._judge(gallery, probe, float(reference.embedding @ probe.embedding), None, verification_fmr)
+
+    def _extract(self, gallery: Gallery, sample: bytes) -> Template:
+        try:
+            return self._packs.of(gallery.pack_id).embedder.extract(sample, self._face_policy)
+        except SampleRejected as error:
+            self._metrics.rejections.labels(code=error.code).inc()
+            raise
+
+    def _judge(
+        self, gallery: Gallery, probe: Template, score: float, reference_id: int | None, fmr: float | None
+    ) -> Verification:
+        calibration = self._packs.of(gallery.pack_id).rule.calibration
+        verification_fmr = gallery.verification_fmr if fmr is None else fmr
+        threshold = calibration.threshold(verification_fmr)
+        matched = score >= threshold
+        self._metrics.verifications.labels(matched=str(matched).lower()).inc()
+        return Verification(
+            matched=matched,
+            score=score,
+            threshold=threshold,
+            verification_fmr=verification_fmr,
+            false_match=calibration.false_match_rate(score),
+            expected_fnmr=calibration.expected_fnir(threshold),
+            population=calibration.population,
+            reference_id=reference_id,
+            probe=probe,
+        )
