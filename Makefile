@@ -1,0 +1,67 @@
+# biodedup: everything a newcomer, a developer and a CI job need. `make help` lists it.
+# Assumed: Python 3.11 or newer with venv, make, and a package index. Everything else goes into .venv.
+
+# The first Python of these that is new enough; PYTHON=... chooses another.
+PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
+	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$candidate" && break; done)
+BIN := .venv/bin
+RUNTIME := .venv/.installed-runtime
+DEV := .venv/.installed-dev
+DATASET ?= ../shared/data/lfw-dev
+PYTEST_ARGS ?=
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q --extra build
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test bench soak models test-models lock clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: models ## Start the service, enrol real photographs, show what it found, keep serving (FACES=DIR: your own)
+	@$(BIN)/python -m benchmarks.demo $(if $(FACES),--faces "$(FACES)")
+
+serve: models ## Run the service on http://127.0.0.1:8000 with its data in ./var
+	@$(BIN)/biodedup serve
+
+test: test-models ## Run every gate: format, lint, types, import contracts, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+
+soak: test-models ## Run what takes long: kills, races and broken images at full counts
+	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+
+bench: test-models ## Measure error rates (DATASET=DIR) and the speed of the pipeline
+	@if [ -d "$(DATASET)" ]; then $(BIN)/python -m benchmarks.error_rates --dataset "$(DATASET)"; \
+	else echo "No photographs in $(DATASET), so no error rates; DATASET=DIR names a folder of them."; fi
+	$(BIN)/python -m benchmarks.speed pipeline
+
+models: $(RUNTIME) ## Fetch and check the default model pack
+	@$(BIN)/biodedup models fetch opencv-zoo
+
+test-models: $(DEV)
+	@$(BIN)/biodedup models fetch opencv-zoo
+	@echo "The tests compare two model packs. buffalo_s is for non-commercial research only: here it is fetched for the"
+	@echo "tests, which is such a use. The service never loads it unless you accept its licence yourself."
+	@BIODEDUP_ACCEPTED_LICENCES=buffalo_s $(BIN)/biodedup models fetch buffalo_s
+
+lock: ## Write the lock files anew (needs uv); LOCK_ARGS=--upgrade takes newer versions
+	$(LOCK) $(LOCK_ARGS) -o requirements.lock
+	$(LOCK) $(LOCK_ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove .venv and caches; ./var (your data) and the models stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis biodedup.egg-info
+
+$(RUNTIME): requirements.lock deploy/install.py
+	@$(call need_python)
+	@"$(PYTHON)" deploy/install.py requirements.lock
+	@touch $@
+
+$(DEV): requirements-dev.lock deploy/install.py
+	@$(call need_python)
+	@"$(PYTHON)" deploy/install.py requirements-dev.lock
+	@touch $@ $(RUNTIME)
+
+need_python = if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed (Debian, Ubuntu: apt install python3-venv)."; exit 1; fi
