@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -116,11 +117,19 @@ def log_event(
     if forbidden:
         raise ValueError(f"not allowed in logs: {', '.join(forbidden)}")
     for name, value in fields.items():
-        if not isinstance(value, str | int | float | bool | None) or (isinstance(value, str) and len(value) > MAX_TEXT):
+        if not _is_plain(value):
             raise ValueError(f"the value of {name} is not a short plain value")
     if logger.isEnabledFor(level):
         exc_info = (type(error), error, error.__traceback__) if error is not None else None
         logger.log(level, event, exc_info=exc_info, extra={"biodedup_fields": dict(fields)})
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, int)
 
 
 class JsonFormatter(logging.Formatter):

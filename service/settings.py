@@ -40,51 +40,57 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; only this machine by default.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free port.")
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; only this machine by default."
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free port.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least serious event that is logged."
+        default="info", description="The least serious event that is logged."
     )
 
-    var_dir: Path = Field(Path("./var"), description="Folder of the embedded record and index; one process owns it.")
+    var_dir: Path = Field(
+        default=Path("./var"), description="Folder of the embedded record and index; one process owns it."
+    )
     database_url: SecretStr | None = Field(
-        None, description="Address of the record; not set: a SQLite file in the folder above. Holds a password."
+        default=None, description="Address of the record; not set: a SQLite file in the folder above. Holds a password."
     )
     models_dir: Path = Field(
-        Path(__file__).resolve().parent.parent / "models",
+        default=Path(__file__).resolve().parent.parent / "models",
         description="Folder of the model packs, one sub-folder a pack.",
     )
-    pack: str = Field("opencv-zoo", min_length=1, description="Model pack of new galleries.")
-    extra_packs: Names = Field((), description="Further packs to load, for galleries that use them.")
-    accepted_licences: Names = Field((), description="Packs whose restricted licence you have read and accept.")
-    index: Literal["faiss", "exact"] = Field("faiss", description="How galleries are searched.")
+    pack: str = Field(default="opencv-zoo", min_length=1, description="Model pack of new galleries.")
+    extra_packs: Names = Field(default=(), description="Further packs to load, for galleries that use them.")
+    accepted_licences: Names = Field(default=(), description="Packs whose restricted licence you have read and accept.")
+    index: Literal["faiss", "exact"] = Field(default="faiss", description="How galleries are searched.")
     default_gallery: str = Field(
-        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Gallery that is made at the first start."
+        default="default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Gallery that is made at the first start.",
     )
 
     review_fpir: float = Field(
-        0.01,
+        default=0.01,
         ge=1e-6,
         le=0.5,
         json_schema_extra=_unit(SHARE),
         description="Share of new people that may be flagged by mistake; sets the review threshold of new galleries.",
     )
     duplicate_fpir: float = Field(
-        0.001,
+        default=0.001,
         ge=1e-6,
         le=0.5,
         json_schema_extra=_unit(SHARE),
         description="The same for the outcome DUPLICATE; at most the review rate.",
     )
     verification_fmr: float = Field(
-        0.001,
+        default=0.001,
         ge=1e-6,
         le=0.1,
         json_schema_extra=_unit(SHARE),
         description="Share of pairs of different people that a 1:1 comparison may accept.",
     )
     fnir_warning: float = Field(
-        0.10,
+        default=0.10,
         ge=0.0,
         le=1.0,
         json_schema_extra=_unit(SHARE),
@@ -92,40 +98,52 @@ class Settings(BaseSettings):
     )
 
     keep_samples: bool = Field(default=False, description="Keep the submitted images in new galleries.")
-    face_policy: FacePolicy = Field(FacePolicy.REFUSE, description="What to do when a sample shows several faces.")
-    min_face_width_px: int = Field(
-        20, ge=8, le=1000, json_schema_extra=_unit(PIXELS), description="A narrower face is rejected."
+    face_policy: FacePolicy = Field(
+        default=FacePolicy.REFUSE, description="What to do when a sample shows several faces."
     )
-    max_samples: int = Field(5, ge=1, le=20, json_schema_extra=_unit("samples"), description="Samples in one request.")
+    min_face_width_px: int = Field(
+        default=20, ge=8, le=1000, json_schema_extra=_unit(PIXELS), description="A narrower face is rejected."
+    )
+    max_samples: int = Field(
+        default=5, ge=1, le=20, json_schema_extra=_unit("samples"), description="Samples in one request."
+    )
     max_sample_bytes: int = Field(
-        10 * MIB, ge=1024, le=100 * MIB, json_schema_extra=_unit(BYTES), description="Size of one sample."
+        default=10 * MIB, ge=1024, le=100 * MIB, json_schema_extra=_unit(BYTES), description="Size of one sample."
     )
     max_request_bytes: int = Field(
-        40 * MIB, ge=1024, le=1024 * MIB, json_schema_extra=_unit(BYTES), description="Size of one request."
+        default=40 * MIB, ge=1024, le=1024 * MIB, json_schema_extra=_unit(BYTES), description="Size of one request."
     )
     max_pixels: int = Field(
-        50_000_000,
+        default=50_000_000,
         ge=10_000,
         le=400_000_000,
         json_schema_extra=_unit(PIXELS),
         description="Width times height of one sample, checked before it is decoded.",
     )
     decode_timeout_s: float = Field(
-        5.0, ge=0.1, le=60.0, json_schema_extra=_unit(SECONDS), description="Time to decode one sample."
+        default=5.0, ge=0.1, le=60.0, json_schema_extra=_unit(SECONDS), description="Time to decode one sample."
     )
 
     workers: int = Field(
-        0, ge=0, le=256, json_schema_extra=_unit("threads"), description="Samples worked on at once; 0: one a core."
+        default=0,
+        ge=0,
+        le=256,
+        json_schema_extra=_unit("threads"),
+        description="Samples worked on at once; 0: one a core.",
     )
     queue_limit: int = Field(
-        64,
+        default=64,
         ge=1,
         le=10_000,
         json_schema_extra=_unit("samples"),
         description="Samples that may wait; further ones get 429.",
     )
     queue_timeout_s: float = Field(
-        30.0, ge=0.1, le=600.0, json_schema_extra=_unit(SECONDS), description="Longest wait of a sample, then 429."
+        default=30.0,
+        ge=0.1,
+        le=600.0,
+        json_schema_extra=_unit(SECONDS),
+        description="Longest wait of a sample, then 429.",
     )
 
     @classmethod

@@ -1,0 +1,78 @@
+"""What is installed is pinned, the Makefile explains itself, and CI fails on a skipped test."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def pins(lock: str) -> dict[str, str]:
+    """`name==version` lines of a lock file."""
+    return dict(re.findall(r"^([\w.\-\[\]]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def check_skips(tmp_path: Path, cases: str) -> subprocess.CompletedProcess[str]:
+    report = tmp_path / "tests.xml"
+    report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    command = [sys.executable, ROOT / ".ci" / "skips.py", report]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_every_package_is_pinned_by_digest(lock: str) -> None:
+    blocks = re.split(r"\n(?=\S)", (ROOT / lock).read_text().strip())
+    assert len(blocks) > 50
+    assert [block for block in blocks if not re.match(r"\S+==\S+.*(\n    --hash=sha256:[0-9a-f]{64})", block)] == []
+
+
+def test_tests_run_with_the_versions_that_are_served() -> None:
+    assert pins("requirements.lock").items() - pins("requirements-dev.lock").items() == set()
+
+
+def test_opencv_is_the_build_that_needs_no_system_library() -> None:
+    locked = pins("requirements.lock")
+    assert "opencv-python-headless" in locked
+    assert "opencv-python" not in locked
+
+
+def test_what_builds_the_project_is_locked() -> None:
+    assert "setuptools" in pins("requirements.lock")
+
+
+@needs_make
+def test_make_help_lists_every_target_for_people() -> None:
+    shown = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True, check=True).stdout
+    for target in ("demo", "serve", "test", "bench", "soak", "models", "lock", "clean", "help"):
+        assert re.search(rf"^  make {target} +\S", shown, re.MULTILINE)
+
+
+@needs_make
+def test_an_old_python_is_refused_with_advice() -> None:
+    command = ["make", "-C", ROOT, "-B", ".venv/.installed-runtime", "PYTHON="]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "Python 3.11 or newer is needed" in refused.stdout
+
+
+def test_a_skipped_test_fails_the_gate(tmp_path: Path) -> None:
+    checked = check_skips(
+        tmp_path,
+        '<testcase classname="a" name="ran"/>'
+        '<testcase classname="a" name="not_run"><skipped message="needs Chromium"/></testcase>',
+    )
+    assert checked.returncode == 1
+    assert "a::not_run: needs Chromium" in checked.stderr
+
+
+def test_a_full_run_passes_the_gate(tmp_path: Path) -> None:
+    assert check_skips(tmp_path, '<testcase classname="a" name="ran"/>').returncode == 0
+
+
+def test_a_run_of_no_test_fails_the_gate(tmp_path: Path) -> None:
+    assert check_skips(tmp_path, "").returncode == 1
