@@ -1,0 +1,183 @@
+"""Taking out of the record: erasing a subject, making an encounter inactive, withdrawing it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, select, update
+
+from service.domain import CaseKind, CaseStatus, Encounter, EncounterFacts, EncounterStatus
+from service.errors import EncounterNotFound, EncounterWithdrawn, SubjectNotFound
+from service.store.reading import in_parts
+from service.store.records import build_encounters
+from service.store.rows import facts_columns, finding_json, to_finding
+from service.store.tables import (
+    candidates,
+    cases,
+    encounters,
+    enrolments,
+    idempotency_keys,
+    samples,
+    subjects,
+    templates,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The references that a change takes out of the index or puts back, and how many of them were searched before."""
+
+    reference_ids: tuple[int, ...]
+    active_count: int
+
+
+def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> tuple[Moved, int, int]:
+    """Delete every row of a subject; return its references, its number of encounters and of samples.
+
+    Raises:
+        SubjectNotFound: there is no such subject in this gallery.
+    """
+    is_subject = (subjects.c.gallery_id == gallery_id, subjects.c.subject_id == subject_id)
+    if connection.execute(select(subjects.c.subject_id).where(*is_subject)).one_or_none() is None:
+        raise SubjectNotFound("there is no such subject")
+    _forget_in_other_findings(connection, gallery_id, subject_id)
+    its_encounters = select(encounters.c.encounter_id).where(
+        encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id
+    )
+    encounter_ids = list(connection.execute(its_encounters).scalars())
+    moved = Moved((), 0)
+    sample_count = 0
+    for part in in_parts(encounter_ids):
+        gone, images = _clear_encounters(connection, gallery_id, part)
+        moved = Moved(moved.reference_ids + gone.reference_ids, moved.active_count + gone.active_count)
+        sample_count += images
+    connection.execute(
+        delete(idempotency_keys).where(
+            idempotency_keys.c.gallery_id == gallery_id, idempotency_keys.c.subject_id == subject_id
+        )
+    )
+    connection.execute(delete(subjects).where(*is_subject))
+    return moved, len(encounter_ids), sample_count
+
+
+def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_id: str) -> None:
+    """Null a subject's ids among the candidates of others; void the duplicate cases that have no candidate left.
+
+    A continuity case compares a person with itself, so nobody else's erasure voids it.
+    """
+    is_about = (candidates.c.gallery_id == gallery_id, candidates.c.subject_id == subject_id)
+    touched = list(connection.execute(select(candidates.c.enrolment_id).where(*is_about).distinct()).scalars())
+    connection.execute(
+        update(candidates).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None)
+    )
+    has_candidate = exists().where(
+        candidates.c.gallery_id == cases.c.gallery_id,
+        candidates.c.enrolment_id == cases.c.enrolment_id,
+        candidates.c.subject_id.is_not(None),
+    )
+    for part in in_parts(touched):
+        connection.execute(
+            update(cases)
+            .where(
+                cases.c.gallery_id == gallery_id,
+                cases.c.enrolment_id.in_(part),
+                cases.c.kind == CaseKind.DUPLICATE.value,
+                ~has_candidate,
+            )
+            .values(status=CaseStatus.VOID.value)
+        )
+
+
+def _clear_encounters(connection: Connection, gallery_id: str, encounter_ids: Sequence[str]) -> tuple[Moved, int]:
+    """Delete encounters with their templates, samples, enrolments, candidates and cases; return how much went."""
+    gone, sample_count = _clear_biometrics(connection, gallery_id, encounter_ids)
+    enrolment_ids = (
+        select(enrolments.c.enrolment_id)
+        .where(enrolments.c.gallery_id == gallery_id, enrolments.c.encounter_id.in_(encounter_ids))
+        .scalar_subquery()
+    )
+    for table in (cases, candidates):
+        connection.execute(
+            delete(table).where(table.c.gallery_id == gallery_id, table.c.enrolment_id.in_(enrolment_ids))
+        )
+    for table in (enrolments, encounters):
+        connection.execute(delete(table).where(*_of_encounters(table, gallery_id, encounter_ids)))
+    return gone, sample_count
+
+
+def _clear_biometrics(connection: Connection, gallery_id: str, encounter_ids: Sequence[str]) -> tuple[Moved, int]:
+    """Delete the templates and samples of encounters; return the references and the number of samples."""
+    moved = _references_of(connection, gallery_id, encounter_ids)
+    connection.execute(delete(templates).where(*_of_encounters(templates, gallery_id, encounter_ids)))
+    deleted = connection.execute(delete(samples).where(*_of_encounters(samples, gallery_id, encounter_ids)))
+    return moved, deleted.rowcount
+
+
+def _of_encounters(
+    table: Table, gallery_id: str, encounter_ids: Sequence[str]
+) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return table.c.gallery_id == gallery_id, table.c.encounter_id.in_(encounter_ids)
+
+
+def _references_of(connection: Connection, gallery_id: str, encounter_ids: Sequence[str]) -> Moved:
+    rows = connection.execute(
+        select(templates.c.reference_id, templates.c.active)
+        .where(*_of_encounters(templates, gallery_id, encounter_ids))
+        .order_by(templates.c.reference_id)
+    ).all()
+    return Moved(tuple(row.reference_id for row in rows), sum(row.active for row in rows))
+
+
+def move_encounter(
+    connection: Connection, gallery_id: str, encounter_id: str, status: EncounterStatus
+) -> tuple[Encounter, Moved | None]:
+    """Give an encounter another status; return it with the references that moved, None where nothing changed.
+
+    Raises:
+        EncounterNotFound: there is no such encounter in this gallery.
+        EncounterWithdrawn: it was withdrawn and cannot get another status.
+    """
+    is_encounter = _of_encounters(encounters, gallery_id, [encounter_id])
+    row = connection.execute(select(encounters).where(*is_encounter)).one_or_none()
+    if row is None:
+        raise EncounterNotFound("there is no such encounter")
+    if row.status == status.value:
+        return build_encounters(connection, gallery_id, [row])[0], None
+    if row.status == EncounterStatus.WITHDRAWN.value:
+        raise EncounterWithdrawn("a withdrawn encounter cannot get another status")
+    if status is EncounterStatus.WITHDRAWN:
+        moved = _withdraw(connection, gallery_id, encounter_id)
+    else:
+        moved = _references_of(connection, gallery_id, [encounter_id])
+        connection.execute(
+            update(templates)
+            .where(*_of_encounters(templates, gallery_id, [encounter_id]))
+            .values(active=status is EncounterStatus.ACTIVE)
+        )
+    connection.execute(update(encounters).where(*is_encounter).values(status=status.value))
+    row = connection.execute(select(encounters).where(*is_encounter)).one()
+    return build_encounters(connection, gallery_id, [row])[0], moved
+
+
+def _withdraw(connection: Connection, gallery_id: str, encounter_id: str) -> Moved:
+    """Delete what an encounter says of a face and of a person; the encounter and its finding stay, without it."""
+    moved, _ = _clear_biometrics(connection, gallery_id, [encounter_id])
+    connection.execute(
+        update(encounters)
+        .where(*_of_encounters(encounters, gallery_id, [encounter_id]))
+        .values(**facts_columns(EncounterFacts()))
+    )
+    subject_id = select(encounters.c.subject_id).where(*_of_encounters(encounters, gallery_id, [encounter_id]))
+    connection.execute(
+        update(candidates)
+        .where(
+            candidates.c.gallery_id == gallery_id,
+            candidates.c.subject_id == subject_id.scalar_subquery(),
+            candidates.c.encounter_id == encounter_id,
+        )
+        .values(reference_id=None)
+    )
+    is_finding = _of_encounters(enrolments, gallery_id, [encounter_id])
+    findings = connection.execute(select(enrolments.c.samples).where(*is_finding)).scalar_one()
+    bare = [replace(to_finding(each), reference_id=None, quality=None, box=None) for each in findings]
+    connection.execute(update(enrolments).where(*is_finding).values(samples=[finding_json(each) for each in bare]))
+    return moved

@@ -1,0 +1,177 @@
+"""Reads of the record on one connection: what a search and a decision need."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+
+from service.domain import Change, EarlierRequest, Embedding, Enrolment, Gallery, Reference
+from service.errors import GalleryNotFound
+from service.store.rows import AnyRow, to_candidate, to_embedding, to_enrolment, to_gallery, to_reference
+from service.store.tables import candidates, cases, changes, encounters, enrolments, galleries, idempotency_keys
+from service.store.tables import templates as templates_table
+
+# SQLite may be compiled with a limit of 999 parameters a statement (SQLITE_MAX_VARIABLE_NUMBER before 3.32).
+IDS_PER_STATEMENT = 900
+
+ENROLMENT_ROWS: Select[*tuple[Any, ...]] = select(
+    enrolments, encounters.c.subject_id, encounters.c.biometric_exception
+).join_from(enrolments, encounters)
+
+CASE_ROWS: Select[*tuple[Any, ...]] = select(cases, enrolments.c.encounter_id, encounters.c.subject_id).select_from(
+    cases.join(enrolments).join(encounters)
+)
+
+_REFERENCE_ROWS: Select[*tuple[Any, ...]] = (
+    select(
+        templates_table.c.reference_id,
+        encounters.c.subject_id,
+        templates_table.c.encounter_id,
+        templates_table.c.embedding,
+        templates_table.c.verifies,
+    )
+    .join_from(templates_table, encounters)
+    .where(templates_table.c.active)
+)
+
+
+def in_parts(ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield `ids` in parts that fit into one statement."""
+    for start in range(0, len(ids), IDS_PER_STATEMENT):
+        yield ids[start : start + IDS_PER_STATEMENT]
+
+
+def read_gallery(connection: Connection, gallery_id: str) -> Gallery:
+    """Raises GalleryNotFound."""
+    row = connection.execute(select(galleries).where(galleries.c.gallery_id == gallery_id)).one_or_none()
+    if row is None:
+        raise GalleryNotFound("there is no such gallery")
+    return to_gallery(row)
+
+
+def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Enrolment]:
+    """Return the enrolments of `ENROLMENT_ROWS`, in that order, with their candidates and cases."""
+    rows = list(rows)
+    found: dict[str, list[AnyRow]] = {row.enrolment_id: [] for row in rows}
+    case_ids: dict[str, list[int]] = {row.enrolment_id: [] for row in rows}
+    for part in in_parts(list(found)):
+        for candidate in connection.execute(
+            select(candidates)
+            .where(candidates.c.gallery_id == gallery_id, candidates.c.enrolment_id.in_(part))
+            .order_by(candidates.c.rank)
+        ):
+            found[candidate.enrolment_id].append(candidate)
+        for case in connection.execute(
+            select(cases.c.enrolment_id, cases.c.case_id)
+            .where(cases.c.gallery_id == gallery_id, cases.c.enrolment_id.in_(part))
+            .order_by(cases.c.case_id)
+        ):
+            case_ids[case.enrolment_id].append(case.case_id)
+    return [
+        to_enrolment(row, [to_candidate(each) for each in found[row.enrolment_id]], case_ids[row.enrolment_id])
+        for row in rows
+    ]
+
+
+class SqlReading:
+    """`service.ports.Reading` on one connection whose transaction the store began."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def gallery(self, gallery_id: str) -> Gallery:
+        """Raises GalleryNotFound."""
+        return read_gallery(self._connection, gallery_id)
+
+    def changes_after(self, gallery_id: str, seq: int, limit: int) -> list[Change]:
+        """Return up to `limit` changes with numbers above `seq`, in order; erased templates are left out of `added`."""
+        rows = self._connection.execute(
+            select(changes.c.seq, changes.c.added_ids, changes.c.removed_ids)
+            .where(changes.c.gallery_id == gallery_id, changes.c.seq > seq)
+            .order_by(changes.c.seq)
+            .limit(limit)
+        ).all()
+        embeddings = self._embeddings([reference_id for row in rows for reference_id in row.added_ids])
+        return [
+            Change(
+                seq=row.seq,
+                added=tuple((each, embeddings[each]) for each in row.added_ids if each in embeddings),
+                removed=tuple(row.removed_ids),
+            )
+            for row in rows
+        ]
+
+    def _embeddings(self, reference_ids: Sequence[int]) -> dict[int, Embedding]:
+        columns = templates_table.c
+        return {
+            row.reference_id: to_embedding(row.embedding)
+            for part in in_parts(reference_ids)
+            for row in self._connection.execute(
+                select(columns.reference_id, columns.embedding).where(columns.reference_id.in_(part))
+            )
+        }
+
+    def references(self, gallery_id: str, reference_ids: Sequence[int]) -> dict[int, Reference]:
+        """Return those of the references that exist and are searched now."""
+        return {
+            row.reference_id: to_reference(row)
+            for part in in_parts(reference_ids)
+            for row in self._connection.execute(
+                _REFERENCE_ROWS.where(
+                    templates_table.c.gallery_id == gallery_id, templates_table.c.reference_id.in_(part)
+                )
+            )
+        }
+
+    def subject_references(self, gallery_id: str, subject_id: str) -> list[Reference]:
+        """Return the searched references of a subject, oldest first."""
+        rows = self._connection.execute(
+            _REFERENCE_ROWS.where(
+                encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id
+            ).order_by(templates_table.c.reference_id)
+        )
+        return [to_reference(row) for row in rows]
+
+    def earlier_request(
+        self, gallery_id: str, idempotency_key: str | None, encounter_id: str | None, not_before: datetime
+    ) -> EarlierRequest | None:
+        """Return what was answered under this key since `not_before`, else what was enrolled as this encounter."""
+        if idempotency_key is not None:
+            earlier = self._request_by_key(gallery_id, idempotency_key, not_before)
+            if earlier is not None:
+                return earlier
+        if encounter_id is not None:
+            return self._request_by_encounter(gallery_id, encounter_id)
+        return None
+
+    def _request_by_key(self, gallery_id: str, key: str, not_before: datetime) -> EarlierRequest | None:
+        row = self._connection.execute(
+            select(idempotency_keys).where(
+                idempotency_keys.c.gallery_id == gallery_id,
+                idempotency_keys.c.key == key,
+                idempotency_keys.c.created_at >= not_before,
+            )
+        ).one_or_none()
+        if row is None:
+            return None
+        enrolment = None
+        if row.enrolment_id is not None:
+            enrolment = self._enrolment(gallery_id, enrolments.c.enrolment_id, row.enrolment_id)
+        return EarlierRequest(row.content_digest, enrolment, row.rejection_code, row.rejection_message)
+
+    def _request_by_encounter(self, gallery_id: str, encounter_id: str) -> EarlierRequest | None:
+        digest = self._connection.execute(
+            select(encounters.c.content_digest).where(
+                encounters.c.gallery_id == gallery_id, encounters.c.encounter_id == encounter_id
+            )
+        ).scalar_one_or_none()
+        if digest is None:
+            return None
+        return EarlierRequest(digest, self._enrolment(gallery_id, enrolments.c.encounter_id, encounter_id))
+
+    def _enrolment(self, gallery_id: str, column: Any, value: str) -> Enrolment:
+        row = self._connection.execute(
+            ENROLMENT_ROWS.where(enrolments.c.gallery_id == gallery_id, column == value)
+        ).one()
+        return build_enrolments(self._connection, gallery_id, [row])[0]

@@ -1,0 +1,208 @@
+"""Listings and single records, each a read of its own, paged by key."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+from service.domain import (
+    Case,
+    CaseStatus,
+    Encounter,
+    Enrolment,
+    GalleryCounts,
+    OutcomeKind,
+    Page,
+    Subject,
+    TemplateFacts,
+)
+from service.errors import (
+    CaseNotFound,
+    EncounterNotFound,
+    EnrolmentNotFound,
+    InvalidRequest,
+    NotFound,
+    SubjectNotFound,
+)
+from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, in_parts, read_gallery
+from service.store.rows import AnyRow, to_case, to_encounter, to_template_facts
+from service.store.tables import cases, encounters, enrolments, samples, subjects, templates
+
+T = TypeVar("T")
+
+MAX_ROW_NUMBER = 2**63 - 1
+
+_TEMPLATE_FACTS = select(
+    templates.c.reference_id,
+    templates.c.encounter_id,
+    templates.c.position,
+    templates.c.pack_id,
+    templates.c.model_id,
+    templates.c.verifies,
+    templates.c.quality,
+    templates.c.box,
+)
+
+
+def build_encounters(connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Encounter]:
+    """Return the encounters of `rows` (all columns of the table), in that order, with their templates."""
+    rows = list(rows)
+    found: dict[str, list[TemplateFacts]] = {row.encounter_id: [] for row in rows}
+    with_samples: set[str] = set()
+    for part in in_parts(list(found)):
+        for template in connection.execute(
+            _TEMPLATE_FACTS.where(templates.c.gallery_id == gallery_id, templates.c.encounter_id.in_(part)).order_by(
+                templates.c.position
+            )
+        ):
+            found[template.encounter_id].append(to_template_facts(template))
+        with_samples |= set(
+            connection.execute(
+                select(samples.c.encounter_id)
+                .where(samples.c.gallery_id == gallery_id, samples.c.encounter_id.in_(part))
+                .distinct()
+            ).scalars()
+        )
+    return [to_encounter(row, found[row.encounter_id], has_samples=row.encounter_id in with_samples) for row in rows]
+
+
+def build_subjects(connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Subject]:
+    """Return the subjects of `rows`, in that order, with their encounters in the order of enrolment."""
+    rows = list(rows)
+    found: dict[str, list[str]] = {row.subject_id: [] for row in rows}
+    for part in in_parts(list(found)):
+        for encounter in connection.execute(
+            select(encounters.c.subject_id, encounters.c.encounter_id)
+            .where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id.in_(part))
+            .order_by(encounters.c.seq)
+        ):
+            found[encounter.subject_id].append(encounter.encounter_id)
+    return [Subject(row.subject_id, row.gallery_id, tuple(found[row.subject_id]), row.created_at) for row in rows]
+
+
+def build_cases(_connection: Connection, _gallery_id: str, rows: Iterable[AnyRow]) -> list[Case]:
+    return [to_case(row) for row in rows]
+
+
+def to_number(after: str | None) -> int:
+    """Return the number in a cursor, 0 for the first page. Raises InvalidRequest."""
+    if after is None:
+        return 0
+    if not (after.isascii() and after.isdigit()) or int(after[:20]) > MAX_ROW_NUMBER:
+        raise InvalidRequest("the cursor `after` is none that this listing gave")
+    return int(after)
+
+
+class SqlRecords:
+    """`service.ports.Records` over a function that opens a read transaction."""
+
+    def __init__(self, read: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._read = read
+
+    def subject(self, gallery_id: str, subject_id: str) -> Subject:
+        """Raises GalleryNotFound, SubjectNotFound."""
+        wanted = select(subjects).where(subjects.c.subject_id == subject_id)
+        return self._single(gallery_id, wanted, subjects.c.gallery_id, build_subjects, SubjectNotFound)
+
+    def subjects(self, gallery_id: str, after: str | None, limit: int) -> Page[Subject]:
+        """Return subjects in the order of their ids; `after` is the last id of the page before."""
+        wanted = select(subjects)
+        if after is not None:
+            wanted = wanted.where(subjects.c.subject_id > after)
+        return self._page(gallery_id, wanted, (subjects.c.gallery_id, subjects.c.subject_id), limit, build_subjects)
+
+    def encounter(self, gallery_id: str, encounter_id: str) -> Encounter:
+        """Raises GalleryNotFound, EncounterNotFound."""
+        wanted = select(encounters).where(encounters.c.encounter_id == encounter_id)
+        return self._single(gallery_id, wanted, encounters.c.gallery_id, build_encounters, EncounterNotFound)
+
+    def encounters(self, gallery_id: str, subject_id: str | None, after: str | None, limit: int) -> Page[Encounter]:
+        """Return encounters, of one subject or of all, in the order of enrolment."""
+        wanted = select(encounters).where(encounters.c.seq > to_number(after))
+        if subject_id is not None:
+            wanted = wanted.where(encounters.c.subject_id == subject_id)
+        return self._page(gallery_id, wanted, (encounters.c.gallery_id, encounters.c.seq), limit, build_encounters)
+
+    def enrolment(self, gallery_id: str, enrolment_id: str) -> Enrolment:
+        """Raises GalleryNotFound, EnrolmentNotFound."""
+        wanted = ENROLMENT_ROWS.where(enrolments.c.enrolment_id == enrolment_id)
+        return self._single(gallery_id, wanted, enrolments.c.gallery_id, build_enrolments, EnrolmentNotFound)
+
+    def enrolments(self, gallery_id: str, after: str | None, limit: int) -> Page[Enrolment]:
+        """Return enrolments in their order."""
+        wanted = ENROLMENT_ROWS.where(enrolments.c.seq > to_number(after))
+        return self._page(gallery_id, wanted, (enrolments.c.gallery_id, enrolments.c.seq), limit, build_enrolments)
+
+    def case(self, gallery_id: str, case_id: int) -> Case:
+        """Raises GalleryNotFound, CaseNotFound."""
+        # a number beyond the column's range is no case either; the drivers would raise
+        wanted = CASE_ROWS.where(cases.c.case_id == min(max(case_id, 0), MAX_ROW_NUMBER))
+        return self._single(gallery_id, wanted, cases.c.gallery_id, build_cases, CaseNotFound)
+
+    def cases(self, gallery_id: str, after: str | None, limit: int) -> Page[Case]:
+        """Return cases in the order of their numbers."""
+        wanted = CASE_ROWS.where(cases.c.case_id > to_number(after))
+        return self._page(gallery_id, wanted, (cases.c.gallery_id, cases.c.case_id), limit, build_cases)
+
+    def gallery_counts(self, gallery_id: str) -> GalleryCounts:
+        """Return what a gallery holds now; encounters count whatever their status. Raises GalleryNotFound."""
+        with self._read() as connection:
+            gallery = read_gallery(connection, gallery_id)
+            in_gallery = encounters.c.gallery_id == gallery_id
+            encounter_count, exceptions = connection.execute(
+                select(func.count(), func.count(encounters.c.biometric_exception)).where(in_gallery)
+            ).one()
+            subject_count = connection.execute(
+                select(func.count()).select_from(subjects).where(subjects.c.gallery_id == gallery_id)
+            ).scalar_one()
+            open_cases = connection.execute(
+                select(func.count()).where(cases.c.gallery_id == gallery_id, cases.c.status == CaseStatus.OPEN.value)
+            ).scalar_one()
+            outcomes = connection.execute(
+                select(enrolments.c.outcome, func.count())
+                .where(enrolments.c.gallery_id == gallery_id)
+                .group_by(enrolments.c.outcome)
+                .order_by(enrolments.c.outcome)
+            ).all()
+        return GalleryCounts(
+            subjects=subject_count,
+            encounters=encounter_count,
+            templates=gallery.template_count,
+            biometric_exceptions=exceptions,
+            open_cases=open_cases,
+            outcomes=tuple((OutcomeKind(outcome), count) for outcome, count in outcomes),
+        )
+
+    def _single(
+        self,
+        gallery_id: str,
+        wanted: Select[*tuple[Any, ...]],
+        column: ColumnElement[str],
+        build: Callable[[Connection, str, Sequence[AnyRow]], list[T]],
+        missing: type[NotFound],
+    ) -> T:
+        with self._read() as connection:
+            row = connection.execute(wanted.where(column == gallery_id)).one_or_none()
+            if row is None:
+                read_gallery(connection, gallery_id)
+                raise missing("there is no such record in this gallery")
+            return build(connection, gallery_id, [row])[0]
+
+    def _page(
+        self,
+        gallery_id: str,
+        wanted: Select[*tuple[Any, ...]],
+        key: tuple[ColumnElement[str], ColumnElement[Any]],
+        limit: int,
+        build: Callable[[Connection, str, Sequence[AnyRow]], list[T]],
+    ) -> Page[T]:
+        in_gallery, order = key
+        with self._read() as connection:
+            # one more than asked for tells whether there is a next page
+            rows = connection.execute(wanted.where(in_gallery == gallery_id).order_by(order).limit(limit + 1)).all()
+            if not rows:
+                read_gallery(connection, gallery_id)
+            items = build(connection, gallery_id, rows[:limit])
+            last = str(rows[limit - 1]._mapping[order]) if len(rows) > limit else None
+        return Page(tuple(items), last)

@@ -1,0 +1,178 @@
+"""Between rows and the nouns of the domain."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Row
+
+from service.domain import (
+    Box,
+    Candidate,
+    Case,
+    CaseKind,
+    CaseStatus,
+    Continuity,
+    Embedding,
+    Encounter,
+    EncounterFacts,
+    EncounterStatus,
+    Enrolment,
+    FalseMatchRate,
+    Gallery,
+    OutcomeKind,
+    Quality,
+    Reference,
+    SampleFinding,
+    Searched,
+    TemplateFacts,
+    Thresholds,
+)
+
+AnyRow = Row[*tuple[Any, ...]]
+
+
+def to_bytes(embedding: Embedding) -> bytes:
+    return np.ascontiguousarray(embedding, dtype="<f4").tobytes()
+
+
+def to_embedding(data: bytes) -> Embedding:
+    return np.frombuffer(data, dtype="<f4").astype(np.float32, copy=False)
+
+
+def to_gallery(row: AnyRow) -> Gallery:
+    return Gallery(**row._mapping)
+
+
+def to_reference(row: AnyRow) -> Reference:
+    return Reference(
+        reference_id=row.reference_id,
+        subject_id=row.subject_id,
+        encounter_id=row.encounter_id,
+        embedding=to_embedding(row.embedding),
+        verifies=row.verifies,
+    )
+
+
+def to_template_facts(row: AnyRow) -> TemplateFacts:
+    return TemplateFacts(
+        reference_id=row.reference_id,
+        position=row.position,
+        pack_id=row.pack_id,
+        model_id=row.model_id,
+        verifies=row.verifies,
+        quality=Quality(**row.quality),
+        box=Box(**row.box),
+    )
+
+
+def facts_columns(facts: EncounterFacts) -> dict[str, Any]:
+    return {
+        "captured_at": facts.captured_at,
+        "site": facts.site,
+        "operator_ref": facts.operator_ref,
+        "birth_year": facts.birth_year,
+        "sex": facts.sex,
+        "labels": facts.labels,
+    }
+
+
+def to_encounter(row: AnyRow, templates: Sequence[TemplateFacts], *, has_samples: bool) -> Encounter:
+    facts = EncounterFacts(
+        captured_at=row.captured_at,
+        site=row.site,
+        operator_ref=row.operator_ref,
+        birth_year=row.birth_year,
+        sex=row.sex,
+        labels=tuple((name, value) for name, value in row.labels),
+    )
+    return Encounter(
+        encounter_id=row.encounter_id,
+        gallery_id=row.gallery_id,
+        subject_id=row.subject_id,
+        status=EncounterStatus(row.status),
+        facts=facts,
+        biometric_exception=row.biometric_exception,
+        templates=tuple(templates),
+        has_samples=has_samples,
+        created_at=row.created_at,
+    )
+
+
+def candidate_columns(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "rank": candidate.rank,
+        "subject_id": candidate.subject_id,
+        "encounter_id": candidate.encounter_id,
+        "reference_id": candidate.reference_id,
+        # float(): the drivers do not know NumPy's numbers
+        "score": float(candidate.score),
+        "fmr": float(candidate.false_match.fmr),
+        "fmr_upper": float(candidate.false_match.fmr_upper),
+        "extrapolated": bool(candidate.false_match.extrapolated),
+    }
+
+
+def to_candidate(row: AnyRow) -> Candidate:
+    return Candidate(
+        rank=row.rank,
+        subject_id=row.subject_id,
+        encounter_id=row.encounter_id,
+        reference_id=row.reference_id,
+        score=row.score,
+        false_match=FalseMatchRate(row.fmr, row.fmr_upper, row.extrapolated),
+    )
+
+
+def finding_json(finding: SampleFinding) -> dict[str, Any]:
+    return {
+        "position": finding.position,
+        "reference_id": finding.reference_id,
+        "rejection_code": finding.rejection_code,
+        "quality": asdict(finding.quality) if finding.quality else None,
+        "box": asdict(finding.box) if finding.box else None,
+    }
+
+
+def to_finding(data: Mapping[str, Any]) -> SampleFinding:
+    return SampleFinding(
+        position=data["position"],
+        reference_id=data["reference_id"],
+        rejection_code=data["rejection_code"],
+        quality=Quality(**data["quality"]) if data["quality"] else None,
+        box=Box(**data["box"]) if data["box"] else None,
+    )
+
+
+def to_enrolment(row: AnyRow, candidates: Sequence[Candidate], case_ids: Sequence[int]) -> Enrolment:
+    return Enrolment(
+        enrolment_id=row.enrolment_id,
+        gallery_id=row.gallery_id,
+        subject_id=row.subject_id,
+        encounter_id=row.encounter_id,
+        outcome=OutcomeKind(row.outcome),
+        candidates=tuple(candidates),
+        thresholds=Thresholds(**row.thresholds) if row.thresholds else None,
+        searched=Searched(**row.searched) if row.searched else None,
+        continuity=Continuity(**row.continuity) if row.continuity else None,
+        samples=tuple(to_finding(data) for data in row.samples),
+        biometric_exception=row.biometric_exception,
+        case_ids=tuple(case_ids),
+        warnings=tuple(row.warnings),
+        seq=row.seq,
+        created_at=row.created_at,
+    )
+
+
+def to_case(row: AnyRow) -> Case:
+    return Case(
+        case_id=row.case_id,
+        gallery_id=row.gallery_id,
+        kind=CaseKind(row.kind),
+        status=CaseStatus(row.status),
+        enrolment_id=row.enrolment_id,
+        subject_id=row.subject_id,
+        encounter_id=row.encounter_id,
+        created_at=row.created_at,
+    )

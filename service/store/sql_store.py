@@ -1,0 +1,208 @@
+"""The record in SQLite or PostgreSQL: transactions, galleries, migration."""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, inspect, select, text, update
+
+from service.domain import Gallery
+from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
+from service.store.engine import LOCK_TIMEOUT_S, WRITES, empty_log, make_engine, translated
+from service.store.keys import insert_key, insert_or_ignore
+from service.store.migrations.upgrade import head_revision, upgrade
+from service.store.reading import SqlReading, read_gallery
+from service.store.records import SqlRecords
+from service.store.rows import to_gallery
+from service.store.tables import galleries, meta
+from service.store.writing import SqlWriting
+
+_TIMELINE = "timeline_id"
+_MIGRATION_LOCK = 0x62696F6465647570  # any constant that no other user of the database takes
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class SqlStore(SqlRecords):
+    """`service.ports.Store` over SQLAlchemy Core.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://...`.
+        clock: the time that records bear; time zone aware.
+        isolation_level: of write transactions on PostgreSQL; only READ COMMITTED keeps the promise of `writing`.
+
+    Raises:
+        SettingsInvalid: the URL names no file on SQLite and no PostgreSQL database.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], datetime] = _now, isolation_level: str = "READ COMMITTED") -> None:
+        super().__init__(self._reading)
+        engine = make_engine(url, isolation_level)
+        self._engine = engine
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._clock = clock
+        # SQLite's own waiting sleeps up to 0.1 s between two looks; a lock wakes the next writer at once
+        self._write_lock = threading.Lock()
+        self._writes = engine.execution_options(**{WRITES: True})
+        # on SQLite every transaction is a snapshot by nature
+        self._reads = (
+            engine
+            if self._is_sqlite
+            else engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        )
+
+    def migrate(self) -> None:
+        """Bring the database to the newest schema. Safe when several processes start at once.
+
+        Raises:
+            StoreUnavailable: the database does not answer, or a newer version has migrated it.
+        """
+        with self._write_transaction() as connection:
+            if not self._is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            upgrade(connection)
+            connection.execute(
+                insert_or_ignore(connection.dialect, meta), {"key": _TIMELINE, "value": uuid.uuid4().hex}
+            )
+
+    def is_migrated(self) -> bool:
+        """Whether the database has the schema that this code expects. Raises StoreUnavailable."""
+        with self._reading() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return False
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == head_revision()
+
+    def ping(self) -> None:
+        """Raises StoreUnavailable when the database does not answer."""
+        with self._reading() as connection:
+            connection.execute(select(1))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def timeline_id(self) -> str:
+        """Return the id of this history of the record. Raises StoreUnavailable before `migrate`."""
+        with self._reading() as connection:
+            value: str | None = connection.execute(
+                select(meta.c.value).where(meta.c.key == _TIMELINE)
+            ).scalar_one_or_none()
+        if value is None:
+            raise StoreUnavailable("the record is not migrated")
+        return value
+
+    def renew_timeline(self) -> str:
+        """Begin another history, after a restore or failover: indexes of the old one are thrown away. Return its id."""
+        with self._write_transaction() as connection:
+            value = uuid.uuid4().hex
+            connection.execute(update(meta).where(meta.c.key == _TIMELINE).values(value=value))
+        return value
+
+    @contextmanager
+    def reading(self) -> Iterator[SqlReading]:
+        """Read from one snapshot. Raises StoreUnavailable."""
+        with self._reading() as connection:
+            yield SqlReading(connection)
+
+    @contextmanager
+    def writing(self, gallery_id: str) -> Iterator[SqlWriting]:
+        """Hold the gallery's lock and its next number; commit on leaving after a change.
+
+        An exception rolls back; so does leaving without a change. Neither uses up a number.
+
+        Raises:
+            GalleryNotFound: there is no such gallery.
+            StoreUnavailable: the database does not answer.
+        """
+        with self._write_transaction() as connection:
+            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC))
+            yield writing
+            if not writing.has_changed:
+                connection.rollback()
+        if writing.has_erased and self._is_sqlite:
+            with self._alone():
+                empty_log(self._engine)
+
+    def remember_rejection(
+        self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str
+    ) -> None:
+        """Keep a rejected enrolment's answer under its key, unless the key is taken. Raises GalleryNotFound."""
+        row = {
+            "gallery_id": gallery_id,
+            "key": idempotency_key,
+            "content_digest": content_digest,
+            "rejection_code": code,
+            "rejection_message": message,
+            "created_at": self._clock(),
+        }
+        with self._write_transaction() as connection:
+            read_gallery(connection, gallery_id)
+            insert_key(connection, row)
+
+    def create_gallery(self, gallery: Gallery) -> Gallery:
+        """Begin an empty gallery. Raises GalleryExists."""
+        with self._write_transaction() as connection:
+            row = {
+                "gallery_id": gallery.gallery_id,
+                "pack_id": gallery.pack_id,
+                **_settings(gallery),
+                "created_at": gallery.created_at,
+                "last_seq": 0,
+                "template_count": 0,
+            }
+            if connection.execute(insert_or_ignore(connection.dialect, galleries), row).rowcount == 0:
+                raise GalleryExists("there is a gallery of this name")
+            return read_gallery(connection, gallery.gallery_id)
+
+    def update_gallery(self, gallery: Gallery) -> Gallery:
+        """Store the error rates and the sample policy of a gallery. Raises GalleryNotFound."""
+        with self._write_transaction() as connection:
+            row = connection.execute(
+                update(galleries)
+                .where(galleries.c.gallery_id == gallery.gallery_id)
+                .values(**_settings(gallery))
+                .returning(*galleries.c)
+            ).one_or_none()
+            if row is None:
+                raise GalleryNotFound("there is no such gallery")
+            return to_gallery(row)
+
+    def galleries(self) -> list[Gallery]:
+        """Return all galleries in the order of their ids."""
+        with self._reading() as connection:
+            return [to_gallery(row) for row in connection.execute(select(galleries).order_by(galleries.c.gallery_id))]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(), self._reads.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _write_transaction(self) -> Iterator[Connection]:
+        with self._alone(), translated(), self._writes.connect() as connection:
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """On SQLite: no other thread of this process writes meanwhile."""
+        if not self._is_sqlite:
+            yield
+            return
+        if not self._write_lock.acquire(timeout=LOCK_TIMEOUT_S):
+            raise StoreUnavailable("the record is busy")
+        try:
+            yield
+        finally:
+            self._write_lock.release()
+
+def _settings(gallery: Gallery) -> dict[str, float | bool]:
+    return {
+        "review_fpir": gallery.review_fpir,
+        "duplicate_fpir": gallery.duplicate_fpir,
+        "verification_fmr": gallery.verification_fmr,
+        "keep_samples": gallery.keep_samples,
+    }

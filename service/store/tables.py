@@ -1,0 +1,246 @@
+"""The tables of the record, for SQLite and PostgreSQL alike."""
+
+import json
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: time zone aware going in, UTC coming out, on both databases."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment needs a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        # SQLite keeps no zone: what went in as UTC comes out without one
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# Identifiers are ordered by code point on both databases, so that pages follow one another alike.
+Identifier = String().with_variant(String(collation="C"), "postgresql")
+
+# SQLite numbers rows by itself only in a column of type INTEGER.
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _in_gallery() -> Column[str]:
+    return Column("gallery_id", Identifier, ForeignKey("galleries.gallery_id"), primary_key=True)
+
+
+def _of_encounter() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["gallery_id", "encounter_id"], ["encounters.gallery_id", "encounters.encounter_id"])
+
+
+def _of_subject() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["gallery_id", "subject_id"], ["subjects.gallery_id", "subjects.subject_id"])
+
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+galleries = Table(
+    "galleries",
+    metadata,
+    Column("gallery_id", Identifier, primary_key=True),
+    Column("pack_id", Text, nullable=False),
+    Column("review_fpir", Double, nullable=False),
+    Column("duplicate_fpir", Double, nullable=False),
+    Column("verification_fmr", Double, nullable=False),
+    Column("keep_samples", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("template_count", BigInteger, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    _in_gallery(),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("added_ids", JSON, nullable=False),
+    Column("removed_ids", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+subjects = Table(
+    "subjects",
+    metadata,
+    _in_gallery(),
+    Column("subject_id", Identifier, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+encounters = Table(
+    "encounters",
+    metadata,
+    Column("gallery_id", Identifier, primary_key=True),
+    Column("encounter_id", Identifier, primary_key=True),
+    Column("subject_id", Identifier, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # the change that brought it: the order of listings
+    Column("status", Text, nullable=False),
+    Column("captured_at", UtcDateTime),
+    Column("site", Text),
+    Column("operator_ref", Text),
+    Column("birth_year", Integer),
+    Column("sex", Text),
+    Column("labels", JSON, nullable=False),
+    Column("biometric_exception", Text),
+    Column("content_digest", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    _of_subject(),
+    UniqueConstraint("gallery_id", "seq"),
+    Index(None, "gallery_id", "subject_id", "seq"),
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("gallery_id", Identifier, primary_key=True),
+    Column("encounter_id", Identifier, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("image", LargeBinary, nullable=False),
+    _of_encounter(),
+)
+
+templates = Table(
+    "templates",
+    metadata,
+    # never used twice: an index that still holds an erased template must not take it for a new one
+    Column("reference_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("gallery_id", Identifier, nullable=False),
+    Column("encounter_id", Identifier, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("pack_id", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("verifies", Boolean, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("embedding", LargeBinary, nullable=False),  # (D,) float32, little-endian
+    Column("quality", JSON, nullable=False),
+    Column("box", JSON, nullable=False),
+    _of_encounter(),
+    UniqueConstraint("gallery_id", "encounter_id", "position"),
+    sqlite_autoincrement=True,
+)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("gallery_id", Identifier, primary_key=True),
+    Column("enrolment_id", Identifier, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("encounter_id", Identifier, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("thresholds", JSON(none_as_null=True)),
+    Column("searched", JSON(none_as_null=True)),
+    Column("continuity", JSON(none_as_null=True)),
+    Column("samples", JSON, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    _of_encounter(),
+    UniqueConstraint("gallery_id", "seq"),
+    UniqueConstraint("gallery_id", "encounter_id"),
+)
+
+
+def _of_enrolment() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["gallery_id", "enrolment_id"], ["enrolments.gallery_id", "enrolments.enrolment_id"])
+
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("gallery_id", Identifier, primary_key=True),
+    Column("enrolment_id", Identifier, primary_key=True),
+    Column("rank", Integer, primary_key=True, autoincrement=False),
+    Column("subject_id", Identifier),  # the three ids are null once that subject was erased
+    Column("encounter_id", Identifier),
+    Column("reference_id", BigInteger),
+    Column("score", Double, nullable=False),
+    Column("fmr", Double, nullable=False),
+    Column("fmr_upper", Double, nullable=False),
+    Column("extrapolated", Boolean, nullable=False),
+    _of_enrolment(),
+    _of_subject(),
+    Index(None, "gallery_id", "subject_id"),
+)
+
+cases = Table(
+    "cases",
+    metadata,
+    Column("case_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("gallery_id", Identifier, nullable=False),
+    Column("enrolment_id", Identifier, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    _of_enrolment(),
+    Index(None, "gallery_id", "enrolment_id"),
+    Index(None, "gallery_id", "case_id"),
+    Index(None, "gallery_id", "status"),
+    sqlite_autoincrement=True,
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _in_gallery(),
+    Column("key", Identifier, primary_key=True),
+    Column("content_digest", Text, nullable=False),
+    Column("subject_id", Identifier),
+    Column("enrolment_id", Identifier),
+    Column("rejection_code", Text),
+    Column("rejection_message", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    _of_subject(),
+    Index(None, "gallery_id", "subject_id"),
+    Index(None, "gallery_id", "created_at"),
+)
+
+
+def to_json(value: object) -> str:
+    """Return compact JSON. Raises ValueError on NaN and infinity, which PostgreSQL would refuse."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))

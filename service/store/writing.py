@@ -1,0 +1,289 @@
+"""The write transaction of one gallery: an enrolment, with all that it puts into the record."""
+
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, update
+
+from service.domain import (
+    CaseStatus,
+    Encounter,
+    EncounterStatus,
+    Enrolment,
+    Erasure,
+    Gallery,
+    NewEnrolment,
+    SampleFinding,
+)
+from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused
+from service.store.erasing import clear_subject, move_encounter
+from service.store.keys import insert_key, insert_or_ignore, purge_keys
+from service.store.reading import SqlReading
+from service.store.rows import candidate_columns, facts_columns, finding_json, to_bytes, to_gallery
+from service.store.tables import (
+    candidates,
+    cases,
+    changes,
+    encounters,
+    enrolments,
+    galleries,
+    samples,
+    subjects,
+    templates,
+)
+
+CHANGES_BETWEEN_PURGES = 100
+
+_TAKE_NEXT_SEQ = (
+    update(galleries)
+    .where(galleries.c.gallery_id == bindparam("taken"))
+    .values(last_seq=galleries.c.last_seq + 1)
+    .returning(*galleries.c)
+)
+_COUNT_TEMPLATES = (
+    update(galleries)
+    .where(galleries.c.gallery_id == bindparam("counted"))
+    .values(template_count=galleries.c.template_count + bindparam("growth"))
+)
+_INSERT_TEMPLATE = insert(templates).returning(templates.c.reference_id, templates.c.position)
+_INSERT_CASE = insert(cases).returning(cases.c.case_id)
+
+
+def _parameters(rows: list[dict[str, Any]]) -> Any:
+    """Return what `execute` is quickest with: one row by itself, several as a list."""
+    return rows[0] if len(rows) == 1 else rows
+
+
+class SqlWriting(SqlReading):
+    """`service.ports.Writing` on one connection. The store commits it, and only if a change was made."""
+
+    def __init__(self, connection: Connection, gallery_id: str, now: datetime) -> None:
+        """Take the gallery's lock and its next number in one statement. Raises GalleryNotFound."""
+        super().__init__(connection)
+        row = connection.execute(_TAKE_NEXT_SEQ, {"taken": gallery_id}).one_or_none()
+        if row is None:
+            raise GalleryNotFound("there is no such gallery")
+        self._gallery_id = gallery_id
+        self._seq: int = row.last_seq
+        self._before = replace(to_gallery(row), last_seq=row.last_seq - 1)
+        self._now = now
+        self._has_changed = False
+        self._has_erased = False
+
+    @property
+    def seq(self) -> int:
+        return self._seq
+
+    @property
+    def has_changed(self) -> bool:
+        return self._has_changed
+
+    @property
+    def has_erased(self) -> bool:
+        return self._has_erased
+
+    def gallery(self, gallery_id: str) -> Gallery:
+        """Return the gallery as it was when its lock was taken: `last_seq` is the change before this one."""
+        return self._before if gallery_id == self._gallery_id else super().gallery(gallery_id)
+
+    def insert_enrolment(self, enrolment: NewEnrolment) -> Enrolment:
+        """Write an enrolment with everything it brings, as this transaction's change.
+
+        Raises:
+            EncounterExists: the encounter is enrolled already.
+            IdempotencyKeyReused: the key belongs to another enrolment of the last 24 hours.
+        """
+        self._insert_encounter(enrolment)
+        reference_ids = self._insert_templates(enrolment)
+        findings = _findings(enrolment, reference_ids)
+        self._insert_finding(enrolment, findings)
+        case_ids = self._insert_cases(enrolment)
+        self._insert_key(enrolment)
+        self._record_change("enrolment", added=sorted(reference_ids.values()), growth=len(reference_ids))
+        if self._seq % CHANGES_BETWEEN_PURGES == 0:
+            purge_keys(self._connection, self._gallery_id, self._now)
+        return Enrolment(
+            enrolment_id=enrolment.enrolment_id,
+            gallery_id=self._gallery_id,
+            subject_id=enrolment.subject_id,
+            encounter_id=enrolment.encounter_id,
+            outcome=enrolment.outcome,
+            candidates=tuple(sorted(enrolment.candidates, key=lambda each: each.rank)),
+            thresholds=enrolment.thresholds,
+            searched=enrolment.searched,
+            continuity=enrolment.continuity,
+            samples=tuple(findings),
+            biometric_exception=enrolment.biometric_exception,
+            case_ids=tuple(case_ids),
+            warnings=enrolment.warnings,
+            seq=self._seq,
+            created_at=self._now,
+        )
+
+    def erase_subject(self, subject_id: str) -> Erasure:
+        """Delete all that the record holds of a subject; raises SubjectNotFound.
+
+        In what was found for others its ids become null and the score stays; their duplicate cases without a
+        candidate that is left become VOID.
+        """
+        moved, encounter_count, sample_count = clear_subject(self._connection, self._gallery_id, subject_id)
+        self._record_change("erasure", removed=moved.reference_ids, growth=-moved.active_count)
+        self._has_erased = True
+        return Erasure(encounter_count, len(moved.reference_ids), sample_count, self._seq)
+
+    def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
+        """Take an encounter out of the search, back into it, or withdraw it for good.
+
+        The status that it has already is no change: the encounter is returned and no number is used.
+
+        Raises:
+            EncounterNotFound: there is no such encounter in this gallery.
+            EncounterWithdrawn: it was withdrawn and cannot get another status.
+        """
+        encounter, moved = move_encounter(self._connection, self._gallery_id, encounter_id, status)
+        if moved is not None:
+            returns = status is EncounterStatus.ACTIVE
+            self._record_change(
+                status.value,
+                added=moved.reference_ids if returns else (),
+                removed=() if returns else moved.reference_ids,
+                growth=len(moved.reference_ids) if returns else -moved.active_count,
+            )
+            self._has_erased = status is EncounterStatus.WITHDRAWN
+        return encounter
+
+    def _insert_encounter(self, enrolment: NewEnrolment) -> None:
+        dialect = self._connection.dialect
+        self._connection.execute(
+            insert_or_ignore(dialect, subjects),
+            {"gallery_id": self._gallery_id, "subject_id": enrolment.subject_id, "created_at": self._now},
+        )
+        inserted = self._connection.execute(
+            insert_or_ignore(dialect, encounters),
+            {
+                "gallery_id": self._gallery_id,
+                "encounter_id": enrolment.encounter_id,
+                "subject_id": enrolment.subject_id,
+                "seq": self._seq,
+                "status": EncounterStatus.ACTIVE.value,
+                **facts_columns(enrolment.facts),
+                "biometric_exception": enrolment.biometric_exception,
+                "content_digest": enrolment.content_digest,
+                "created_at": self._now,
+            },
+        )
+        if inserted.rowcount == 0:
+            raise EncounterExists("the encounter is enrolled already")
+
+    def _insert_templates(self, enrolment: NewEnrolment) -> dict[int, int]:
+        """Return the reference id by the position of its sample."""
+        if not enrolment.templates:
+            return {}
+        owner = {"gallery_id": self._gallery_id, "encounter_id": enrolment.encounter_id}
+        rows = [
+            {
+                **owner,
+                "position": each.position,
+                "pack_id": each.template.pack_id,
+                "model_id": each.model_id,
+                "verifies": each.verifies,
+                "active": True,
+                "embedding": to_bytes(each.template.embedding),
+                "quality": asdict(each.template.quality),
+                "box": asdict(each.template.box),
+            }
+            for each in enrolment.templates
+        ]
+        inserted = self._connection.execute(_INSERT_TEMPLATE, _parameters(rows))
+        reference_ids = {row.position: row.reference_id for row in inserted}
+        images = [
+            {**owner, "position": each.position, "image": each.sample}
+            for each in enrolment.templates
+            if each.sample is not None
+        ]
+        if images:
+            self._connection.execute(insert(samples), _parameters(images))
+        return reference_ids
+
+    def _insert_finding(self, enrolment: NewEnrolment, findings: list[SampleFinding]) -> None:
+        owner = {"gallery_id": self._gallery_id, "enrolment_id": enrolment.enrolment_id}
+        self._connection.execute(
+            insert(enrolments),
+            {
+                **owner,
+                "seq": self._seq,
+                "encounter_id": enrolment.encounter_id,
+                "outcome": enrolment.outcome.value,
+                "thresholds": asdict(enrolment.thresholds) if enrolment.thresholds else None,
+                "searched": asdict(enrolment.searched) if enrolment.searched else None,
+                "continuity": asdict(enrolment.continuity) if enrolment.continuity else None,
+                "samples": [finding_json(each) for each in findings],
+                "warnings": enrolment.warnings,
+                "created_at": self._now,
+            },
+        )
+        if enrolment.candidates:
+            rows = [{**owner, **candidate_columns(each)} for each in enrolment.candidates]
+            self._connection.execute(insert(candidates), _parameters(rows))
+
+    def _insert_cases(self, enrolment: NewEnrolment) -> list[int]:
+        owner = {"gallery_id": self._gallery_id, "enrolment_id": enrolment.enrolment_id}
+        opened = {"status": CaseStatus.OPEN.value, "created_at": self._now}
+        return [
+            self._connection.execute(_INSERT_CASE, {**owner, **opened, "kind": kind.value}).scalar_one()
+            for kind in enrolment.cases
+        ]
+
+    def _insert_key(self, enrolment: NewEnrolment) -> None:
+        if enrolment.idempotency_key is None:
+            return
+        row = {
+            "gallery_id": self._gallery_id,
+            "key": enrolment.idempotency_key,
+            "content_digest": enrolment.content_digest,
+            "subject_id": enrolment.subject_id,
+            "enrolment_id": enrolment.enrolment_id,
+            "created_at": self._now,
+        }
+        if not insert_key(self._connection, row):
+            raise IdempotencyKeyReused("the Idempotency-Key was used for another request")
+
+    def _record_change(
+        self,
+        kind: str,
+        *,
+        added: list[int] | tuple[int, ...] = (),
+        removed: list[int] | tuple[int, ...] = (),
+        growth: int,
+    ) -> None:
+        if self._has_changed:
+            raise RuntimeError("a write transaction makes one change")
+        self._connection.execute(
+            insert(changes),
+            {
+                "gallery_id": self._gallery_id,
+                "seq": self._seq,
+                "kind": kind,
+                "added_ids": added,
+                "removed_ids": removed,
+                "created_at": self._now,
+            },
+        )
+        if growth:
+            self._connection.execute(_COUNT_TEMPLATES, {"counted": self._gallery_id, "growth": growth})
+        self._has_changed = True
+
+
+def _findings(enrolment: NewEnrolment, reference_ids: dict[int, int]) -> list[SampleFinding]:
+    accepted = [
+        SampleFinding(
+            position=each.position,
+            reference_id=reference_ids[each.position],
+            rejection_code=None,
+            quality=each.template.quality,
+            box=each.template.box,
+        )
+        for each in enrolment.templates
+    ]
+    return sorted([*accepted, *enrolment.rejected_samples], key=lambda finding: finding.position)
