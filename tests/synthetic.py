@@ -1,0 +1,61 @@
+"""Synthetic people: an embedder whose templates have known scores, and a calibration that fits them."""
+
+import numpy as np
+
+from service.calibration import Calibration, Tail
+from service.decision import DecisionRule
+from service.domain import Box, Embedding, FacePolicy, Quality, Template
+from service.errors import NoFace
+from service.matching import Pack, Packs
+
+DIMENSION = 128
+PACK_ID = "synthetic"
+QUALITY = Quality(90.0, 45.0, 0.9, 300.0, 120.0, 0.0, 0.0, 0.0, 1)
+BOX = Box(10.0, 10.0, 100.0, 110.0)
+
+
+def sample_of(person: int, capture: int = 0) -> bytes:
+    """Return a sample of a person; two captures of one person score about 0.9, two people about 0."""
+    return f"face {person} {capture}".encode()
+
+
+def _unit(row: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Embedding:
+    return (row / np.linalg.norm(row)).astype(np.float32)
+
+
+class PersonEmbedder:
+    """Reads the samples of `sample_of`; anything else shows no face."""
+
+    pack_id = PACK_ID
+    model_id = "synthetic-1"
+    dimension = DIMENSION
+
+    def extract(self, data: bytes, policy: FacePolicy) -> Template:
+        words = data.split()
+        if len(words) != 3 or words[0] != b"face":
+            raise NoFace("no face was found: ask the person to look at the camera")
+        person, capture = int(words[1]), int(words[2])
+        face = np.random.default_rng([1, person]).normal(size=DIMENSION)
+        noise = np.random.default_rng([2, person, capture]).normal(size=DIMENSION)
+        return Template(PACK_ID, _unit(face + 0.33 * noise), QUALITY, BOX)
+
+
+def calibration() -> Calibration:
+    """Return log10 FMR = -0.3 - 9 * score, measured to 0.4 and straight beyond; random unit vectors score lower."""
+    scores = tuple(step / 20 for step in range(9))
+    curve = tuple(-0.3 - 9 * score for score in scores)
+    return Calibration(
+        pack_id=PACK_ID,
+        population="synthetic people",
+        comparisons=10**6,
+        people=1500,
+        scores=scores,
+        log10_fmr=curve,
+        log10_fmr_upper=tuple(value + 0.05 for value in curve),
+        tail=Tail(0.3, -3.0, -9.0, 0.0004, 0.01, 0.0),
+        mated_scores=tuple(float(score) for score in np.linspace(0.35, 0.98, 101)),
+    )
+
+
+def packs() -> Packs:
+    return Packs({PACK_ID: Pack(PersonEmbedder(), DecisionRule(calibration(), fnir_warning=0.1))})
