@@ -1,0 +1,71 @@
+"""The command line `biodedup`."""
+
+import os
+
+import typer
+
+from service.cli.checks import check
+from service.cli.enrol import enrol
+from service.cli.faces import identify, verify
+from service.cli.failures import CommandGroup
+from service.cli.galleries import gallery_commands, stats
+from service.cli.packs import models_commands
+from service.cli.serving import run_service
+from service.settings import load_settings
+
+commands = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    # a traceback shows local variables, and those hold photographs and scores
+    pretty_exceptions_enable=False,
+    help="Open face deduplication: send a face, learn whether the person is already enrolled.\n\n"
+    "Start with `biodedup models fetch opencv-zoo` and `biodedup serve`; then, in another terminal, "
+    "`biodedup enrol DIR` and `biodedup stats`.\n\n"
+    "Exit codes: 0 done, 1 refused or failed (standard error says why), 2 wrong usage.",
+)
+
+
+@commands.command()
+def serve() -> None:
+    """Run the service until Ctrl-C or SIGTERM; accepted requests are finished first.
+
+    It listens on this machine only (127.0.0.1:8000). BIODEDUP_PORT and BIODEDUP_HOST change that; docs/settings.md has
+    every setting. Its log is JSON, one line an event, on standard error.
+
+    Example: BIODEDUP_PORT=8001 biodedup serve
+
+    Exit codes: 0 stopped on request, 1 could not start (settings, port, model pack, folder in use), 2 wrong usage.
+    """
+    run_service(load_settings(os.environ))
+
+
+@commands.command("export-openapi")
+def export_openapi_document() -> None:
+    """Print the description of the HTTP API (OpenAPI 3, YAML). It needs no models and no database.
+
+    Example: biodedup export-openapi > openapi.yaml
+
+    Exit codes: 0 done, 2 wrong usage.
+    """
+    from service.app import export_openapi  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+
+    typer.echo(export_openapi(), nl=False)
+
+
+commands.command()(enrol)
+commands.command()(identify)
+commands.command()(verify)
+commands.command()(stats)
+commands.command()(check)
+commands.add_typer(models_commands, name="models")
+commands.add_typer(gallery_commands, name="gallery")
+
+
+def main() -> None:
+    """Entry point of the `biodedup` script."""
+    commands(prog_name="biodedup")
+
+
+if __name__ == "__main__":
+    main()

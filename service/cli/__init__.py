@@ -1,0 +1,1 @@
+"""The commands of `biodedup`: most of them talk HTTP to a running service."""

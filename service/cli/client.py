@@ -1,0 +1,116 @@
+"""Talks to a running service over HTTP and turns its error bodies into `CommandFailed`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Self
+from urllib.parse import quote
+
+import httpx
+import typer
+
+from service.cli.failures import CommandFailed
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+NO_SERVICE = "no_service"
+
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0)  # seconds; a sample may wait in the service's queue before it is looked at
+
+UrlOption = Annotated[
+    str, typer.Option("--url", envvar="BIODEDUP_URL", help="Address of the running service.", show_default=True)
+]
+GalleryOption = Annotated[str, typer.Option("--gallery", "-g", help="Gallery to use.", show_default=True)]
+SampleFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", help="A photograph.", exists=True, dir_okay=False, readable=True, show_default=False
+    ),
+]
+
+Json = dict[str, Any]
+"""A JSON object as the service answers it."""
+
+
+class ServiceClient:
+    """A connection pool to one service. May be used by several threads."""
+
+    def __init__(self, url: str, *, connections: int = 10) -> None:
+        self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise CommandFailed(
+                f"{url} is no address of a service", "url_invalid", advice=f"Write it like {DEFAULT_URL}."
+            )
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, limits=limits)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, *, accept: Sequence[int] = (200,), **params: str | int) -> Json:
+        """Return the JSON answer of a GET; statuses in `accept` are answers, all others raise CommandFailed."""
+        return self.send("GET", path, accept=accept, params=params)
+
+    def post_json(self, path: str, body: Mapping[str, object]) -> Json:
+        return self.send("POST", path, json=body)
+
+    def patch_json(self, path: str, body: Mapping[str, object]) -> Json:
+        return self.send("PATCH", path, json=body)
+
+    def post_samples(self, path: str, files: Sequence[tuple[str, bytes]], fields: Mapping[str, str]) -> Json:
+        """Send samples as multipart form data. `files` are pairs of field name and content; no file name is sent."""
+        # every part needs some file name to be taken as a file; the real one may say who the person is
+        parts = [(name, ("sample", content, "application/octet-stream")) for name, content in files]
+        return self.send("POST", path, files=parts, data=dict(fields))
+
+    def send(self, method: str, path: str, *, accept: Sequence[int] = (200, 201), **arguments: Any) -> Json:
+        """Return the JSON object that the service answers.
+
+        Raises:
+            CommandFailed: nothing answers (`no_service`), or the answer is an error; then with the service's own code.
+        """
+        try:
+            response = self._http.request(method, path, **arguments)
+        except httpx.TransportError as error:
+            raise CommandFailed(
+                f"no service answers at {self.url}; start it with `biodedup serve`",
+                NO_SERVICE,
+                advice="Another address is given with --url or BIODEDUP_URL.",
+            ) from error
+        body = _json_object(response, self.url)
+        if response.status_code in accept:
+            return body
+        message, code = body.get("message"), body.get("code")
+        if not isinstance(message, str) or not isinstance(code, str):
+            raise _not_biodedup(self.url)
+        raise CommandFailed(message, code, retry_after_s=_retry_after_s(response))
+
+
+def gallery_path(gallery_id: str, *parts: str) -> str:
+    """Return `/v1/galleries/{gallery_id}/...` with every part quoted."""
+    return "/".join(["/v1/galleries", *(quote(part, safe="") for part in (gallery_id, *parts))])
+
+
+def _json_object(response: httpx.Response, url: str) -> Json:
+    try:
+        body = response.json()
+    except ValueError as error:
+        raise _not_biodedup(url) from error
+    if not isinstance(body, dict):
+        raise _not_biodedup(url)
+    return body
+
+
+def _not_biodedup(url: str) -> CommandFailed:
+    return CommandFailed(
+        f"what answers at {url} is not biodedup", NO_SERVICE, advice="Is another program using this port?"
+    )
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.isdigit() else None

@@ -1,0 +1,105 @@
+"""`biodedup identify` and `biodedup verify`: one photograph, one answer in plain words."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.client import (
+    DEFAULT_URL,
+    GalleryOption,
+    Json,
+    SampleFile,
+    ServiceClient,
+    UrlOption,
+    gallery_path,
+)
+from service.cli.show import candidates_table, chance, console, one_in, percent, plain, score_text, warn
+
+SecondFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE2]", help="A second photograph.", exists=True, dir_okay=False, show_default=False),
+]
+SubjectOption = Annotated[str | None, typer.Option("--subject", "-s", help="Compare with this enrolled subject.")]
+FmrOption = Annotated[
+    float | None,
+    typer.Option("--verification-fmr", min=1e-6, max=0.1, help="Share of pairs of different people to accept."),
+]
+
+
+def identify(sample: SampleFile, gallery: GalleryOption = "default", url: UrlOption = DEFAULT_URL) -> None:
+    """Who is this? Search a gallery for the face in FILE. Nothing is recorded.
+
+    Example: biodedup identify visitor.jpg --gallery default
+
+    Exit codes: 0 the search was answered (found or not), 1 it was not (no usable face, no service), 2 wrong usage.
+    """
+    with ServiceClient(url) as client:
+        answer = client.post_samples(gallery_path(gallery, "identifications"), [("sample", sample.read_bytes())], {})
+    out, candidates, searched = console(), answer["candidates"], answer["searched"]
+    if candidates:
+        out.print(candidates_table(candidates, answer["thresholds"]))
+    out.print(_found_sentence(candidates, answer["thresholds"], int(searched["gallery_size"])))
+    if not searched["complete"]:
+        warn(["not everything could be searched: this answer does not say that the person is unknown"])
+    warn(answer["warnings"])
+
+
+def verify(
+    sample: SampleFile,
+    sample_2: SecondFile = None,
+    *,
+    subject: SubjectOption = None,
+    gallery: GalleryOption = "default",
+    verification_fmr: FmrOption = None,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
+    """Is this the person? Compare FILE with an enrolled subject (--subject) or with a second photograph (FILE2).
+
+    Example: biodedup verify visitor.jpg --subject REG-0042
+
+    Example: biodedup verify visitor.jpg passport.jpg
+
+    Exit codes: 0 compared (match or not), 1 not compared (no usable face, no service), 2 wrong usage.
+    """
+    if (sample_2 is None) == (subject is None):
+        raise typer.BadParameter("give either --subject ID or a second photograph FILE2")
+    files = [("sample", sample.read_bytes())]
+    fields = {} if verification_fmr is None else {"verification_fmr": repr(verification_fmr)}
+    if sample_2 is not None:
+        files.append(("reference_sample", sample_2.read_bytes()))
+    else:
+        fields["subject_id"] = str(subject)
+    with ServiceClient(url) as client:
+        answer = client.post_samples(gallery_path(gallery, "verifications"), files, fields)
+    other = f"subject {subject}" if sample_2 is None else "the second photograph"
+    console().print(_verified_sentence(answer, plain(other)))
+
+
+def _found_sentence(candidates: list[Json], thresholds: Json, gallery_size: int) -> str:
+    review = score_text(thresholds["review"])
+    if not candidates:
+        return (
+            f"[bold]Not found[/bold] among {gallery_size:,} templates: nobody scores {review} or more. This threshold "
+            f"is expected to miss {percent(thresholds['expected_fnir'])} of the people who are enrolled."
+        )
+    best = candidates[0]
+    return (
+        f"[bold]Possibly {plain(best['subject_id'] or 'an erased subject')}[/bold]: score {score_text(best['score'])} "
+        f"is at or above the threshold {review}. Two different people score this high {chance(best)} times. "
+        "A person must decide."
+    )
+
+
+def _verified_sentence(answer: Json, other: str) -> str:
+    verdict, relation = (
+        ("[bold green]Match[/bold green]", "is at or above")
+        if answer["matched"]
+        else ("[bold red]No match[/bold red]", "is below")
+    )
+    return (
+        f"{verdict} with {other}: score {score_text(answer['score'])} {relation} the threshold "
+        f"{score_text(answer['threshold'])}, which accepts {one_in(answer['verification_fmr'])} pairs of different "
+        f"people and is expected to refuse {percent(answer['expected_fnmr'])} of the right ones. Two different people "
+        f"score this high {chance(answer)} times."
+    )

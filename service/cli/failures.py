@@ -1,0 +1,60 @@
+"""What a command says when it cannot do its job: one clear line, what to do, and never a traceback."""
+
+import sys
+from typing import Any
+
+import httpx
+import typer
+from typer.core import TyperGroup
+
+from service.errors import BiodedupError
+
+EXIT_FAILED = 1
+EXIT_STOPPED = 130  # 128 + SIGINT, as shells count
+
+_ADVICE = {
+    "settings_invalid": "docs/settings.md describes every setting.",
+    "var_in_use": "Talk to the service that owns the folder (--url), or choose another one with BIODEDUP_VAR_DIR.",
+    "gallery_not_found": "`biodedup gallery list` shows the galleries, `biodedup gallery create` makes one.",
+    "overloaded": "Try again in a moment.",
+    "not_ready": "`biodedup check` says what is missing.",
+    "pack_not_loaded": "Name the pack in BIODEDUP_EXTRA_PACKS and start the service again.",
+    "no_face": "Send a photograph that shows the face from the front, uncovered and not too small.",
+    "several_faces": "Send a photograph of one person, or set BIODEDUP_FACE_POLICY for the service.",
+}
+
+
+class CommandFailed(Exception):
+    """A command cannot go on. `code` is for machines, `advice` says what a person can do."""
+
+    def __init__(
+        self, message: str, code: str, *, advice: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.advice = advice
+        self.retry_after_s = retry_after_s
+
+
+class CommandGroup(TyperGroup):
+    """A Typer group that turns deliberate errors into a line on standard error and exit status 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (CommandFailed, BiodedupError) as failure:
+            report_failure(failure)
+            raise typer.Exit(EXIT_FAILED) from failure
+        except httpx.InvalidURL as failure:
+            report_failure(CommandFailed(f"the address of the service cannot be read: {failure}", "url_invalid"))
+            raise typer.Exit(EXIT_FAILED) from failure
+
+
+def report_failure(failure: CommandFailed | BiodedupError) -> None:
+    """Write `error: message (code)` to standard error, a line for each line of the message, then the advice."""
+    for line in failure.message.splitlines() or [""]:
+        print(f"error: {line} ({failure.code})", file=sys.stderr)  # noqa: T201
+    advice = getattr(failure, "advice", None) or _ADVICE.get(failure.code)
+    if advice is not None:
+        print(f"       {advice}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,97 @@
+"""Tables and sentences for people: scores, thresholds and chances of a false match in plain words."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from service.cli.client import Json
+
+OUTCOME_STYLES = {"UNIQUE": "green", "REVIEW": "yellow", "DUPLICATE": "red", "REJECTED": "magenta"}
+
+_WORDS = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
+_LEAST_RATE = 1e-15  # a smaller rate says more of the formula than of people
+
+
+def console() -> Console:
+    """Return a console for standard output; made anew, so that it follows a redirected standard output."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def one_in(rate: float) -> str:
+    """Return a rate (0..1) as people say it: `1 in 80 million`. Two digits, rounded down: never surer than measured."""
+    if rate >= 0.5:
+        return "1 in 1"
+    if rate < _LEAST_RATE:
+        return "less than 1 in 1,000 trillion"
+    number = 1 / rate
+    scale = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    # a hair more than the quotient: 1 / 0.01 must not become 99
+    rounded = math.floor(number / scale * (1 + 1e-9)) * scale
+    for size, word in _WORDS[:-1]:
+        if rounded >= size:
+            return f"1 in {rounded / size:,.3g} {word}"
+    return f"1 in {rounded:,}"
+
+
+def chance(candidate: Json) -> str:
+    """Return the chance of a false match at a candidate's score, marked where it is beyond what was measured."""
+    estimate = one_in(float(candidate["fmr"]))
+    return f"about {estimate}" if candidate["extrapolated"] else estimate
+
+
+def percent(share: float) -> str:
+    """Return a share (0..1) in per cent with two digits that count."""
+    return f"{share * 100:.2g} %"
+
+
+def score_text(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
+
+
+def coloured(outcome: str) -> str:
+    style = OUTCOME_STYLES.get(outcome)
+    return f"[{style}]{outcome}[/{style}]" if style else escape(outcome)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table. Cells may hold rich markup, so whatever comes from outside must be escaped by `plain`."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for column in columns:
+        right = column in {"score", "threshold", "rank", "templates", "subjects", "open cases"}
+        made.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def plain(text: object) -> str:
+    """Return a text from outside for a table cell or a sentence: nothing in it is taken as markup or control."""
+    return escape("".join(character if character.isprintable() else "?" for character in str(text)))
+
+
+def candidates_table(candidates: Sequence[Json], thresholds: Json) -> Table:
+    return table(
+        "Candidates",
+        ["rank", "subject", "encounter", "score", "threshold", "chance of a false match"],
+        [
+            [
+                str(candidate["rank"]),
+                plain(candidate["subject_id"] or "(erased)"),
+                plain(candidate["encounter_id"] or "(erased)"),
+                score_text(candidate["score"]),
+                score_text(thresholds["review"]),
+                chance(candidate),
+            ]
+            for candidate in candidates
+        ],
+    )
+
+
+def warn(lines: Sequence[str]) -> None:
+    """Print warnings of the service on standard error."""
+    error_console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for line in lines:
+        error_console.print(f"[yellow]warning:[/yellow] {plain(line)}")
