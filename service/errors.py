@@ -2,7 +2,7 @@
 
 BiodedupError
 ├── InvalidRequest                    the request does not have the documented form
-│   └── RequestTooLarge
+│   └── RequestTooLarge  UnsupportedMediaType  MethodNotAllowed
 ├── SampleRejected                    a finding about a photograph, nothing was searched (outcome REJECTED)
 │   ├── SampleEmpty  SampleTooLarge  ImageFormatUnsupported  ImageUnreadable
 │   ├── ImageTooManyPixels  ImageTooSmall  ImageTooSlow
@@ -47,6 +47,18 @@ class InvalidRequest(BiodedupError):
 class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
     status = 413
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The Content-Type is none that the route reads."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class MethodNotAllowed(InvalidRequest):
+    code = "method_not_allowed"
+    status = 405
 
 
 class SampleRejected(BiodedupError):

@@ -1,0 +1,35 @@
+"""Cases: what a human must look at."""
+
+from fastapi import APIRouter, Response
+
+from service.api.context import ServiceDep
+from service.api.error_responses import responses
+from service.api.parameters import DEFAULT_LIMIT, AfterNumber, CasePath, GalleryPath, Limit
+from service.api.schemas import CaseOut, CasesOut, answer
+from service.errors import CaseNotFound, GalleryNotFound
+
+router = APIRouter(tags=["cases"])
+
+
+@router.get(
+    "/v1/galleries/{gallery_id}/cases",
+    summary="List cases",
+    response_model=CasesOut,
+    responses=responses(GalleryNotFound),
+)
+def list_cases(
+    service: ServiceDep, gallery_id: GalleryPath, after: AfterNumber = None, limit: Limit = DEFAULT_LIMIT
+) -> Response:
+    """Return cases in the order of their numbers."""
+    page = service.store.cases(gallery_id, after, limit)
+    return answer(CasesOut(items=[CaseOut.model_validate(item) for item in page.items], next_after=page.next_after))
+
+
+@router.get(
+    "/v1/galleries/{gallery_id}/cases/{case_id}",
+    summary="Read one case",
+    response_model=CaseOut,
+    responses=responses(GalleryNotFound, CaseNotFound),
+)
+def read_case(service: ServiceDep, gallery_id: GalleryPath, case_id: CasePath) -> Response:
+    return answer(CaseOut.model_validate(service.store.case(gallery_id, case_id)))

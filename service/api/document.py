@@ -1,0 +1,72 @@
+"""The HTTP application over its routes: errors, documentation without a CDN, the OpenAPI document."""
+
+from typing import Any
+
+import yaml
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from service.api import (
+    cases,
+    encounters,
+    enrolments,
+    error_responses,
+    galleries,
+    identifications,
+    operations,
+    subjects,
+    verifications,
+)
+
+_DESCRIPTION = """
+Send a face, learn whether the person is already enrolled.
+
+Every error has one body, `{"code", "message", "request_id"}`; `code` never changes. Every answer has an `X-Request-ID`,
+yours if you send one. What is flagged is decided by people: `REVIEW` and `DUPLICATE` open a case.
+"""
+
+_REQUEST_ID = {"description": "Names the request in the logs.", "schema": {"type": "string"}}
+_RETRY_AFTER = {"description": "Seconds to wait before trying again.", "schema": {"type": "string"}}
+_ROUTES = (enrolments, identifications, verifications, subjects, encounters, galleries, cases, operations)
+
+
+def create_api(version: str, **options: Any) -> FastAPI:
+    """Return the application with all routes, without anything behind them.
+
+    Args:
+        version: of biodedup.
+        options: of FastAPI, such as its lifespan.
+    """
+    app: FastAPI = FastAPIOffline(
+        title="biodedup", version=version, description=_DESCRIPTION, redirect_slashes=False, **options
+    )
+    for module in _ROUTES:
+        app.include_router(module.router)
+    error_responses.install(app)
+    make_document = app.openapi
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _with_headers(make_document())
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+    return app
+
+
+def to_yaml(app: FastAPI) -> str:
+    """Return the OpenAPI document as YAML, in the order of the routes."""
+    return yaml.safe_dump(app.openapi(), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _with_headers(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the headers that the middleware and the error table give to every answer."""
+    document["components"]["headers"] = {"X-Request-ID": _REQUEST_ID, "Retry-After": _RETRY_AFTER}
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                headers = response.setdefault("headers", {})
+                headers["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+                if status in {"429", "503"}:
+                    headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
+    return document

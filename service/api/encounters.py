@@ -1,0 +1,64 @@
+"""Encounters: each time a person was seen."""
+
+from fastapi import APIRouter, Response
+
+from service.api.bodies import OnlyJsonBody
+from service.api.context import ServiceDep
+from service.api.error_responses import responses
+from service.api.openapi_bodies import json_body
+from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EncounterPath, GalleryPath, Limit, SubjectFilter
+from service.api.request_schemas import EncounterIn
+from service.api.samples import read_json
+from service.api.schemas import EncounterOut, EncountersOut, answer
+from service.errors import (
+    EncounterNotFound,
+    EncounterWithdrawn,
+    GalleryNotFound,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
+
+router = APIRouter(tags=["encounters"])
+
+
+@router.get(
+    "/v1/galleries/{gallery_id}/encounters",
+    summary="List encounters",
+    response_model=EncountersOut,
+    responses=responses(GalleryNotFound),
+)
+def list_encounters(
+    service: ServiceDep,
+    gallery_id: GalleryPath,
+    subject_id: SubjectFilter = None,
+    after: AfterNumber = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Response:
+    """Return encounters in the order of enrolment, those of one subject or of all."""
+    page = service.store.encounters(gallery_id, subject_id, after, limit)
+    return answer(EncountersOut(items=[EncounterOut.of(item) for item in page.items], next_after=page.next_after))
+
+
+@router.get(
+    "/v1/galleries/{gallery_id}/encounters/{encounter_id}",
+    summary="Read one encounter",
+    response_model=EncounterOut,
+    responses=responses(GalleryNotFound, EncounterNotFound),
+)
+def read_encounter(service: ServiceDep, gallery_id: GalleryPath, encounter_id: EncounterPath) -> Response:
+    return answer(EncounterOut.of(service.store.encounter(gallery_id, encounter_id)))
+
+
+@router.patch(
+    "/v1/galleries/{gallery_id}/encounters/{encounter_id}",
+    summary="Take an encounter out of the search, back into it, or withdraw it",
+    response_model=EncounterOut,
+    responses=responses(GalleryNotFound, EncounterNotFound, EncounterWithdrawn, RequestTooLarge, UnsupportedMediaType),
+    openapi_extra=json_body(EncounterIn, {"status": "inactive"}),
+)
+def change_encounter(
+    service: ServiceDep, gallery_id: GalleryPath, encounter_id: EncounterPath, body: OnlyJsonBody
+) -> Response:
+    """Set the status: `inactive` is kept but not searched, `withdrawn` erases templates and samples for ever."""
+    status = read_json(body, EncounterIn).status
+    return answer(EncounterOut.of(service.erasure.set_encounter_status(gallery_id, encounter_id, status)))

@@ -1,0 +1,79 @@
+"""Enrolments: send the samples of a person, learn whether the person is already enrolled."""
+
+from fastapi import APIRouter, Response
+
+from service.api.bodies import AnyBody
+from service.api.context import ServiceDep
+from service.api.error_responses import SAMPLE_ERRORS, responses
+from service.api.openapi_bodies import ENROLMENT_BODY
+from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EnrolmentPath, GalleryPath, IdempotencyKey, Limit
+from service.api.samples import enrolment_request
+from service.api.schemas import EnrolmentOut, EnrolmentsOut, answer
+from service.errors import (
+    EncounterExists,
+    EnrolmentNotFound,
+    GalleryNotFound,
+    IdempotencyKeyReused,
+    IndexUnavailable,
+)
+
+router = APIRouter(tags=["enrolments"])
+
+_REPLAYED = {
+    "headers": {
+        "Idempotency-Replayed": {
+            "description": "true: this is the answer to an earlier, equal request.",
+            "schema": {"type": "string", "enum": ["true"]},
+        }
+    }
+}
+
+
+@router.post(
+    "/v1/galleries/{gallery_id}/enrolments",
+    status_code=201,
+    summary="Enrol a person and learn whether they are already enrolled",
+    response_model=EnrolmentOut,
+    responses={
+        201: _REPLAYED,
+        **responses(*SAMPLE_ERRORS, EncounterExists, IdempotencyKeyReused, IndexUnavailable),
+    },
+    openapi_extra=ENROLMENT_BODY,
+)
+def create_enrolment(
+    service: ServiceDep, gallery_id: GalleryPath, body: AnyBody, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Search the whole gallery for the person in the samples, decide, and record the encounter.
+
+    A repeat with the same `Idempotency-Key` or `encounter_id` and the same content gets the first answer. A sample
+    without a usable face is an error with its own code, unless another sample of the request is usable.
+    """
+    request = enrolment_request(gallery_id, body, idempotency_key, max_samples=service.max_samples)
+    found = service.enrolment.enrol(request)
+    headers = {"Idempotency-Replayed": "true"} if found.is_replay else None
+    return answer(EnrolmentOut.of(found.enrolment), 201, headers)
+
+
+@router.get(
+    "/v1/galleries/{gallery_id}/enrolments",
+    summary="List enrolments",
+    response_model=EnrolmentsOut,
+    responses=responses(GalleryNotFound),
+)
+def list_enrolments(
+    service: ServiceDep, gallery_id: GalleryPath, after: AfterNumber = None, limit: Limit = DEFAULT_LIMIT
+) -> Response:
+    """Return enrolments in their order, each as it was answered."""
+    page = service.store.enrolments(gallery_id, after, limit)
+    return answer(EnrolmentsOut(items=[EnrolmentOut.of(item) for item in page.items], next_after=page.next_after))
+
+
+@router.get(
+    "/v1/galleries/{gallery_id}/enrolments/{enrolment_id}",
+    summary="Read one enrolment",
+    response_model=EnrolmentOut,
+    responses=responses(GalleryNotFound, EnrolmentNotFound),
+)
+def read_enrolment(service: ServiceDep, gallery_id: GalleryPath, enrolment_id: EnrolmentPath) -> Response:
+    """Return an enrolment as it was answered; candidates that were erased since have lost their ids."""
+    return answer(EnrolmentOut.of(service.store.enrolment(gallery_id, enrolment_id)))

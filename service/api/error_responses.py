@@ -1,0 +1,180 @@
+"""The one table from errors to HTTP: status, body and the examples in the OpenAPI document."""
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from service import errors
+from service.errors import BiodedupError
+from service.logs import log_event
+from service.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+RETRY_UNAVAILABLE_S = 2  # a restart of a database or a failover takes seconds
+
+EXAMPLES: dict[type[BiodedupError], str] = {
+    errors.BiodedupError: "something went wrong inside the service; it was logged under the request id",
+    errors.InvalidRequest: "limit: Input should be less than or equal to 200",
+    errors.RequestTooLarge: "the request is larger than 41943040 bytes",
+    errors.UnsupportedMediaType: "send multipart/form-data or application/json",
+    errors.MethodNotAllowed: "this path does not answer this method",
+    errors.SampleRejected: "no usable face in this sample",
+    errors.SampleEmpty: "the sample is empty",
+    errors.SampleTooLarge: "the sample is larger than 10485760 bytes",
+    errors.ImageFormatUnsupported: "send JPEG, PNG, WebP, BMP, TIFF or JPEG 2000",
+    errors.ImageUnreadable: "the image is damaged or incomplete",
+    errors.ImageTooManyPixels: "the image has more pixels than this service reads",
+    errors.ImageTooSmall: "the image is too small to show a usable face",
+    errors.ImageTooSlow: "the image takes too long to decode",
+    errors.NoFace: "no face was found: one face, frontal, in even light",
+    errors.SeveralFaces: "several faces were found: only one person may be in the picture",
+    errors.FaceTooSmall: "the face is too small: come closer",
+    errors.LandmarksDegenerate: "eyes, nose and mouth could not be told apart: look into the camera",
+    errors.NotFound: "there is nothing at this path",
+    errors.GalleryNotFound: "there is no such gallery",
+    errors.SubjectNotFound: "there is no such record in this gallery",
+    errors.EncounterNotFound: "there is no such record in this gallery",
+    errors.EnrolmentNotFound: "there is no such record in this gallery",
+    errors.CaseNotFound: "there is no such record in this gallery",
+    errors.GalleryExists: "there is a gallery of this name",
+    errors.EncounterExists: "this encounter_id is already enrolled with other content",
+    errors.EncounterWithdrawn: "a withdrawn encounter cannot become active again",
+    errors.IdempotencyKeyReused: "this Idempotency-Key was used for other content; use a new key for a new request",
+    errors.NoReference: "this subject has no active template that may verify: enrol a new sample first",
+    errors.Overloaded: "too many samples are waiting; try again",
+    errors.StoreUnavailable: "the record does not answer",
+    errors.IndexUnavailable: "the gallery changes faster than its index can follow; try again",
+    errors.PackNotLoaded: "the model pack buffalo_s is not loaded",
+    errors.NotReady: "the service is starting; try again",
+}
+"""What each error that can be met over HTTP says."""
+
+ALWAYS: tuple[type[BiodedupError], ...] = (
+    errors.BiodedupError,
+    errors.InvalidRequest,
+    errors.StoreUnavailable,
+    errors.NotReady,
+)
+"""Errors that every route under /v1 can give."""
+
+SAMPLE_ERRORS: tuple[type[BiodedupError], ...] = (
+    errors.RequestTooLarge,
+    errors.UnsupportedMediaType,
+    errors.GalleryNotFound,
+    *errors.all_errors(errors.SampleRejected)[1:],
+    errors.Overloaded,
+    errors.PackNotLoaded,
+)
+"""Further errors of the routes that read a sample."""
+
+
+class ErrorOut(BaseModel):
+    """The one error body. `code` is for machines and never changes, `message` for people."""
+
+    model_config = ConfigDict(title="Error")
+
+    code: str = Field(examples=["no_face"])
+    message: str = Field(examples=["no face was found: one face, frontal, in even light"])
+    request_id: str = Field(examples=["3f0c9a52d1b14bb0a3f6b5a0c2f5f1d7"])
+
+
+def responses(*kinds: type[BiodedupError]) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route: each status with an example of each of its codes."""
+    by_status: dict[int, list[type[BiodedupError]]] = {}
+    for kind in (*ALWAYS, *kinds):
+        by_status.setdefault(kind.status, []).append(kind)
+    return {status: _documented(by_status[status]) for status in sorted(by_status)}
+
+
+def _documented(kinds: Sequence[type[BiodedupError]]) -> dict[str, Any]:
+    request_id = "3f0c9a52d1b14bb0a3f6b5a0c2f5f1d7"
+    examples = {
+        kind.code: {"value": {"code": kind.code, "message": EXAMPLES[kind], "request_id": request_id}} for kind in kinds
+    }
+    return {
+        "model": ErrorOut,
+        "description": ", ".join(f"`{kind.code}`" for kind in kinds),
+        "content": {"application/json": {"examples": examples}},
+    }
+
+
+def to_response(error: BiodedupError, request: Request, headers: dict[str, str] | None = None) -> Response:
+    """Return the one error body with the error's status."""
+    metrics: Metrics = request.app.state.metrics
+    metrics.errors.labels(code=error.code).inc()
+    body = {"code": error.code, "message": error.message, "request_id": request.scope.get("request_id", "")}
+    headers = dict(headers or {})
+    if error.status in {429, 503}:
+        headers["Retry-After"] = str(error.retry_after_s or RETRY_UNAVAILABLE_S)
+    return Response(json.dumps(body), error.status, headers, media_type="application/json")
+
+
+def explain(problems: Iterable[Any], known: Iterable[str]) -> str:
+    """Name the first wrong field and what is wrong with it, without its value.
+
+    Args:
+        problems: as pydantic lists them.
+        known: names that may be repeated; what else stands in a location is the caller's own text.
+    """
+    names = set(known)
+    problem = next(iter(problems))
+    if problem["type"] == "extra_forbidden":
+        return f"unknown field; the fields are {', '.join(sorted(names))}"
+    named = [str(step) for step in problem["loc"] if isinstance(step, int) or step in names]
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{'.'.join(named)}: {message}" if named else message
+
+
+async def _deliberate(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BiodedupError)
+    return to_response(error, request)
+
+
+async def _invalid_parameter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()
+    # names of parameters come from the routes; only a body could bring names of its own, and bodies are read elsewhere
+    known = {str(step) for problem in problems for step in problem["loc"][1:]}
+    return to_response(errors.InvalidRequest(explain(problems, known)), request)
+
+
+async def _from_framework(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, as Starlette reports them."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return to_response(
+            errors.MethodNotAllowed(EXAMPLES[errors.MethodNotAllowed]), request, {"Allow": allowed} if allowed else {}
+        )
+    if error.status_code == 404:
+        return to_response(errors.NotFound(EXAMPLES[errors.NotFound]), request)
+    return to_response(errors.InvalidRequest("the request could not be read"), request)
+
+
+async def _gone(request: Request, _error: Exception) -> Response:
+    """The caller hung up while it was sending; nobody reads this answer."""
+    return to_response(errors.InvalidRequest("the request ended early"), request)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """A fault of ours: logged by type and place, since its message may hold values."""
+    request_id = request.scope.get("request_id", "")
+    log_event(_log, "request.failed", level=logging.ERROR, error=error, request_id=request_id)
+    return to_response(BiodedupError(EXAMPLES[BiodedupError]), request, {"X-Request-ID": request_id})
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with the one body; `app.state.metrics` counts them."""
+    app.add_exception_handler(BiodedupError, _deliberate)
+    app.add_exception_handler(RequestValidationError, _invalid_parameter)
+    app.add_exception_handler(HTTPException, _from_framework)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,93 @@
+"""Galleries: each with its own model pack and error rates."""
+
+from fastapi import APIRouter, Response
+
+from service.api.bodies import OnlyJsonBody
+from service.api.context import ServiceDep
+from service.api.error_responses import responses
+from service.api.openapi_bodies import json_body
+from service.api.parameters import GalleryPath
+from service.api.request_schemas import GalleryChangeIn, GalleryIn
+from service.api.samples import read_json
+from service.api.schemas import CountsOut, GalleriesOut, GalleryOut, ThresholdsOut, answer
+from service.errors import GalleryExists, GalleryNotFound, PackNotLoaded, RequestTooLarge, UnsupportedMediaType
+from service.galleries import GalleryChange, GalleryReport
+
+router = APIRouter(tags=["galleries"])
+
+
+@router.post(
+    "/v1/galleries",
+    status_code=201,
+    summary="Make a gallery",
+    response_model=GalleryOut,
+    responses=responses(GalleryExists, PackNotLoaded, RequestTooLarge, UnsupportedMediaType),
+    openapi_extra=json_body(GalleryIn, {"gallery_id": "camp-7", "review_fpir": 0.03}),
+)
+def create_gallery(service: ServiceDep, body: OnlyJsonBody) -> Response:
+    """Make an empty gallery; what is not given comes from the settings of the service."""
+    wanted = read_json(body, GalleryIn)
+    return answer(_out(service.galleries.create(wanted.gallery_id, _change(wanted, wanted.pack_id))), 201)
+
+
+@router.get("/v1/galleries", summary="List galleries", response_model=GalleriesOut, responses=responses(PackNotLoaded))
+def list_galleries(service: ServiceDep) -> Response:
+    """Return all galleries with what they hold."""
+    return answer(GalleriesOut(items=[_out(report) for report in service.galleries.reports()]))
+
+
+@router.get(
+    "/v1/galleries/{gallery_id}",
+    summary="Read one gallery",
+    response_model=GalleryOut,
+    responses=responses(GalleryNotFound, PackNotLoaded),
+)
+def read_gallery(service: ServiceDep, gallery_id: GalleryPath) -> Response:
+    """Return a gallery, what it holds, and the thresholds that its next enrolment will use."""
+    return answer(_out(service.galleries.report(gallery_id)))
+
+
+@router.patch(
+    "/v1/galleries/{gallery_id}",
+    summary="Change the error rates or the sample policy of a gallery",
+    response_model=GalleryOut,
+    responses=responses(GalleryNotFound, PackNotLoaded, RequestTooLarge, UnsupportedMediaType),
+    openapi_extra=json_body(GalleryChangeIn, {"review_fpir": 0.05}),
+)
+def change_gallery(service: ServiceDep, gallery_id: GalleryPath, body: OnlyJsonBody) -> Response:
+    """Set what is given; earlier answers keep the thresholds they were given with."""
+    wanted = read_json(body, GalleryChangeIn)
+    return answer(_out(service.galleries.update(gallery_id, _change(wanted, None))))
+
+
+def _change(wanted: GalleryChangeIn, pack_id: str | None) -> GalleryChange:
+    return GalleryChange(
+        pack_id=pack_id,
+        review_fpir=wanted.review_fpir,
+        duplicate_fpir=wanted.duplicate_fpir,
+        verification_fmr=wanted.verification_fmr,
+        keep_samples=wanted.keep_samples,
+    )
+
+
+def _out(report: GalleryReport) -> GalleryOut:
+    gallery, counts = report.gallery, report.counts
+    return GalleryOut(
+        gallery_id=gallery.gallery_id,
+        pack_id=gallery.pack_id,
+        review_fpir=gallery.review_fpir,
+        duplicate_fpir=gallery.duplicate_fpir,
+        verification_fmr=gallery.verification_fmr,
+        keep_samples=gallery.keep_samples,
+        created_at=gallery.created_at,
+        counts=CountsOut(
+            subjects=counts.subjects,
+            encounters=counts.encounters,
+            templates=counts.templates,
+            biometric_exceptions=counts.biometric_exceptions,
+            open_cases=counts.open_cases,
+            outcomes=dict(counts.outcomes),
+        ),
+        thresholds=ThresholdsOut.model_validate(report.thresholds),
+        warnings=list(report.warnings),
+    )

@@ -1,0 +1,39 @@
+"""Identifications: who in the gallery is this? Nothing is changed."""
+
+from fastapi import APIRouter, Response
+
+from service.api.bodies import AnyBody
+from service.api.context import ServiceDep
+from service.api.error_responses import SAMPLE_ERRORS, responses
+from service.api.openapi_bodies import IDENTIFICATION_BODY
+from service.api.parameters import GalleryPath
+from service.api.samples import identification_sample
+from service.api.schemas import BoxOut, CandidateOut, IdentificationOut, QualityOut, SearchedOut, ThresholdsOut, answer
+from service.errors import IndexUnavailable
+
+router = APIRouter(tags=["identifications"])
+
+
+@router.post(
+    "/v1/galleries/{gallery_id}/identifications",
+    summary="Search a gallery for the person in one sample",
+    response_model=IdentificationOut,
+    responses=responses(*SAMPLE_ERRORS, IndexUnavailable),
+    openapi_extra=IDENTIFICATION_BODY,
+)
+def create_identification(service: ServiceDep, gallery_id: GalleryPath, body: AnyBody) -> Response:
+    """Return every subject at or above the gallery's review threshold, best first. Nothing is recorded."""
+    found = service.identification.identify(gallery_id, identification_sample(body))
+    decision = found.decision
+    return answer(
+        IdentificationOut(
+            gallery_id=found.gallery_id,
+            found=bool(decision.candidates),
+            candidates=[CandidateOut.of(candidate) for candidate in decision.candidates],
+            thresholds=ThresholdsOut.model_validate(decision.thresholds),
+            searched=SearchedOut.model_validate(found.searched),
+            quality=QualityOut.model_validate(found.probe.quality),
+            box=BoxOut.model_validate(found.probe.box),
+            warnings=list(decision.warnings),
+        )
+    )

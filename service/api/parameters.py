@@ -1,0 +1,41 @@
+"""The parameters that routes share: identifiers, pages, headers; each with its limits."""
+
+from typing import Annotated
+
+from fastapi import Header, Path, Query
+from pydantic import StringConstraints
+
+GALLERY_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+RECORD_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]*$"
+MAX_ROW_NUMBER = 2**63 - 1
+
+GalleryName = Annotated[str, StringConstraints(pattern=GALLERY_ID_PATTERN, max_length=64)]
+"""Galleries are metric labels: short, without capitals."""
+
+RecordId = Annotated[str, StringConstraints(pattern=RECORD_ID_PATTERN, max_length=128)]
+
+_RECORD_PATH = Path(pattern=RECORD_ID_PATTERN, max_length=128)
+
+GalleryPath = Annotated[str, Path(alias="gallery_id", pattern=GALLERY_ID_PATTERN, max_length=64, examples=["default"])]
+SubjectPath = Annotated[str, _RECORD_PATH]
+EncounterPath = Annotated[str, _RECORD_PATH]
+EnrolmentPath = Annotated[str, _RECORD_PATH]
+CasePath = Annotated[int, Path(ge=1, le=MAX_ROW_NUMBER)]
+
+Limit = Annotated[int, Query(ge=1, le=200, description="Items on one page.")]
+SubjectFilter = Annotated[str | None, Query(pattern=RECORD_ID_PATTERN, max_length=128)]
+AfterId = Annotated[
+    str | None, Query(pattern=RECORD_ID_PATTERN, max_length=128, description="`next_after` of the page before.")
+]
+AfterNumber = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_after` of the page before.")]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{1,128}$",
+        description="A name of your own for this request: a repeat within 24 h gets the first answer.",
+    ),
+]
+
+DEFAULT_LIMIT = 50

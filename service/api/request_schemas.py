@@ -1,0 +1,120 @@
+"""What callers send: the bodies of requests, each field with its limits."""
+
+import binascii
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+
+from service.api.parameters import GalleryName, RecordId
+from service.domain import EncounterStatus
+
+# control characters do not print, and a NUL has no place in PostgreSQL
+_TEXT = r"^[^\x00-\x1f\x7f-\x9f]+$"
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_YEARS = range(1900, 2101)
+_MAX_LABELS = 32
+
+
+def _decode_base64(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("a sample must be a base64 text")  # noqa: TRY004  pydantic reads ValueError
+    try:
+        return binascii.a2b_base64(value, strict_mode=True)
+    except ValueError:
+        raise ValueError("a sample must be valid base64, without line breaks") from None
+
+
+def _parse_instant(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        raise ValueError("a time must be RFC 3339 with its offset, such as 2026-05-04T09:30:00+03:00")
+    try:
+        # Python reads microseconds; finer digits are dropped
+        instant = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", value.upper())).astimezone(UTC)
+    except (ValueError, OverflowError):
+        instant = None
+    if instant is None or instant.year not in _YEARS:
+        raise ValueError(f"this time does not exist or is not between {_YEARS[0]} and {_YEARS[-1]}")
+    return instant
+
+
+SampleBytes = Annotated[
+    bytes,
+    BeforeValidator(_decode_base64),
+    WithJsonSchema({"type": "string", "format": "byte", "contentEncoding": "base64"}),
+]
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_parse_instant),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-05-04T09:30:00+03:00"]}),
+]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_TEXT)]
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_TEXT)]
+LabelValue = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_TEXT)]
+Fmr = Annotated[float, Field(ge=1e-6, le=0.1)]
+Fpir = Annotated[float, Field(ge=1e-6, le=0.5)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, frozen=True)
+
+
+class EnrolmentFields(_Body):
+    """What a registration system may say of an encounter; everything is optional, nothing personal is needed."""
+
+    subject_id: RecordId | None = Field(None, description="Whose encounter this is; a new subject if not given.")
+    encounter_id: RecordId | None = Field(None, description="Your own id of the encounter: idempotent for ever.")
+    captured_at: Instant | None = Field(None, description="When the samples were taken.")
+    site: ShortText | None = Field(None, description="Where: a code, not an address.")
+    operator_ref: ShortText | None = Field(None, description="Who took them: a code, not a name.")
+    birth_year: Annotated[int, Field(ge=1850, le=2100)] | None = None
+    sex: Literal["female", "male", "other", "unknown"] | None = None
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=_MAX_LABELS)] | None = Field(
+        None, description=f"Up to {_MAX_LABELS} words of your own, such as a campaign."
+    )
+    biometric_exception: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_TEXT)] | None = Field(
+        None, description="Why there is no usable face; then without samples."
+    )
+
+
+class EnrolmentIn(EnrolmentFields):
+    samples: list[SampleBytes] = Field([], description="Images of one person, base64.")
+
+
+class IdentificationIn(_Body):
+    sample: SampleBytes
+
+
+class VerificationFields(_Body):
+    subject_id: RecordId | None = None
+    verification_fmr: Fmr | None = Field(None, description="Share of different people who may pass.")
+
+
+class VerificationIn(VerificationFields):
+    """A sample, and either the subject or the sample it is compared with."""
+
+    sample: SampleBytes
+    reference_sample: SampleBytes | None = None
+
+
+class GalleryChangeIn(_Body):
+    """The settings of a gallery; those not given stay as they are, or take the service's defaults."""
+
+    review_fpir: Fpir | None = None
+    duplicate_fpir: Fpir | None = None
+    verification_fmr: Fmr | None = None
+    keep_samples: bool | None = None
+
+
+class GalleryIn(GalleryChangeIn):
+    gallery_id: GalleryName
+    pack_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)] | None = None
+
+
+class EncounterIn(_Body):
+    status: Annotated[
+        EncounterStatus, WithJsonSchema({"type": "string", "enum": [status.value for status in EncounterStatus]})
+    ]

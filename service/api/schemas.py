@@ -1,0 +1,295 @@
+"""What the service answers: the bodies of responses, made from the nouns of the domain."""
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from service import domain
+from service.domain import CaseKind, CaseStatus, EncounterStatus, OutcomeKind
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+def answer(body: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return `body` as it is: FastAPI would check each answer against its model once more."""
+    return Response(body.model_dump_json(), status, headers, media_type="application/json")
+
+
+class QualityOut(_Out):
+    face_width_px: float
+    inter_eye_px: float
+    detector_score: float = Field(description="0 to 1, higher is surer.")
+    sharpness: float = Field(description="Variance of the Laplacian, higher is sharper.")
+    brightness: float = Field(description="Mean grey level of the face, 0 to 255.")
+    yaw_deg: float
+    pitch_deg: float
+    roll_deg: float
+    face_count: int
+
+
+class BoxOut(_Out):
+    """Pixels of the upright image, origin top left, right and bottom exclusive."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class ThresholdsOut(_Out):
+    """Score thresholds, the error rates they follow from, and what they are expected to miss."""
+
+    review: float
+    duplicate: float | None = Field(description="null: no score proves a duplicate at this rate.")
+    review_fpir: float
+    duplicate_fpir: float
+    review_fmr: float
+    duplicate_fmr: float
+    comparisons: int
+    extrapolated: bool
+    expected_fnir: float = Field(description="Share of duplicates that the review threshold is expected to miss.")
+    expected_fnir_population: str
+
+
+class CandidateOut(_Out):
+    """A subject that may be the same person. The ids are null once that subject was erased."""
+
+    rank: int
+    subject_id: str | None
+    encounter_id: str | None
+    reference_id: int | None
+    score: float
+    fmr: float = Field(description="Chance that two different people score this high.")
+    fmr_upper: float = Field(description="Upper 95 % bound of it.")
+    extrapolated: bool
+
+    @classmethod
+    def of(cls, candidate: domain.Candidate) -> "CandidateOut":
+        rate = candidate.false_match
+        return cls(
+            rank=candidate.rank,
+            subject_id=candidate.subject_id,
+            encounter_id=candidate.encounter_id,
+            reference_id=candidate.reference_id,
+            score=candidate.score,
+            fmr=rate.fmr,
+            fmr_upper=rate.fmr_upper,
+            extrapolated=rate.extrapolated,
+        )
+
+
+class SearchedOut(_Out):
+    gallery_size: int
+    high_water_mark: int
+    complete: bool
+
+
+class ContinuityOut(_Out):
+    """Whether this encounter looks like the subject's earlier ones."""
+
+    score: float
+    threshold: float
+    passed: bool
+
+
+class SampleOut(_Out):
+    position: int
+    reference_id: int | None
+    rejection_code: str | None
+    quality: QualityOut | None
+    box: BoxOut | None
+
+
+class EnrolmentOut(_Out):
+    enrolment_id: str
+    gallery_id: str
+    subject_id: str
+    encounter_id: str
+    outcome: OutcomeKind
+    candidates: list[CandidateOut]
+    thresholds: ThresholdsOut | None
+    searched: SearchedOut | None
+    continuity: ContinuityOut | None
+    samples: list[SampleOut]
+    biometric_exception: str | None
+    case_ids: list[int]
+    warnings: list[str]
+    seq: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, enrolment: domain.Enrolment) -> "EnrolmentOut":
+        return cls(
+            enrolment_id=enrolment.enrolment_id,
+            gallery_id=enrolment.gallery_id,
+            subject_id=enrolment.subject_id,
+            encounter_id=enrolment.encounter_id,
+            outcome=enrolment.outcome,
+            candidates=[CandidateOut.of(candidate) for candidate in enrolment.candidates],
+            thresholds=_of(ThresholdsOut, enrolment.thresholds),
+            searched=_of(SearchedOut, enrolment.searched),
+            continuity=_of(ContinuityOut, enrolment.continuity),
+            samples=[SampleOut.model_validate(sample) for sample in enrolment.samples],
+            biometric_exception=enrolment.biometric_exception,
+            case_ids=list(enrolment.case_ids),
+            warnings=list(enrolment.warnings),
+            seq=enrolment.seq,
+            created_at=enrolment.created_at,
+        )
+
+
+class IdentificationOut(_Out):
+    gallery_id: str
+    found: bool
+    candidates: list[CandidateOut]
+    thresholds: ThresholdsOut
+    searched: SearchedOut
+    quality: QualityOut
+    box: BoxOut
+    warnings: list[str]
+
+
+class VerificationOut(_Out):
+    matched: bool
+    score: float
+    threshold: float
+    verification_fmr: float
+    fmr: float
+    fmr_upper: float
+    extrapolated: bool
+    expected_fnmr: float = Field(description="Share of genuine pairs that this threshold is expected to turn away.")
+    population: str
+    reference_id: int | None = Field(description="The best reference; null where two samples were compared.")
+    quality: QualityOut
+    box: BoxOut
+
+
+class SubjectOut(_Out):
+    subject_id: str
+    gallery_id: str
+    encounter_ids: list[str]
+    created_at: datetime
+
+
+class ErasureOut(_Out):
+    encounters: int
+    templates: int
+    samples: int
+    seq: int
+
+
+class TemplateOut(_Out):
+    reference_id: int
+    position: int
+    pack_id: str
+    model_id: str
+    verifies: bool
+    quality: QualityOut
+    box: BoxOut
+
+
+class EncounterOut(_Out):
+    encounter_id: str
+    gallery_id: str
+    subject_id: str
+    status: EncounterStatus
+    captured_at: datetime | None
+    site: str | None
+    operator_ref: str | None
+    birth_year: int | None
+    sex: str | None
+    labels: dict[str, str]
+    biometric_exception: str | None
+    templates: list[TemplateOut]
+    has_samples: bool
+    created_at: datetime
+
+    @classmethod
+    def of(cls, encounter: domain.Encounter) -> "EncounterOut":
+        facts = encounter.facts
+        return cls(
+            encounter_id=encounter.encounter_id,
+            gallery_id=encounter.gallery_id,
+            subject_id=encounter.subject_id,
+            status=encounter.status,
+            captured_at=facts.captured_at,
+            site=facts.site,
+            operator_ref=facts.operator_ref,
+            birth_year=facts.birth_year,
+            sex=facts.sex,
+            labels=dict(facts.labels),
+            biometric_exception=encounter.biometric_exception,
+            templates=[TemplateOut.model_validate(template) for template in encounter.templates],
+            has_samples=encounter.has_samples,
+            created_at=encounter.created_at,
+        )
+
+
+class CaseOut(_Out):
+    case_id: int
+    gallery_id: str
+    kind: CaseKind
+    status: CaseStatus
+    enrolment_id: str
+    subject_id: str
+    encounter_id: str
+    created_at: datetime
+
+
+class CountsOut(_Out):
+    subjects: int
+    encounters: int
+    templates: int
+    biometric_exceptions: int
+    open_cases: int
+    outcomes: dict[OutcomeKind, int]
+
+
+class GalleryOut(_Out):
+    gallery_id: str
+    pack_id: str
+    review_fpir: float
+    duplicate_fpir: float
+    verification_fmr: float
+    keep_samples: bool
+    created_at: datetime
+    counts: CountsOut
+    thresholds: ThresholdsOut
+    warnings: list[str]
+
+
+class PageOut(_Out, Generic[M]):
+    """One page; `next_after` is null on the last."""
+
+    items: list[M]
+    next_after: str | None
+
+
+class EnrolmentsOut(PageOut[EnrolmentOut]):
+    pass
+
+
+class SubjectsOut(PageOut[SubjectOut]):
+    pass
+
+
+class EncountersOut(PageOut[EncounterOut]):
+    pass
+
+
+class CasesOut(PageOut[CaseOut]):
+    pass
+
+
+class GalleriesOut(_Out):
+    items: list[GalleryOut]
+
+
+def _of(model: type[M], value: object) -> M | None:
+    return None if value is None else model.model_validate(value)

@@ -1,0 +1,48 @@
+"""Subjects: the people of a gallery, by the caller's identifiers."""
+
+from fastapi import APIRouter, Response
+
+from service.api.context import ServiceDep
+from service.api.error_responses import responses
+from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, Limit, SubjectPath
+from service.api.schemas import ErasureOut, SubjectOut, SubjectsOut, answer
+from service.errors import GalleryNotFound, SubjectNotFound
+
+router = APIRouter(tags=["subjects"])
+
+
+@router.get(
+    "/v1/galleries/{gallery_id}/subjects",
+    summary="List subjects",
+    response_model=SubjectsOut,
+    responses=responses(GalleryNotFound),
+)
+def list_subjects(
+    service: ServiceDep, gallery_id: GalleryPath, after: AfterId = None, limit: Limit = DEFAULT_LIMIT
+) -> Response:
+    """Return subjects in the order of their ids."""
+    page = service.store.subjects(gallery_id, after, limit)
+    items = [SubjectOut.model_validate(item) for item in page.items]
+    return answer(SubjectsOut(items=items, next_after=page.next_after))
+
+
+@router.get(
+    "/v1/galleries/{gallery_id}/subjects/{subject_id}",
+    summary="Read one subject",
+    response_model=SubjectOut,
+    responses=responses(GalleryNotFound, SubjectNotFound),
+)
+def read_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath) -> Response:
+    """Return a subject with its encounters in the order of enrolment."""
+    return answer(SubjectOut.model_validate(service.store.subject(gallery_id, subject_id)))
+
+
+@router.delete(
+    "/v1/galleries/{gallery_id}/subjects/{subject_id}",
+    summary="Erase a subject",
+    response_model=ErasureOut,
+    responses=responses(GalleryNotFound, SubjectNotFound),
+)
+def erase_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath) -> Response:
+    """Erase all that is held of a subject: encounters, samples, templates, idempotency keys. It cannot be undone."""
+    return answer(ErasureOut.model_validate(service.erasure.erase_subject(gallery_id, subject_id)))

@@ -1,0 +1,292 @@
+"""The map of the system: what is built from the settings, in which order, and how it is served."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import anyio.to_thread
+import threadpoolctl
+import uvicorn
+from fastapi import FastAPI
+
+from service.api.context import CheckedStore, Service, Startup
+from service.api.document import create_api, to_yaml
+from service.api.middleware import RequestMiddleware
+from service.calibration import Calibration
+from service.decision import DecisionRule
+from service.enrolment import EnrolmentService
+from service.erasure import ErasureService
+from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled, SettingsInvalid
+from service.face.extractor import Extractor
+from service.face.image import ImageLimits
+from service.face.model_packs import installed_pack
+from service.galleries import GalleryChange, GalleryDefaults, GalleryService
+from service.gallery.exact_index import ExactIndex
+from service.gallery.faiss_index import FaissIndex
+from service.identification import IdentificationService
+from service.logs import log_event
+from service.matching import Matcher, Pack, Packs
+from service.metrics import Metrics
+from service.settings import Settings
+from service.store.sql_store import SqlStore
+from service.var_lock import VarLock, owner_of
+from service.verification import VerificationService
+
+_log = logging.getLogger(__name__)
+
+VERSION = version("biodedup")
+IDEMPOTENCY_PERIOD = timedelta(hours=24)
+_SQLITE_FILE = "biodedup.sqlite"
+_THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sample's thread waits
+_MAX_THREADS = 256
+
+
+def build(settings: Settings, metrics: Metrics | None = None, url: str | None = None) -> Service:
+    """Open, check and load everything; `close` of the result gives it all back.
+
+    Args:
+        settings: as loaded.
+        metrics: to record into; new ones if not given.
+        url: where this process serves, told to others who want the same folder.
+
+    Raises:
+        VarInUse: another process owns the folder.
+        StoreUnavailable, SettingsInvalid
+        ModelPackError: a pack that is configured, or that a gallery uses, is not there or may not be used.
+    """
+    # BLAS threads would fight with the threads that embed: 46 against 69 enrolments a second on two cores
+    threadpoolctl.threadpool_limits(limits=1)
+    metrics = metrics or Metrics(version=VERSION)
+    with ExitStack() as undo:
+        if _local_folder(settings) is not None:
+            undo.callback(VarLock(_local_folder(settings) or settings.var_dir, url).release)
+        store = SqlStore(_database_url(settings))
+        undo.callback(store.close)
+        store.migrate()
+        packs = _load_packs(settings, store, metrics, undo)
+        service = _wire(settings, store, packs, metrics, undo.pop_all().close)
+    _prepare(service, settings)
+    return service
+
+
+def _local_folder(settings: Settings) -> Path | None:
+    """Return the folder that one process must own, None where the record is a database server."""
+    if settings.database_url is None:
+        return settings.var_dir
+    address = settings.database_url.get_secret_value()
+    if not address.startswith("sqlite"):
+        return None
+    return Path(address.partition(":///")[2]).parent
+
+
+def _database_url(settings: Settings) -> str:
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return f"sqlite:///{settings.var_dir / _SQLITE_FILE}"
+
+
+def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, undo: ExitStack) -> Packs:
+    """Load the configured packs, and every pack whose templates the record holds."""
+    wanted = dict.fromkeys((*settings.packs, *(gallery.pack_id for gallery in store.galleries())))
+    extractors = {pack_id: _load_extractor(settings, pack_id, metrics) for pack_id in wanted}
+    for extractor in extractors.values():
+        undo.callback(extractor.close)
+    metrics.queue_limit.set(settings.queue_limit)
+    metrics.queue_waiting.set_function(lambda: sum(extractor.waiting for extractor in extractors.values()))
+    return Packs(
+        {
+            pack_id: Pack(extractor, DecisionRule(_calibration(settings, pack_id), settings.fnir_warning))
+            for pack_id, extractor in extractors.items()
+        }
+    )
+
+
+def _load_extractor(settings: Settings, pack_id: str, metrics: Metrics) -> Extractor:
+    pack = installed_pack(settings.models_dir, pack_id, accepted_licences=frozenset(settings.accepted_licences))
+    log_event(_log, "pack.loaded", pack_id=pack_id, model_id=pack.model_id)
+    return Extractor(
+        pack,
+        limits=ImageLimits(
+            max_bytes=settings.max_sample_bytes,
+            max_pixels=settings.max_pixels,
+            max_decode_s=settings.decode_timeout_s,
+        ),
+        slots=_slots(settings),
+        queue_limit=settings.queue_limit,
+        max_wait_s=settings.queue_timeout_s,
+        min_face_width_px=settings.min_face_width_px,
+        observe=metrics.observe_phase,
+    )
+
+
+def _slots(settings: Settings) -> int:
+    return settings.workers or len(os.sched_getaffinity(0))
+
+
+def _calibration(settings: Settings, pack_id: str) -> Calibration:
+    """Raises PackNotInstalled, PackManifestInvalid."""
+    path = settings.models_dir / pack_id / "calibration.json"
+    try:
+        calibration = Calibration.from_json(path.read_text())
+    except FileNotFoundError:
+        raise PackNotInstalled(
+            f"the model pack {pack_id} has no calibration.json, so its scores mean nothing yet: "
+            "make one with `python -m benchmarks.error_rates --write-calibration`"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise PackManifestInvalid(f"the calibration.json of the model pack {pack_id} cannot be read") from error
+    if calibration.pack_id != pack_id:
+        raise PackManifestInvalid(f"the calibration.json of {pack_id} was made for another pack")
+    return calibration
+
+
+def _wire(
+    settings: Settings, store: CheckedStore, packs: Packs, metrics: Metrics, close: Callable[[], None]
+) -> Service:
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    matcher = Matcher(store, FaissIndex if settings.index == "faiss" else ExactIndex, packs, metrics)
+    defaults = GalleryDefaults(
+        pack_id=settings.pack,
+        review_fpir=settings.review_fpir,
+        duplicate_fpir=settings.duplicate_fpir,
+        verification_fmr=settings.verification_fmr,
+        keep_samples=settings.keep_samples,
+    )
+    policy = settings.face_policy
+    return Service(
+        enrolment=EnrolmentService(
+            store,
+            matcher,
+            packs,
+            metrics,
+            face_policy=policy,
+            idempotency_period=IDEMPOTENCY_PERIOD,
+            clock=now,
+        ),
+        identification=IdentificationService(store, matcher, packs, metrics, face_policy=policy),
+        verification=VerificationService(store, packs, metrics, face_policy=policy),
+        erasure=ErasureService(store, matcher),
+        galleries=GalleryService(store, packs, defaults, now),
+        store=store,
+        matcher=matcher,
+        packs=packs,
+        metrics=metrics,
+        fnir_warning=settings.fnir_warning,
+        max_samples=settings.max_samples,
+        close=close,
+    )
+
+
+def _prepare(service: Service, settings: Settings) -> None:
+    """Make the default gallery at the first start, and fill every index; on failure give everything back."""
+    with ExitStack() as undo:
+        undo.callback(service.close)
+        known = {gallery.gallery_id for gallery in service.store.galleries()}
+        if settings.default_gallery not in known:
+            _make_gallery(service, settings.default_gallery)
+        for gallery in service.store.galleries():
+            service.matcher.catch_up(gallery.gallery_id)
+        undo.pop_all()
+
+
+def _make_gallery(service: Service, gallery_id: str) -> None:
+    try:
+        service.galleries.create(gallery_id, GalleryChange())
+    except GalleryExists:
+        # another process on the same database was a moment earlier
+        return
+
+
+def create_app(
+    settings: Settings,
+    *,
+    url: str | None = None,
+    make_service: Callable[[Metrics], Service] | None = None,
+    on_failure: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """Return the HTTP application. Nothing is opened before it starts; it answers /healthz while it opens the rest.
+
+    Args:
+        settings: as loaded.
+        url: where it will serve.
+        make_service: builds the service instead of `build`, for tests.
+        on_failure: called when the service could not be built; `app.state.startup.failure` says why.
+    """
+    metrics = Metrics(version=VERSION)
+    startup = Startup()
+
+    def make() -> Service:
+        return make_service(metrics) if make_service else build(settings, metrics, url)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        threads = min(settings.queue_limit + _slots(settings) + _THREADS_BESIDE_SAMPLES, _MAX_THREADS)
+        anyio.to_thread.current_default_thread_limiter().total_tokens = threads
+        startup.begin(make, on_failure)
+        yield
+        await asyncio.to_thread(startup.end)
+
+    app = create_api(VERSION, lifespan=lifespan)
+    app.state.metrics = metrics
+    app.state.startup = startup
+    app.add_middleware(RequestMiddleware, metrics=metrics, max_request_bytes=settings.max_request_bytes)
+    return app
+
+
+def serve(settings: Settings, announce: Callable[[str], None] | None = None) -> None:
+    """Serve until a signal comes.
+
+    Args:
+        settings: as loaded.
+        announce: called with the address once the service listens; it may still be loading.
+
+    Raises:
+        BiodedupError: the service could not start, and why.
+    """
+    listener = _listen(settings)
+    url = f"http://{settings.host}:{listener.getsockname()[1]}"
+
+    def stop() -> None:
+        server.should_exit = True
+
+    app = create_app(settings, url=url, on_failure=stop)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30)
+    )
+    log_event(_log, "service.listening", host=settings.host, port=listener.getsockname()[1], version=VERSION)
+    if announce is not None:
+        announce(url)
+    with listener:
+        server.run(sockets=[listener])
+    startup: Startup = app.state.startup
+    if startup.failure is not None:
+        raise startup.failure
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Raises VarInUse, SettingsInvalid."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        folder = _local_folder(settings)
+        if folder is not None and owner_of(folder) is not None:
+            # most likely the same service a second time: its own message says more than a busy port
+            VarLock(folder, None).release()
+        raise SettingsInvalid(
+            f"cannot listen on {settings.host}:{settings.port} ({os.strerror(error.errno or 0)}): "
+            "set another BIODEDUP_PORT or BIODEDUP_HOST"
+        ) from error
+
+
+def export_openapi() -> str:
+    """Return the OpenAPI document as `openapi.yaml` holds it; needs no model, no database and no setting."""
+    return to_yaml(create_app(Settings()))
