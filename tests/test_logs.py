@@ -163,10 +163,10 @@ def test_the_access_log_of_uvicorn_is_off(stream: io.StringIO) -> None:
 
 
 def test_a_warning_becomes_a_line(stream: io.StringIO) -> None:
+    logging.captureWarnings(capture=False)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.captureWarnings(capture=False)
-        logging.captureWarnings(capture=True)
+        configure_logs("info", stream)
         warnings.warn("Ada", UserWarning, stacklevel=1)
         logging.captureWarnings(capture=False)
     assert [line["logger"] for line in lines(stream)] == ["py.warnings"]
