@@ -1,0 +1,69 @@
+"""Erasure and withdrawal: gone from the answers at once, and from the record."""
+
+import pytest
+
+from service.domain import CaseStatus, EncounterStatus, OutcomeKind
+from service.errors import EncounterNotFound, EncounterWithdrawn, SubjectNotFound
+from tests.world import GALLERY, DeafMatcher, World
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_an_erased_subject_is_found_by_nobody(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    erasure = world.erasure.erase_subject(GALLERY, "s")
+    assert (erasure.encounters, erasure.templates, erasure.samples, erasure.seq) == (1, 1, 0, 2)
+    assert world.identify(1).decision.outcome is OutcomeKind.UNIQUE
+    assert world.matcher.state(GALLERY).in_step
+    with pytest.raises(SubjectNotFound):
+        world.store.subject(GALLERY, "s")
+
+
+def test_an_index_that_has_not_followed_names_nobody_who_was_erased() -> None:
+    world = World(matcher=DeafMatcher)
+    world.enrol(1, subject_id="s")
+    world.matcher.catch_up(GALLERY)
+    world.erasure.erase_subject(GALLERY, "s")
+    assert len(world.indexes[0]) == 1
+    assert world.identify(1).decision.candidates == ()
+
+
+def test_the_answers_of_others_no_longer_name_an_erased_subject(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    other = world.enrol(1, 1, subject_id="t")
+    world.erasure.erase_subject(GALLERY, "s")
+    [candidate] = world.store.enrolment(GALLERY, other.enrolment_id).candidates
+    assert (candidate.subject_id, candidate.encounter_id, candidate.reference_id) == (None, None, None)
+    assert candidate.score == pytest.approx(other.candidates[0].score)
+    assert world.store.case(GALLERY, other.case_ids[0]).status is CaseStatus.VOID
+
+
+def test_an_erased_subject_can_be_enrolled_anew(world: World) -> None:
+    world.enrol(1, subject_id="s", encounter_id="e")
+    world.erasure.erase_subject(GALLERY, "s")
+    anew = world.answer(b"face 1 0", subject_id="s", encounter_id="e")
+    assert (anew.is_replay, anew.enrolment.outcome) == (False, OutcomeKind.UNIQUE)
+
+
+def test_who_is_not_enrolled_cannot_be_erased(world: World) -> None:
+    with pytest.raises(SubjectNotFound):
+        world.erasure.erase_subject(GALLERY, "nobody")
+
+
+def test_a_withdrawn_encounter_keeps_no_biometric_data_and_never_comes_back(world: World) -> None:
+    first = world.enrol(1, subject_id="s")
+    world.enrol(1, 1, subject_id="s")
+    withdrawn = world.erasure.set_encounter_status(GALLERY, first.encounter_id, EncounterStatus.WITHDRAWN)
+    assert (withdrawn.status, withdrawn.templates) == (EncounterStatus.WITHDRAWN, ())
+    assert len(world.identify(1).decision.candidates) == 1
+    assert world.matcher.state(GALLERY).in_step
+    with pytest.raises(EncounterWithdrawn):
+        world.erasure.set_encounter_status(GALLERY, first.encounter_id, EncounterStatus.ACTIVE)
+
+
+def test_an_unknown_encounter_is_an_error(world: World) -> None:
+    with pytest.raises(EncounterNotFound):
+        world.erasure.set_encounter_status(GALLERY, "none", EncounterStatus.INACTIVE)

@@ -1,0 +1,102 @@
+"""The index beside the record: filled, followed, thrown away when it is wrong."""
+
+import pytest
+
+from service.domain import OutcomeKind
+from service.errors import IndexUnavailable, PackNotLoaded
+from service.gallery.exact_index import ExactIndex
+from tests.fakes import FakeStore
+from tests.world import GALLERY, DeafMatcher, World
+
+
+def test_an_index_is_filled_from_the_record_on_first_use() -> None:
+    store = FakeStore()
+    before = World(store)
+    before.enrol(1, subject_id="first")
+    before.enrol(2, subject_id="second")
+    before.erasure.erase_subject(GALLERY, "second")
+    restarted = World.beside(store)
+    assert [c.subject_id for c in restarted.identify(1).decision.candidates] == ["first"]
+    assert restarted.identify(2).decision.outcome is OutcomeKind.UNIQUE
+    assert (len(restarted.indexes[0]), restarted.indexes[0].high_water_mark) == (1, 3)
+
+
+def test_the_state_tells_an_index_in_step() -> None:
+    world = World()
+    world.enrol(1)
+    state = world.matcher.state(GALLERY)
+    assert state.in_step
+    assert (state.high_water_mark, state.last_seq, state.index_templates, state.record_templates) == (1, 1, 1, 1)
+
+
+def test_an_index_that_lags_is_counted_and_caught_up_by_the_check() -> None:
+    world = World(matcher=DeafMatcher)
+    world.enrol(1)
+    world.enrol(2)
+    assert world.matcher.lag(world.gallery()) == 2
+    assert world.matcher.state(GALLERY).in_step
+    assert world.matcher.lag(world.gallery()) == 0
+
+
+def test_an_index_that_disagrees_with_the_record_is_thrown_away() -> None:
+    world = World()
+    first = world.enrol(1, subject_id="first")
+    [finding] = first.samples
+    assert finding.reference_id is not None
+    world.indexes[0].remove(2, [finding.reference_id])
+    assert not world.matcher.state(GALLERY).in_step
+    assert [c.subject_id for c in world.identify(1).decision.candidates] == ["first"]
+    assert world.matcher.state(GALLERY).in_step
+    assert len(world.indexes) == 2
+
+
+def test_an_index_of_another_timeline_is_thrown_away() -> None:
+    store = FakeStore()
+    world = World(store)
+    world.enrol(1)
+    store.renew_timeline()
+    world.identify(1)
+    assert len(world.indexes) == 2
+
+
+class FailingIndex(ExactIndex):
+    """Refuses the third change, as after a fault of memory or disk."""
+
+    def add(self, seq: int, *rest: object) -> None:
+        if seq == 3:
+            raise IndexUnavailable("planted fault")
+        super().add(seq, *rest)  # type: ignore[arg-type]  # passed through
+
+
+def test_an_index_that_fails_loses_no_enrolment_and_is_filled_again() -> None:
+    world = World(index=FailingIndex)
+    for person in range(3):
+        world.enrol(person, subject_id=f"s{person}")
+    assert world.metrics.registry.get_sample_value("biodedup_index_failures_total") == 1
+    world.new_index = ExactIndex
+    assert [c.subject_id for c in world.identify(2).decision.candidates] == ["s2"]
+    assert world.matcher.state(GALLERY).in_step
+
+
+def test_a_pack_that_is_not_loaded_is_named_with_what_to_do() -> None:
+    with pytest.raises(PackNotLoaded, match="biodedup models fetch other"):
+        World().packs.of("other")
+
+
+def test_identify_sees_who_was_enrolled_a_moment_ago() -> None:
+    world = World(matcher=DeafMatcher)
+    world.enrol(1, subject_id="first")
+    world.identify(5)
+    world.enrol(2, subject_id="second")
+    found = world.identify(2)
+    assert [c.subject_id for c in found.decision.candidates] == ["second"]
+    assert (found.searched.gallery_size, found.searched.high_water_mark, found.searched.complete) == (2, 2, True)
+
+
+def test_identify_changes_nothing() -> None:
+    world = World()
+    world.enrol(1)
+    before = world.gallery()
+    world.identify(1)
+    world.identify(2)
+    assert world.gallery() == before

@@ -1,0 +1,126 @@
+"""A small whole system without HTTP: any store, real index, synthetic people."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client import CollectorRegistry
+
+from service.domain import Enrolment, FacePolicy, Gallery
+from service.enrolment import EnrolmentAnswer, EnrolmentService
+from service.enrolment_request import EnrolmentRequest
+from service.erasure import ErasureService
+from service.galleries import GalleryDefaults, GalleryService
+from service.gallery.faiss_index import FaissIndex
+from service.identification import Identification, IdentificationService
+from service.matching import Matcher
+from service.metrics import Metrics
+from service.ports import GalleryIndex, Store
+from service.verification import VerificationService
+from tests.fakes import FakeStore, FakeWriting
+from tests.synthetic import PACK_ID, packs, sample_of
+
+GALLERY = "camp"
+START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    """Time that moves only when told to."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class InterruptedStore(FakeStore):
+    """A store in which something else happens just before the next write transaction begins, once."""
+
+    def __init__(self, clock: Callable[[], datetime] = lambda: START) -> None:
+        super().__init__(clock)
+        self.before_writing: Callable[[], object] | None = None
+
+    @contextmanager
+    def writing(self, gallery_id: str) -> Iterator[FakeWriting]:
+        happens, self.before_writing = self.before_writing, None
+        if happens is not None:
+            happens()
+        with super().writing(gallery_id) as writing:
+            yield writing
+
+
+class DeafMatcher(Matcher):
+    """A matcher whose index hears of no change after it was filled, unless it is made to catch up."""
+
+    def applied(self, *_: object) -> None:
+        """The change is lost."""
+
+    def follow(self, gallery_id: str) -> None:
+        """The change is lost."""
+
+
+class World:
+    """The use cases over one store, with one gallery."""
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        keep_samples: bool = False,
+        matcher: type[Matcher] = Matcher,
+        index: Callable[[int], GalleryIndex] = FaissIndex,
+        has_gallery: bool = False,
+    ) -> None:
+        self.clock = Clock()
+        self.store: Store = FakeStore(clock=self.clock) if store is None else store
+        self.metrics = Metrics(CollectorRegistry())
+        self.new_index = index
+        self.indexes: list[GalleryIndex] = []
+        self.packs = packs()
+        self.matcher = matcher(self.store, self._new_index, self.packs, self.metrics)
+        policy = FacePolicy.REFUSE
+        self.enrolment = EnrolmentService(
+            self.store,
+            self.matcher,
+            self.packs,
+            self.metrics,
+            face_policy=policy,
+            idempotency_period=timedelta(hours=24),
+            clock=self.clock,
+        )
+        self.identification = IdentificationService(
+            self.store, self.matcher, self.packs, self.metrics, face_policy=policy
+        )
+        self.verification = VerificationService(self.store, self.packs, self.metrics, face_policy=policy)
+        self.erasure = ErasureService(self.store, self.matcher)
+        defaults = GalleryDefaults(PACK_ID, 0.01, 0.001, 0.001, keep_samples=keep_samples)
+        self.galleries = GalleryService(self.store, self.packs, defaults, self.clock)
+        if has_gallery:
+            return
+        self.store.create_gallery(
+            Gallery(GALLERY, PACK_ID, 0.01, 0.001, 0.001, keep_samples=keep_samples, created_at=START)
+        )
+
+    @classmethod
+    def beside(cls, store: Store) -> "World":
+        """Another process on the same record, with an index of its own."""
+        return cls(store, has_gallery=True)
+
+    def _new_index(self, dimension: int) -> GalleryIndex:
+        self.indexes.append(self.new_index(dimension))
+        return self.indexes[-1]
+
+    def answer(self, *samples: bytes, **fields: object) -> EnrolmentAnswer:
+        return self.enrolment.enrol(EnrolmentRequest(GALLERY, samples, **fields))  # type: ignore[arg-type]  # by name
+
+    def enrol(self, person: int, capture: int = 0, **fields: object) -> Enrolment:
+        return self.answer(sample_of(person, capture), **fields).enrolment
+
+    def identify(self, person: int, capture: int = 9) -> Identification:
+        return self.identification.identify(GALLERY, sample_of(person, capture))
+
+    def gallery(self) -> Gallery:
+        with self.store.reading() as reading:
+            return reading.gallery(GALLERY)
