@@ -1,9 +1,8 @@
-"""The map of the system: what is built from the settings, in which order, and how it is served."""
+"""The map of the system: what is built from the settings, in which order, and how the HTTP application starts."""
 
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import anyio.to_thread
 import threadpoolctl
-import uvicorn
 from fastapi import FastAPI
 
 from service.api.context import CheckedStore, Service, Startup
@@ -22,7 +20,7 @@ from service.calibration import Calibration
 from service.decision import DecisionRule
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
-from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled, SettingsInvalid
+from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
 from service.face.extractor import Extractor
 from service.face.image import ImageLimits
 from service.face.model_packs import installed_pack
@@ -35,7 +33,7 @@ from service.matching import Matcher, Pack, Packs
 from service.metrics import Metrics
 from service.settings import Settings
 from service.store.sql_store import SqlStore
-from service.var_lock import VarLock, owner_of
+from service.var_lock import VarLock
 from service.verification import VerificationService
 
 _log = logging.getLogger(__name__)
@@ -239,52 +237,6 @@ def create_app(
     app.state.startup = startup
     app.add_middleware(RequestMiddleware, metrics=metrics, max_request_bytes=settings.max_request_bytes)
     return app
-
-
-def serve(settings: Settings, announce: Callable[[str], None] | None = None) -> None:
-    """Serve until a signal comes.
-
-    Args:
-        settings: as loaded.
-        announce: called with the address once the service listens; it may still be loading.
-
-    Raises:
-        BiodedupError: the service could not start, and why.
-    """
-    listener = _listen(settings)
-    url = f"http://{settings.host}:{listener.getsockname()[1]}"
-
-    def stop() -> None:
-        server.should_exit = True
-
-    app = create_app(settings, url=url, on_failure=stop)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=30)
-    )
-    log_event(_log, "service.listening", host=settings.host, port=listener.getsockname()[1], version=VERSION)
-    if announce is not None:
-        announce(url)
-    with listener:
-        server.run(sockets=[listener])
-    startup: Startup = app.state.startup
-    if startup.failure is not None:
-        raise startup.failure
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Raises VarInUse, SettingsInvalid."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        folder = _local_folder(settings)
-        if folder is not None and owner_of(folder) is not None:
-            # most likely the same service a second time: its own message says more than a busy port
-            VarLock(folder, None).release()
-        raise SettingsInvalid(
-            f"cannot listen on {settings.host}:{settings.port} ({os.strerror(error.errno or 0)}): "
-            "set another BIODEDUP_PORT or BIODEDUP_HOST"
-        ) from error
 
 
 def export_openapi() -> str:
