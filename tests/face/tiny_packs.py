@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from service.errors import BiodedupError
+from service.face.model_packs import InstalledPack, fetch_pack
 
 DIMENSION = 16
 DETECTOR_MEMBER = "tiny_faces/models/tiny_detector.onnx"
 RECOGNISER_MEMBER = "tiny_faces/models/tiny_recogniser.onnx"
+NOBODY: frozenset[str] = frozenset()
 
 
 def tiny_recogniser(*, fixed_batch: bool = False, weights_as_inputs: bool = True, random: bool = False) -> bytes:
@@ -136,6 +141,24 @@ def write_manifest(
     return path
 
 
+def fetch_tiny(models_dir: Path, folder: Path | None) -> InstalledPack:
+    return fetch_pack(models_dir, "tiny", accepted_licences=NOBODY, from_folder=folder)
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()} | {
+        str(path.relative_to(folder)): b"" for path in folder.rglob("*") if path.is_dir()
+    }
+
+
+def assert_refused(models_dir: Path, folder: Path, error: type[BiodedupError], message: str) -> None:
+    """The fetch fails with this error and leaves every file and folder as it was."""
+    before = everything_in(models_dir.parent)
+    with pytest.raises(error, match=message):
+        fetch_tiny(models_dir, folder)
+    assert everything_in(models_dir.parent) == before
+
+
 def _pin(member: str, content: bytes, pinned: bool) -> str:
     if not pinned:
         return ""
@@ -151,3 +174,6 @@ def _serialise(
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     return bytes(model.SerializeToString())
+
+
+GOOD_MEMBERS = {DETECTOR_MEMBER: tiny_detector(), RECOGNISER_MEMBER: tiny_recogniser()}
