@@ -155,7 +155,7 @@ def _download(source: WheelSource, staging: Path, progress: Progress) -> Path:
     wheels = list(target.glob("*.whl"))
     if process.returncode != 0 or len(wheels) != 1:
         raise PackDownloadFailed(
-            f"{source.project} {source.version} could not be downloaded: {_last_error(log)} "
+            f"{source.project} {source.version} could not be downloaded: {last_error(log)} "
             "Without a network: fetch the wheel elsewhere and name its folder with --from."
         )
     progress(stage, source.size, source.size)
@@ -194,10 +194,10 @@ def _largest_wheel(folder: Path) -> int:
     return max(sizes)
 
 
-def _last_error(log: Path) -> str:
+def last_error(log: Path) -> str:
+    """Return the line of pip's output that says most, without the password of an index."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:") or "No module named pip" in line] or lines
-    # An index address may carry a password.
     return re.sub(r"//[^/@\s]+@", "//", errors[-1])[:300] if errors else "pip said nothing."
 
 

@@ -19,6 +19,7 @@ from service.errors import (
 from service.face.model_packs import (
     fetch_pack,
 )
+from service.face.pack_fetch import last_error
 from tests.face.tiny_packs import (
     DETECTOR_MEMBER,
     GOOD_MEMBERS,
@@ -103,6 +104,20 @@ def test_an_index_that_does_not_answer_is_a_clear_error_without_its_password(
 
     assert "secret" not in caught.value.message
     assert everything_in(models_dir) == before
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        ("Looking in indexes: x\nERROR: no http://me:secret@mirror/simple\nbye\n", "ERROR: no http://mirror/simple"),
+        ("/usr/bin/python3: No module named pip\n", "/usr/bin/python3: No module named pip"),
+        ("Killed\n", "Killed"),
+        ("", "pip said nothing."),
+    ],
+)
+def test_what_pip_said_is_told_without_passwords(tmp_path: Path, output: str, line: str) -> None:
+    (tmp_path / "pip.log").write_text(output, "utf-8")
+    assert last_error(tmp_path / "pip.log") == line
 
 
 def test_an_installed_pack_is_not_fetched_again(models_dir: Path, wheel: Path) -> None:
