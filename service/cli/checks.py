@@ -9,11 +9,14 @@ from pathlib import Path
 import typer
 
 from service.calibration import Calibration
-from service.cli.client import DEFAULT_URL, ServiceClient, UrlOption
+from service.cli.client import DEFAULT_URL, Json, ServiceClient, UrlOption
 from service.cli.failures import EXIT_FAILED, CommandFailed
 from service.cli.show import console, plain
 from service.errors import BiodedupError
 from service.settings import Settings, load_settings
+from service.var_lock import owner_of
+
+SQLITE_FILE = "biodedup.sqlite"  # as app.py names it
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _STYLES = {OK: "green", WARN: "yellow", FAIL: "red"}
@@ -63,9 +66,26 @@ def findings(url: str) -> Iterator[Finding]:
         yield _pack(settings, pack_id)
         yield _calibration(settings.models_dir, pack_id)
     yield _var_folder(settings.var_dir)
-    service, is_running = _service(url)
-    yield _database_of_service(url) if is_running else _database(settings)
-    yield service
+    running = _service(url)
+    owner = owner_of(settings.var_dir) if settings.database_url is None else None
+    if running.ready is not None:
+        is_well = running.ready["checks"]["store"]
+        yield Finding(
+            OK if is_well else FAIL, "database", f"the service says: {'in order' if is_well else 'it is not'}"
+        )
+    elif owner is not None:
+        yield Finding(OK, "database", f"in use by process {owner.pid}, which serves at {owner.url or 'no address'}")
+    else:
+        yield _database(settings)
+    yield running.finding
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What was found of a running service; `ready` is its answer to /readyz, None where none answers."""
+
+    finding: Finding
+    ready: Json | None
 
 
 def _pack(settings: Settings, pack_id: str) -> Finding:
@@ -111,29 +131,24 @@ def _var_folder(var_dir: Path) -> Finding:
     return Finding(OK, "var folder", f"{var_dir} can be written")
 
 
-def _service(url: str) -> tuple[Finding, bool]:
+def _service(url: str) -> _Running:
     try:
         with ServiceClient(url) as client:
             ready = client.get("/readyz", accept=(200, 503))
     except CommandFailed as failure:
-        return Finding(WARN, "service", failure.message), False
+        return _Running(Finding(WARN, "service", failure.message), None)
     warnings = "; ".join(str(warning) for warning in ready["warnings"])
     if ready["status"] != "ready":
-        return Finding(FAIL, "service", f"the one at {url} is not ready: {ready['checks']}", warnings), True
-    return Finding(WARN if warnings else OK, "service", f"ready at {url}", warnings), True
-
-
-def _database_of_service(url: str) -> Finding:
-    with ServiceClient(url) as client:
-        store = client.get("/readyz", accept=(200, 503))["checks"]["store"]
-    return Finding(OK if str(store) == "ok" else FAIL, "database", f"the service says: {store}")
+        missing = ", ".join(name for name, is_well in ready["checks"].items() if not is_well)
+        return _Running(Finding(FAIL, "service", f"the one at {url} is not ready: {missing}", warnings), ready)
+    return _Running(Finding(WARN if warnings else OK, "service", f"ready at {url}", warnings), ready)
 
 
 def _database(settings: Settings) -> Finding:
     from service.store.sql_store import SqlStore  # noqa: PLC0415
 
     if settings.database_url is None:
-        file = settings.var_dir / "biodedup.sqlite3"
+        file = settings.var_dir / SQLITE_FILE
         if not file.exists():
             return Finding(OK, "database", "made at the first start")
         address = f"sqlite:///{file}"

@@ -1,14 +1,27 @@
-"""`biodedup serve`: runs the service until it is told to stop, and says where it listens."""
+"""`biodedup serve`: takes the port, runs the application until it is told to stop, and says where it listens."""
 
+import errno
 import ipaddress
+import os
 import signal
+import socket
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+import uvicorn
+
+from service.cli.failures import CommandFailed
 from service.cli.show import console, plain
 from service.logs import configure_logs
 from service.settings import Settings
+from service.var_lock import VarLock, owner_of
+
+if TYPE_CHECKING:
+    from service.api.context import Startup
+
+_FINISH_S = 60  # for accepted requests after a stop signal; longer than a sample may wait in the queue
+_BACKLOG = 2048  # connections that the kernel keeps for us while the threads are busy
 
 
 def run_service(settings: Settings) -> None:
@@ -16,21 +29,18 @@ def run_service(settings: Settings) -> None:
 
     Raises:
         BiodedupError: the service could not start, and why.
+        CommandFailed: the address cannot be listened on.
     """
     # uvicorn has handlers of its own while it serves, and raises the signal again when it has finished: then, and
     # while the models are imported, a signal must end the process without a failure
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     configure_logs(settings.log_level)
-    if not is_loopback(settings.host):
-        print(  # noqa: T201
-            f"warning: listening on {settings.host}. Whoever reaches this address can enrol, read and erase: the "
-            "service does not ask who is calling. Let only trusted systems reach it.",
-            file=sys.stderr,
-        )
-    from service.app import serve  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
-
-    serve(settings, lambda url: _announce(settings, url))
+    # before the models, which take a second to load
+    with _listen(settings) as listener:
+        if not is_loopback(settings.host):
+            _warn_of_strangers(settings.host)
+        _serve(settings, listener, _url_of(listener))
 
 
 def is_loopback(host: str) -> bool:
@@ -41,6 +51,75 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
+    from service.app import create_app  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    app = create_app(settings, url=url, on_failure=stop)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_FINISH_S,
+        )
+    )
+    _announce(settings, url)
+    server.run(sockets=[listener])
+    startup: Startup = app.state.startup
+    if startup.failure is not None:
+        raise startup.failure
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Raises CommandFailed, VarInUse."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        if settings.database_url is None and owner_of(settings.var_dir) is not None:
+            # most likely this very service a second time: what the lock says then helps more than a busy port
+            VarLock(settings.var_dir, None).release()
+        raise CommandFailed(
+            f"{settings.host} port {settings.port} {_why(error)}",
+            "address_unusable",
+            advice="Choose another one, for example BIODEDUP_PORT=8001 biodedup serve.",
+        ) from error
+
+
+def _why(error: OSError) -> str:
+    reasons = {
+        errno.EADDRINUSE: "is taken by another program",
+        errno.EACCES: "may not be used: ports below 1024 belong to the system",
+        errno.EADDRNOTAVAIL: "is no address of this machine",
+    }
+    number = error.errno or 0
+    return reasons.get(number, f"cannot be listened on: {os.strerror(number) if number > 0 else error.strerror}")
+
+
+def _url_of(listener: socket.socket) -> str:
+    """Return an address that works on this machine, also where the service listens on all of them."""
+    host, port = listener.getsockname()[:2]
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    host = everywhere.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _warn_of_strangers(host: str) -> None:
+    print(  # noqa: T201
+        f"warning: listening on {host}. Whoever reaches this address can enrol, read and erase: the service does not "
+        "ask who is calling. Let only trusted systems reach it.",
+        file=sys.stderr,
+    )
 
 
 def _announce(settings: Settings, url: str) -> None:

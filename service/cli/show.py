@@ -1,6 +1,7 @@
 """Tables and sentences for people: scores, thresholds and chances of a false match in plain words."""
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -11,13 +12,15 @@ from service.cli.client import Json
 
 OUTCOME_STYLES = {"UNIQUE": "green", "REVIEW": "yellow", "DUPLICATE": "red", "REJECTED": "magenta"}
 
-_WORDS = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
-_LEAST_RATE = 1e-15  # a smaller rate says more of the formula than of people
+_MILLION = 1e6
+_LEAST_RATE = 1e-9  # far beyond what anybody measured: a smaller one says more of the formula than of people
+_PIPE_WIDTH = 120  # characters, where the output goes to a file or another program
 
 
 def console() -> Console:
     """Return a console for standard output; made anew, so that it follows a redirected standard output."""
-    return Console(highlight=False, soft_wrap=True)
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def one_in(rate: float) -> str:
@@ -25,21 +28,18 @@ def one_in(rate: float) -> str:
     if rate >= 0.5:
         return "1 in 1"
     if rate < _LEAST_RATE:
-        return "less than 1 in 1,000 trillion"
+        return "below 1 in 1 billion"
     number = 1 / rate
     scale = 10 ** max(0, math.floor(math.log10(number)) - 1)
     # a hair more than the quotient: 1 / 0.01 must not become 99
     rounded = math.floor(number / scale * (1 + 1e-9)) * scale
-    for size, word in _WORDS[:-1]:
-        if rounded >= size:
-            return f"1 in {rounded / size:,.3g} {word}"
-    return f"1 in {rounded:,}"
+    return f"1 in {rounded / _MILLION:,.3g} million" if rounded >= _MILLION else f"1 in {rounded:,}"
 
 
 def chance(candidate: Json) -> str:
     """Return the chance of a false match at a candidate's score, marked where it is beyond what was measured."""
-    estimate = one_in(float(candidate["fmr"]))
-    return f"about {estimate}" if candidate["extrapolated"] else estimate
+    rate = float(candidate["fmr"])
+    return f"about {one_in(rate)}" if candidate["extrapolated"] and rate >= _LEAST_RATE else one_in(rate)
 
 
 def percent(share: float) -> str:
@@ -61,7 +61,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
         right = column in {"score", "threshold", "rank", "templates", "subjects", "open cases"}
-        made.add_column(column, justify="right" if right else "left", overflow="fold")
+        made.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for row in rows:
         made.add_row(*row)
     return made
