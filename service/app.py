@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import anyio.to_thread
 import threadpoolctl
-import uvicorn
 from fastapi import FastAPI
 
 from service.api.context import CheckedStore, Service, Startup
@@ -22,7 +20,7 @@ from service.calibration import Calibration
 from service.decision import DecisionRule
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
-from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled, SettingsInvalid
+from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
 from service.face.extractor import Extractor
 from service.face.image import ImageLimits
 from service.face.model_packs import installed_pack
@@ -35,7 +33,7 @@ from service.matching import Matcher, Pack, Packs
 from service.metrics import Metrics
 from service.settings import Settings
 from service.store.sql_store import SqlStore
-from service.var_lock import VarLock, owner_of
+from service.var_lock import VarLock
 from service.verification import VerificationService
 
 _log = logging.getLogger(__name__)
@@ -45,8 +43,6 @@ IDEMPOTENCY_PERIOD = timedelta(hours=24)
 _SQLITE_FILE = "biodedup.sqlite"
 _THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sample's thread waits
 _MAX_THREADS = 256
-_FINISH_S = 60  # for accepted requests after a stop signal; longer than a sample may wait in the queue
-_BACKLOG = 512  # connections that the kernel keeps for us while the threads are busy
 
 
 def build(settings: Settings, metrics: Metrics | None = None, url: str | None = None) -> Service:
@@ -241,78 +237,6 @@ def create_app(
     app.state.startup = startup
     app.add_middleware(RequestMiddleware, metrics=metrics, max_request_bytes=settings.max_request_bytes)
     return app
-
-
-def serve(settings: Settings, announce: Callable[[str], None] | None = None) -> None:
-    """Serve until a signal comes, then finish the accepted requests.
-
-    Args:
-        settings: as loaded.
-        announce: called with the address once the service answers `/healthz`; it may still be loading.
-
-    Raises:
-        BiodedupError: the service could not start, and why.
-    """
-    listener = _listen(settings)
-    url = _url_of(listener)
-
-    def stop() -> None:
-        server.should_exit = True
-
-    app = create_app(settings, url=url, on_failure=stop)
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_FINISH_S,
-    )
-    server = _AnnouncingServer(config, lambda: announce(url) if announce else None)
-    with listener:
-        server.run(sockets=[listener])
-    startup: Startup = app.state.startup
-    if startup.failure is not None:
-        raise startup.failure
-
-
-class _AnnouncingServer(uvicorn.Server):
-    """Says when it answers."""
-
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._announce = announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._announce()
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Raises VarInUse, SettingsInvalid."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address, family=family, backlog=_BACKLOG)
-    except OSError as error:
-        folder = _local_folder(settings)
-        if folder is not None and owner_of(folder) is not None:
-            # the same service a second time: who owns the folder says more than a busy port
-            VarLock(folder, None).release()
-        raise SettingsInvalid(
-            f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): set another BIODEDUP_PORT or "
-            "BIODEDUP_HOST"
-        ) from error
-
-
-def _url_of(listener: socket.socket) -> str:
-    """Return where this machine reaches the listener."""
-    host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}"
 
 
 def export_openapi() -> str:
