@@ -5,6 +5,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from service.domain import FalseMatchRate
 
@@ -53,6 +54,26 @@ class Calibration:
     log10_fmr_upper: tuple[float, ...]
     tail: Tail
     mated_scores: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a curve on which a higher score could look less sure: every threshold rests on that.
+
+        Raises:
+            ValueError: the lists do not fit each other or are out of order, or the tail or its upper bound rises.
+        """
+        if not len(self.scores) == len(self.log10_fmr) == len(self.log10_fmr_upper) >= 2:
+            raise ValueError("a calibration needs a rate and an upper bound for each of at least two scores")
+        if any(low >= high for low, high in pairwise(self.scores)):
+            raise ValueError("the scores of a calibration must ascend")
+        if any(left < right for curve in (self.log10_fmr, self.log10_fmr_upper) for left, right in pairwise(curve)):
+            raise ValueError("the false match rates of a calibration must not rise with the score")
+        if any(upper < middle for upper, middle in zip(self.log10_fmr_upper, self.log10_fmr, strict=True)):
+            raise ValueError("an upper bound of a calibration lies below its estimate")
+        # the spread of the tail grows by at most the spread of its slope, so then the bound falls everywhere
+        if self.tail.slope + _CONFIDENCE_Z * math.sqrt(max(self.tail.slope_variance, 0.0)) >= 0:
+            raise ValueError("the tail of a calibration must fall, its upper bound too")
+        if not self.mated_scores or any(left > right for left, right in pairwise(self.mated_scores)):
+            raise ValueError("a calibration needs mated scores in ascending order")
 
     @classmethod
     def from_json(cls, text: str) -> "Calibration":
@@ -103,8 +124,9 @@ class Calibration:
         if score <= self.scores[0]:
             return curve[0] if score == self.scores[0] else 0.0
         if score > self.scores[-1]:
-            # never above the end of the measured curve, so that a higher score cannot look less sure
-            return min(tail(score), curve[-1])
+            # the tail starts where the measured curve ends: without a jump, and never on the surer side of the fit
+            lift = max(0.0, curve[-1] - tail(self.scores[-1]))
+            return min(tail(score) + lift, curve[-1])
         right = bisect_right(self.scores, score)
         if right == len(self.scores):
             return curve[-1]
