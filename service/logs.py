@@ -74,7 +74,7 @@ MAX_FRAMES = 30
 """Stack locations that are logged, the innermost."""
 
 # their messages are constant texts about the server itself; other libraries may write values into theirs
-PLAIN_LOGGERS = frozenset({"uvicorn", "uvicorn.error"})
+PLAIN_LOGGERS = ("uvicorn", "uvicorn.error")
 
 Value = str | int | float | bool | None
 
@@ -202,12 +202,11 @@ def configure_logs(level: str = "info", stream: TextIO | None = None) -> None:
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+    root.setLevel(max(logging.WARNING, getattr(logging, level.upper())))  # libraries tell of trouble only
+    for name in ("service", *PLAIN_LOGGERS, "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
+        logger.setLevel(level.upper())
     logging.getLogger("uvicorn.access").disabled = True  # it writes full paths, and those hold subject ids
-    for name in ("sqlalchemy", "alembic", "httpx", "httpcore", "PIL", "multipart", "python_multipart"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +29,17 @@ def image_environment() -> dict[str, str]:
     arguments = dict(argument.split("=", 1) for argument in instructions("ARG"))
     pairs = (pair.split("=", 1) for line in instructions("ENV") for pair in line.split())
     return {name: arguments.get(value.removeprefix("$"), value) for name, value in pairs}
+
+
+def health_check_command() -> list[str]:
+    (command,) = re.findall(r"HEALTHCHECK.* CMD (\[.+\])", DOCKERFILE)
+    return [str(word) for word in json.loads(command)]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -98,16 +110,14 @@ def test_the_health_check_follows_the_answer(
 ) -> None:
     server, statuses = answering
     statuses.append(status)
-    (command,) = re.findall(r"HEALTHCHECK.* CMD (\[.+\])", DOCKERFILE)
-    _, *arguments = json.loads(command)
+    _, *arguments = health_check_command()
     environment = {"BIODEDUP_PORT": str(server.server_address[1])}
     checked = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, check=False)
     assert (checked.returncode == 0) is healthy
 
 
 def test_the_health_check_fails_when_nothing_listens() -> None:
-    (command,) = re.findall(r"HEALTHCHECK.* CMD (\[.+\])", DOCKERFILE)
-    _, *arguments = json.loads(command)
+    _, *arguments = health_check_command()
     checked = subprocess.run([sys.executable, *arguments], env={"BIODEDUP_PORT": "1"}, capture_output=True, check=False)
     assert checked.returncode != 0
 
@@ -120,20 +130,27 @@ def test_the_folder_of_the_record_belongs_to_the_service_alone(tmp_path: Path) -
 
 
 @pytest.mark.soak
-def test_the_built_image_starts_and_has_its_model_pack(tmp_path: Path) -> None:
-    prefix = tmp_path / "opt"
+def test_the_built_image_starts_from_its_own_files_and_is_healthy(tmp_path: Path) -> None:
+    prefix, state = tmp_path / "opt", tmp_path / "state"
     subprocess.run([ROOT / SCRIPTS[0], ROOT, prefix], check=True)
-    subprocess.run([ROOT / SCRIPTS[1], tmp_path / "state", str(os.geteuid())], check=True)
+    subprocess.run([ROOT / SCRIPTS[1], state, str(os.geteuid())], check=True)
     environment = {
-        **os.environ,
         **image_environment(),
-        "PATH": f"{prefix}/venv/bin:{os.environ['PATH']}",
-        "HOME": str(tmp_path / "state"),
-        "BIODEDUP_VAR_DIR": str(tmp_path / "state"),
+        "PATH": f"{prefix}/venv/bin:/usr/bin:/bin",
+        "HOME": str(state),
+        "BIODEDUP_VAR_DIR": str(state),
+        "BIODEDUP_HOST": "127.0.0.1",
+        "BIODEDUP_PORT": str(free_port()),
     }
-    verified = subprocess.run(
-        [prefix / "venv/bin/biodedup", "models", "verify"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert verified.returncode == 0, verified.stderr
+    _, *health_check = health_check_command()
+    with subprocess.Popen([prefix / "venv/bin/biodedup", "serve"], env=environment, cwd=state) as service:
+        try:
+            for _ in range(100):  # each attempt starts a Python, which takes long enough
+                checked = subprocess.run([prefix / "venv/bin/python", *health_check], env=environment, check=False)
+                if checked.returncode == 0:
+                    break
+        finally:
+            service.terminate()
+    assert checked.returncode == 0
+    assert list(state.glob("*.sqlite"))
     assert (prefix / "app/models/opencv-zoo/installed.json").exists()
-    assert not os.access(prefix / "app/service/app.py", os.W_OK) or os.geteuid() == 0

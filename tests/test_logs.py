@@ -27,7 +27,9 @@ def stream() -> Iterator[io.StringIO]:
     yield stream
     logging.captureWarnings(capture=False)
     root.handlers, root.level = handlers, level
-    logging.getLogger("uvicorn.access").disabled = False
+    for name in ("service", "uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+        logging.getLogger(name).disabled = False
 
 
 def fail_with_a_name() -> None:
@@ -171,6 +173,19 @@ def test_a_warning_becomes_a_line(stream: io.StringIO) -> None:
         logging.captureWarnings(capture=False)
     assert [line["logger"] for line in lines(stream)] == ["py.warnings"]
     assert "Ada" not in stream.getvalue()
+
+
+def test_libraries_are_heard_only_when_there_is_trouble(stream: io.StringIO) -> None:
+    configure_logs("debug", stream)
+    for name in ("faiss.loader", "PIL.Image", "service.test"):
+        logging.getLogger(name).info("x")
+        logging.getLogger(name).warning("x")
+    assert [(line["logger"], line["level"]) for line in lines(stream)] == [
+        ("faiss.loader", "warning"),
+        ("PIL.Image", "warning"),
+        ("service.test", "info"),
+        ("service.test", "warning"),
+    ]
 
 
 def test_less_serious_events_are_left_out(stream: io.StringIO) -> None:
