@@ -18,6 +18,7 @@ ENV PATH=/opt/biodedup/venv/bin:$PATH \
     HOME=/var/lib/biodedup \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     BIODEDUP_HOST=0.0.0.0 \
     BIODEDUP_PORT=8000 \
     BIODEDUP_VAR_DIR=/var/lib/biodedup \

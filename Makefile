@@ -11,6 +11,9 @@ DATASET ?= ../shared/data/lfw-dev
 PYTEST_ARGS ?=
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q --extra build
 
+# ONNX Runtime reports its use to Microsoft unless it is told not to before it starts.
+export ORT_DISABLE_TELEMETRY := 1
+
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test bench soak models test-models lock clean
 

@@ -97,6 +97,12 @@ def test_the_settings_of_the_image_are_valid_and_its_data_is_in_the_volume() -> 
     assert [str(settings.port)] == instructions("EXPOSE")
 
 
+def test_onnx_runtime_reports_to_nobody() -> None:
+    assert image_environment()["ORT_DISABLE_TELEMETRY"] == "1"
+    for script in ("Makefile", SCRIPTS[0]):
+        assert re.search(r"^export ORT_DISABLE_TELEMETRY *:?= *1$", (ROOT / script).read_text(), re.MULTILINE)
+
+
 def test_all_that_the_build_needs_is_sent_to_docker() -> None:
     sent = set((ROOT / ".dockerignore").read_text().split())
     parts = re.search(r"for part in (.+); do", (ROOT / SCRIPTS[0]).read_text())
@@ -153,4 +159,5 @@ def test_the_built_image_starts_from_its_own_files_and_is_healthy(tmp_path: Path
             service.terminate()
     assert checked.returncode == 0
     assert list(state.glob("*.sqlite"))
+    assert not (state / ".cache").exists()  # where ONNX Runtime keeps the identifier that it reports
     assert (prefix / "app/models/opencv-zoo/installed.json").exists()

@@ -21,6 +21,9 @@ python3 -m venv "$prefix/venv"
 "$prefix/venv/bin/python" -m pip install --no-cache-dir --disable-pip-version-check -q \
   --no-deps --no-build-isolation -e "$prefix/app"
 
+# ONNX Runtime reports its use to Microsoft unless it is told not to before it starts
+export ORT_DISABLE_TELEMETRY=1
+
 # checked against the digests of the manifest, repaired and checked again; nothing is downloaded at run time
 "$prefix/venv/bin/biodedup" models fetch "$pack"
 
