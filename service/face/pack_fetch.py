@@ -197,8 +197,12 @@ def _largest_wheel(folder: Path) -> int:
 def last_error(log: Path) -> str:
     """Return the line of pip's output that says most, without the password of an index."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:") or "No module named pip" in line] or lines
-    return re.sub(r"//[^/@\s]+@", "//", errors[-1])[:300] if errors else "pip said nothing."
+    if not lines:
+        return "pip said nothing."
+    if lines[-1].endswith("No module named pip"):
+        return "This Python has no pip."
+    told = [line for line in lines if line.startswith("ERROR:")] or lines
+    return re.sub(r"//[^/@\s]+@", "//", told[-1])[:300]
 
 
 def _sha256(path: Path) -> str:

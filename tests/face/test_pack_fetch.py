@@ -110,7 +110,7 @@ def test_an_index_that_does_not_answer_is_a_clear_error_without_its_password(
     ("output", "line"),
     [
         ("Looking in indexes: x\nERROR: no http://me:secret@mirror/simple\nbye\n", "ERROR: no http://mirror/simple"),
-        ("/usr/bin/python3: No module named pip\n", "/usr/bin/python3: No module named pip"),
+        ("/usr/bin/python3: No module named pip\n", "This Python has no pip."),
         ("Killed\n", "Killed"),
         ("", "pip said nothing."),
     ],
