@@ -147,6 +147,7 @@ class FakeWriting(FakeReading):
         return len(self.records.changes) + (0 if self.has_changed else 1)
 
     def insert_enrolment(self, enrolment: NewEnrolment) -> Enrolment:
+        self._expect_no_change()
         records, new = self.records, enrolment
         if new.encounter_id in records.encounters:
             raise EncounterExists("the encounter is enrolled already")
@@ -183,6 +184,7 @@ class FakeWriting(FakeReading):
         )
 
     def erase_subject(self, subject_id: str) -> Erasure:
+        self._expect_no_change()
         records = self.records
         subject = _existing(records.subjects, subject_id, SubjectNotFound)
         removed = tuple(each.reference_id for each in records.references.values() if each.subject_id == subject_id)
@@ -217,6 +219,7 @@ class FakeWriting(FakeReading):
                 self.records.cases[case_id] = replace(self.records.cases[case_id], status=CaseStatus.VOID)
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
+        self._expect_no_change()
         encounter = _existing(self.records.encounters, encounter_id, EncounterNotFound)
         if encounter.status is status:
             return encounter
@@ -248,9 +251,11 @@ class FakeWriting(FakeReading):
                 findings = tuple(replace(each, reference_id=None, quality=None, box=None) for each in findings)
             records.enrolments[enrolment_id] = replace(enrolment, candidates=candidates, samples=findings)
 
-    def _change(self, *, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
+    def _expect_no_change(self) -> None:
         if self.has_changed:
             raise RuntimeError("a write transaction makes one change")
+
+    def _change(self, *, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
         records = self.records
         records.changes.append((len(records.changes) + 1, added, removed))
         self.has_changed = True
@@ -445,7 +450,7 @@ def _to_encounter(new: NewEnrolment, gallery_id: str, now: datetime, reference_i
         gallery_id=gallery_id,
         subject_id=new.subject_id,
         status=EncounterStatus.ACTIVE,
-        facts=new.facts,
+        facts=replace(new.facts, captured_at=new.facts.captured_at and new.facts.captured_at.astimezone(UTC)),
         biometric_exception=new.biometric_exception,
         templates=templates,
         has_samples=any(each.sample is not None for each in new.templates),

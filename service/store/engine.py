@@ -1,5 +1,6 @@
 """Connections to SQLite and PostgreSQL, each set up so that a commit is durable and a write holds its lock."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -65,10 +66,24 @@ def _make_sqlite_engine(url: URL) -> Engine:
 def _set_up_sqlite(connection: SqliteConnection, _entry: ConnectionPoolEntry) -> None:
     # the driver's own BEGIN comes late and is never IMMEDIATE: _begin_sqlite says it instead
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA secure_delete=ON")
+
+
+def _switch_to_wal(connection: SqliteConnection) -> None:
+    # the first switch of a new file needs it alone, and for that SQLite does not wait by itself
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -1,9 +1,10 @@
 """Idempotency keys: the answers that are remembered for a day."""
 
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Insert, Table, delete
+from sqlalchemy import Connection, Insert, Table, delete
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.store.tables import idempotency_keys
@@ -11,11 +12,16 @@ from service.store.tables import idempotency_keys
 KEY_RETENTION = timedelta(hours=24)  # promised to callers: the same key within this time gives the same answer
 
 
-def insert_or_ignore(dialect: Dialect, table: Table) -> Insert:
-    """Return an INSERT that does nothing where the primary key or a unique key is taken; see its `rowcount`."""
-    if dialect.name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return postgresql.insert(table).on_conflict_do_nothing()
+@cache
+def insert_or_ignore(dialect_name: str, table: Table) -> Insert:
+    """Return an INSERT that does nothing where the primary key is taken; see its `rowcount`."""
+    statement: Insert
+    if dialect_name == "sqlite":
+        statement = sqlite.insert(table).on_conflict_do_nothing(index_elements=table.primary_key)
+    else:
+        statement = postgresql.insert(table).on_conflict_do_nothing(index_elements=table.primary_key)
+    # without it SQLAlchemy forgets how many rows an INSERT made
+    return statement.execution_options(preserve_rowcount=True)
 
 
 def purge_keys(connection: Connection, gallery_id: str, now: datetime) -> None:
@@ -32,7 +38,7 @@ def insert_key(connection: Connection, row: dict[str, Any]) -> bool:
     Args:
         row: columns of `idempotency_keys`, with at least `gallery_id`, `key` and `created_at`.
     """
-    statement = insert_or_ignore(connection.dialect, idempotency_keys)
+    statement = insert_or_ignore(connection.dialect.name, idempotency_keys)
     if connection.execute(statement, row).rowcount == 1:
         return True
     # perhaps only a key of yesterday that nobody has purged yet

@@ -66,7 +66,7 @@ class SqlStore(SqlRecords):
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             upgrade(connection)
             connection.execute(
-                insert_or_ignore(connection.dialect, meta), {"key": _TIMELINE, "value": uuid.uuid4().hex}
+                insert_or_ignore(connection.dialect.name, meta), {"key": _TIMELINE, "value": uuid.uuid4().hex}
             )
 
     def is_migrated(self) -> bool:
@@ -153,7 +153,7 @@ class SqlStore(SqlRecords):
                 "last_seq": 0,
                 "template_count": 0,
             }
-            if connection.execute(insert_or_ignore(connection.dialect, galleries), row).rowcount == 0:
+            if connection.execute(insert_or_ignore(connection.dialect.name, galleries), row).rowcount == 0:
                 raise GalleryExists("there is a gallery of this name")
             return read_gallery(connection, gallery.gallery_id)
 
@@ -198,6 +198,7 @@ class SqlStore(SqlRecords):
             yield
         finally:
             self._write_lock.release()
+
 
 def _settings(gallery: Gallery) -> dict[str, float | bool]:
     return {

@@ -241,6 +241,9 @@ idempotency_keys = Table(
 )
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
 def to_json(value: object) -> str:
     """Return compact JSON. Raises ValueError on NaN and infinity, which PostgreSQL would refuse."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(value)

@@ -1,6 +1,6 @@
 """The write transaction of one gallery: an enrolment, with all that it puts into the record."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReuse
 from service.store.erasing import clear_subject, move_encounter
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.reading import SqlReading
-from service.store.rows import candidate_columns, facts_columns, finding_json, to_bytes, to_gallery
+from service.store.rows import candidate_columns, facts_columns, finding_json, flat, to_bytes, to_gallery
 from service.store.tables import (
     candidates,
     cases,
@@ -94,6 +94,7 @@ class SqlWriting(SqlReading):
             EncounterExists: the encounter is enrolled already.
             IdempotencyKeyReused: the key belongs to another enrolment of the last 24 hours.
         """
+        self._expect_no_change()
         self._insert_encounter(enrolment)
         reference_ids = self._insert_templates(enrolment)
         findings = _findings(enrolment, reference_ids)
@@ -127,6 +128,7 @@ class SqlWriting(SqlReading):
         In what was found for others its ids become null and the score stays; their duplicate cases without a
         candidate that is left become VOID.
         """
+        self._expect_no_change()
         moved, encounter_count, sample_count = clear_subject(self._connection, self._gallery_id, subject_id)
         self._record_change("erasure", removed=moved.reference_ids, growth=-moved.active_count)
         self._has_erased = True
@@ -141,6 +143,7 @@ class SqlWriting(SqlReading):
             EncounterNotFound: there is no such encounter in this gallery.
             EncounterWithdrawn: it was withdrawn and cannot get another status.
         """
+        self._expect_no_change()
         encounter, moved = move_encounter(self._connection, self._gallery_id, encounter_id, status)
         if moved is not None:
             returns = status is EncounterStatus.ACTIVE
@@ -153,8 +156,12 @@ class SqlWriting(SqlReading):
             self._has_erased = status is EncounterStatus.WITHDRAWN
         return encounter
 
+    def _expect_no_change(self) -> None:
+        if self._has_changed:
+            raise RuntimeError("a write transaction makes one change")
+
     def _insert_encounter(self, enrolment: NewEnrolment) -> None:
-        dialect = self._connection.dialect
+        dialect = self._connection.dialect.name
         self._connection.execute(
             insert_or_ignore(dialect, subjects),
             {"gallery_id": self._gallery_id, "subject_id": enrolment.subject_id, "created_at": self._now},
@@ -190,8 +197,8 @@ class SqlWriting(SqlReading):
                 "verifies": each.verifies,
                 "active": True,
                 "embedding": to_bytes(each.template.embedding),
-                "quality": asdict(each.template.quality),
-                "box": asdict(each.template.box),
+                "quality": flat(each.template.quality),
+                "box": flat(each.template.box),
             }
             for each in enrolment.templates
         ]
@@ -215,9 +222,9 @@ class SqlWriting(SqlReading):
                 "seq": self._seq,
                 "encounter_id": enrolment.encounter_id,
                 "outcome": enrolment.outcome.value,
-                "thresholds": asdict(enrolment.thresholds) if enrolment.thresholds else None,
-                "searched": asdict(enrolment.searched) if enrolment.searched else None,
-                "continuity": asdict(enrolment.continuity) if enrolment.continuity else None,
+                "thresholds": flat(enrolment.thresholds) if enrolment.thresholds else None,
+                "searched": flat(enrolment.searched) if enrolment.searched else None,
+                "continuity": flat(enrolment.continuity) if enrolment.continuity else None,
                 "samples": [finding_json(each) for each in findings],
                 "warnings": enrolment.warnings,
                 "created_at": self._now,
@@ -257,8 +264,6 @@ class SqlWriting(SqlReading):
         removed: list[int] | tuple[int, ...] = (),
         growth: int,
     ) -> None:
-        if self._has_changed:
-            raise RuntimeError("a write transaction makes one change")
         self._connection.execute(
             insert(changes),
             {

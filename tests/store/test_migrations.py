@@ -1,0 +1,98 @@
+"""The migrations make the tables that the code expects, once, on both databases."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from service.errors import StoreUnavailable
+from service.store.sql_store import SqlStore
+from service.store.tables import metadata
+from tests import postgres
+from tests.store.building import SQL_KINDS, Clock, enrol, new_enrolment, new_gallery
+
+
+@pytest.fixture(params=SQL_KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/100%/record.sqlite"
+    return postgres.fresh_database(is_migrated=False)
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[SqlStore]:
+    store = SqlStore(url, Clock())
+    yield store
+    store.close()
+
+
+def test_the_migrations_and_the_tables_agree(store: SqlStore) -> None:
+    store.migrate()
+
+    with store._engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_a_store_knows_whether_it_is_migrated(store: SqlStore) -> None:
+    assert not store.is_migrated()
+
+    store.migrate()
+
+    assert store.is_migrated()
+
+
+def test_an_unmigrated_store_is_unavailable_and_says_no_sql(store: SqlStore) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        store.galleries()
+
+    assert caught.value.message == "the record does not answer"
+
+
+def test_migrating_again_changes_nothing(store: SqlStore) -> None:
+    store.migrate()
+    timeline_id = store.timeline_id()
+    store.create_gallery(new_gallery())
+    enrolled = enrol(store, new_enrolment("a"))
+
+    store.migrate()
+
+    assert store.timeline_id() == timeline_id
+    assert store.enrolment("camp", "n-a") == enrolled
+
+
+def test_several_that_start_at_once_migrate_once(url: str) -> None:
+    def start(_: int) -> str:
+        store = SqlStore(url, Clock())
+        store.migrate()
+        timeline_id = store.timeline_id()
+        store.close()
+        return timeline_id
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(start, range(4)))) == 1
+
+
+def test_a_record_of_a_newer_version_is_refused(store: SqlStore) -> None:
+    store.migrate()
+    with store._engine.connect() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.commit()
+
+    assert not store.is_migrated()
+    with pytest.raises(StoreUnavailable, match="newer version"):
+        store.migrate()
+
+
+def test_a_moment_without_a_time_zone_is_not_stored(store: SqlStore) -> None:
+    store.migrate()
+
+    with pytest.raises(StoreUnavailable):
+        store.create_gallery(replace(new_gallery(), created_at=datetime(2026, 1, 1)))  # noqa: DTZ001
