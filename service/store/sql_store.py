@@ -183,6 +183,7 @@ class SqlStore(SqlRecords):
     @contextmanager
     def _write_transaction(self) -> Iterator[Connection]:
         with self._alone(), translated(), self._writes.connect() as connection:
+            connection.begin()
             yield connection
             connection.commit()
 

@@ -1,5 +1,6 @@
 """Runs the migrations from code: no alembic.ini, no logging set up by the way."""
 
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from service.errors import StoreUnavailable
+
+# Alembic keeps the running migration in module globals
+_one_at_a_time = threading.Lock()
 
 
 def _config() -> Config:
@@ -35,6 +39,7 @@ def upgrade(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        with _one_at_a_time:
+            command.upgrade(config, "head")
     except CommandError as error:
         raise StoreUnavailable("the record was made by a newer version of biodedup") from error
