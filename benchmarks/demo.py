@@ -20,6 +20,7 @@ from service.cli.show import chance, coloured, console, percent, plain, score_te
 
 _START_S = 120.0  # a slow disk and a cold machine included
 _STOP_S = 70.0  # the service finishes accepted requests within 60
+_LOG = "service.log"
 _FLAGGED = frozenset({"REVIEW", "DUPLICATE"})
 
 
@@ -38,10 +39,13 @@ class Answer:
 
     @property
     def is_right(self) -> bool:
-        """Whether new people are UNIQUE, known people flagged with the right person first, and the rest rejected."""
+        """Whether new people are UNIQUE, known people flagged as who they are, and the rest rejected."""
         if self.photograph.kind == NEW:
             return self.outcome == "UNIQUE"
-        return self.outcome in _FLAGGED if self.photograph.kind == SEEN else self.outcome == "REJECTED"
+        if self.enrolment is None or self.photograph.kind == UNUSABLE:
+            return self.enrolment is None and self.photograph.kind == UNUSABLE
+        named = [candidate["subject_id"] for candidate in self.enrolment["candidates"]]
+        return self.outcome in _FLAGGED and named[:1] == [self.photograph.same_as]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0 if is_right else 1
             _print_invitation(client.url, gallery_id, folder, photographs)
             process.wait()
+            report_failure(CommandFailed(f"the service ended; its log is in {folder / _LOG}", "service_ended"))
+            return 1
     except KeyboardInterrupt:
         out.print("Stopped. The record of the demo stays in the var folder; run it again at any time.")
     except (CommandFailed, ValueError, OSError) as error:
@@ -98,7 +104,7 @@ def _to_try(photographs: list[Photograph]) -> Photograph:
 @contextmanager
 def _service(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `biodedup serve` as a child process, ready when the block begins and stopped when it ends."""
-    log = folder / "service.log"
+    log = folder / _LOG
     environ = os.environ | {"BIODEDUP_VAR_DIR": str(folder.parent), "BIODEDUP_PORT": str(port)}
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -179,7 +185,7 @@ def _row(answer: Answer) -> list[str]:
     threshold = score_text(answer.enrolment["thresholds"]["review"])
     if not answer.enrolment["candidates"]:
         compared = answer.enrolment["searched"]["gallery_size"]
-        because = "nobody is enrolled yet" if compared == 0 else f"like none of the {compared} enrolled"
+        because = f"like none of the {compared} enrolled before" if compared else "nobody was enrolled before"
         return [*start, because, "-", threshold, "-"]
     best = answer.enrolment["candidates"][0]
     return [*start, f"looks like {plain(best['subject_id'])}", score_text(best["score"]), threshold, chance(best)]

@@ -37,6 +37,7 @@ class Photograph:
     subject_id: str
     kind: str  # NEW: never seen; SEEN: the person is already enrolled; UNUSABLE: no single face
     content: bytes
+    same_as: str | None = None  # for SEEN: the subject this person is enrolled as
 
 
 def built_in() -> list[Photograph]:
@@ -51,7 +52,13 @@ def built_in() -> list[Photograph]:
         for number, portrait in enumerate(people, start=1)
     ]
     again = [
-        Photograph(f"person-{number}-again.jpg", f"visitor-{number}", SEEN, recapture(portrait, seed=number))
+        Photograph(
+            f"person-{number}-again.jpg",
+            f"visitor-{number}",
+            SEEN,
+            recapture(portrait, seed=number),
+            f"person-{number}",
+        )
         for number, portrait in enumerate(people, start=1)
     ]
     return [*first, *again, *_unusable(group, first[0])]
@@ -77,7 +84,7 @@ def of_folder(folder: Path) -> tuple[list[Photograph], int]:
             if number == 0:
                 first.append(Photograph(name, subject_id, NEW, file.read_bytes()))
             else:
-                again.append(Photograph(name, f"{subject_id}-again-{number}", SEEN, file.read_bytes()))
+                again.append(Photograph(name, f"{subject_id}-again-{number}", SEEN, file.read_bytes(), subject_id))
     return [*first, *again], max(0, len(people) - MOST_PEOPLE)
 
 

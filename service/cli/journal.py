@@ -65,20 +65,22 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             # it names people's files: for the owner only
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            self._known = dict(_read_lines(path))
+            # a killed run may have left half a line: the next one must not be glued to it
+            os.write(self._descriptor, b"\n")
         except OSError as error:
             raise CommandFailed(
                 f"the journal {path} cannot be written: {error.strerror}",
                 "journal_unwritable",
                 advice="Name another file with --journal.",
             ) from error
-        self._known = dict(_read_lines(path))
 
     def known(self, key: str) -> FileResult | None:
         return self._known.get(key)
 
     def record(self, key: str, result: FileResult) -> None:
         """Write a final result to the disk. A repeat after a crash before this line gets the service's first answer."""
-        line = json.dumps({"key": key} | asdict(result), ensure_ascii=False) + "\n"
+        line = json.dumps({"key": key} | asdict(result)) + "\n"
         with self._lock:
             self._known[key] = result
             os.write(self._descriptor, line.encode())
@@ -96,7 +98,7 @@ def journal_path(folder: Path, source: Path, gallery: Json) -> Path:
 def write_report(file: Path, results: Iterable[FileResult]) -> None:
     """Write the results as a CSV file that any spreadsheet opens."""
     try:
-        with file.open("w", newline="", encoding="utf-8") as stream:
+        with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.DictWriter(stream, [field.name for field in fields(FileResult)])
             writer.writeheader()
             writer.writerows(asdict(result) for result in results)
@@ -105,7 +107,7 @@ def write_report(file: Path, results: Iterable[FileResult]) -> None:
 
 
 def _read_lines(path: Path) -> Iterable[tuple[str, FileResult]]:
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             entry = json.loads(line)
             yield entry.pop("key"), FileResult(**entry)

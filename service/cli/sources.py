@@ -30,7 +30,7 @@ class Item:
     def key(self, content: bytes) -> str:
         """Return what makes this item the same item in another run: where it is, whose it is, and its bytes."""
         parts = [self.name, self.subject_id or "", hashlib.sha256(content).hexdigest()]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
 
     def chosen_encounter_id(self, content: bytes) -> str:
         """Return the caller's encounter id, or one made from `key`: sent again, it is the same encounter."""
@@ -63,7 +63,8 @@ def _read_folder(folder: Path) -> list[Item]:
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith(".") for part in parts):
-            subject_id = parts[0] if len(parts) > 1 else None
+            # a name that is no UTF-8 becomes one that the service refuses with a word
+            subject_id = parts[0].encode(errors="replace").decode() if len(parts) > 1 else None
             items.append(Item(path, "/".join(parts), subject_id, None, (), ()))
     return items
 

@@ -1,0 +1,114 @@
+"""The demo shows a stranger what the service does, and fails where it does not."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.demo import Answer
+from benchmarks.demo_photographs import NEW, SEEN, UNUSABLE, Photograph, of_folder
+from benchmarks.recapture import recapture
+from service.cli.client import Json
+from tests.faces import face_of, to_jpeg
+from tests.server import free_port
+
+
+def demo(tmp_path: Path, models_dir: Path, *arguments: str) -> "subprocess.Popen[str]":
+    names = {"BIODEDUP_VAR_DIR": str(tmp_path / "var"), "BIODEDUP_MODELS_DIR": str(models_dir)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BIODEDUP_")}
+    command = [sys.executable, "-m", "benchmarks.demo", "--port", str(free_port()), *arguments]
+    return subprocess.Popen(command, env=kept | names, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.models
+def test_every_recapture_is_flagged_and_none_of_the_different_people_also_the_second_time(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    for gallery in ("demo", "demo-2"):
+        with demo(tmp_path, models_dir, "--exit") as process:
+            said, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, said + errors
+        assert f"Sent to the gallery {gallery}, in this order" in said
+        for claim in ("7 of 7 different people", "7 of 7 photographs of someone", "4 of 4 unusable"):
+            assert claim in said
+
+
+@pytest.mark.models
+def test_it_keeps_serving_and_its_curl_works_as_printed(models_dir: Path, tmp_path: Path) -> None:
+    with demo(tmp_path, models_dir) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not lines or "Stop with Ctrl-C" not in lines[-1]:
+            lines.append(process.stdout.readline())
+            assert lines[-1], process.stderr
+        curls = [shlex.split(line) for line in lines if line.strip().startswith("curl ")]
+        answers = [as_request(curl) for curl in curls]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=90)
+    assert [answer.status_code for answer in answers] == [200, 201]
+    assert answers[0].json()["found"] is True
+    assert answers[1].json()["outcome"] in {"REVIEW", "DUPLICATE"}
+    assert process.returncode == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(str(answers[0].request.url))
+
+
+def as_request(curl: list[str]) -> httpx.Response:
+    """Do what `curl -F name=value ... URL` does."""
+    fields = dict(field.split("=", 1) for field in curl[2:-1:2])
+    assert curl[0] == "curl"
+    assert set(curl[1:-1:2]) == {"-F"}
+    file = Path(fields.pop("sample").removeprefix("@"))
+    return httpx.post(curl[-1], files={"sample": file.read_bytes()}, data=fields, timeout=60)
+
+
+@pytest.mark.models
+def test_a_folder_of_ones_own_is_taken(models_dir: Path, tmp_path: Path) -> None:
+    for person, name in enumerate(("Ada L.", "bob")):
+        folder = tmp_path / "faces" / name
+        folder.mkdir(parents=True)
+        (folder / "1.jpg").write_bytes(to_jpeg(face_of(person)))
+        (folder / "2.jpg").write_bytes(recapture(face_of(person), seed=person))
+    with demo(tmp_path, models_dir, "--exit", "--faces", str(tmp_path / "faces")) as process:
+        said, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, said + errors
+    assert "2 of 2 different people" in said
+    assert "2 of 2 photographs of someone" in said
+    assert re.search(r"Ada L\./2\.jpg +│ DUPLICATE │ looks like Ada-L\.", said)
+    assert sorted(path.name for path in (tmp_path / "var" / "demo").iterdir()) == ["2.jpg", "service.log"]
+
+
+def test_a_folder_without_people_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match="one sub-folder a person"):
+        of_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "named", "is_right"),
+    [
+        (NEW, "UNIQUE", None, True),
+        (NEW, "REVIEW", "other", False),
+        (NEW, None, None, False),
+        (SEEN, "REVIEW", "ada", True),
+        (SEEN, "DUPLICATE", "ada", True),
+        (SEEN, "DUPLICATE", "other", False),
+        (SEEN, "UNIQUE", None, False),
+        (SEEN, None, None, False),
+        (UNUSABLE, None, None, True),
+        (UNUSABLE, "UNIQUE", None, False),
+    ],
+)
+def test_an_answer_is_right_only_where_the_right_person_is_named(
+    kind: str, outcome: str | None, named: str | None, is_right: bool
+) -> None:
+    photograph = Photograph("a.jpg", "visitor", kind, b"", "ada")
+    candidates = [] if named is None else [{"subject_id": named}]
+    enrolment: Json | None = None if outcome is None else {"outcome": outcome, "candidates": candidates}
+    assert Answer(photograph, enrolment).is_right is is_right
