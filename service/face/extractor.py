@@ -1,0 +1,166 @@
+"""From the bytes of a sample to a template: decode, detect, choose, align, measure, embed."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from service.domain import Box, FacePolicy, Image, Template
+from service.errors import FaceTooSmall, NoFace, SeveralFaces
+from service.face.alignment import align
+from service.face.batching import SlotQueue
+from service.face.detection import DetectedFace, FaceDetector
+from service.face.embedding import Recogniser
+from service.face.image import ImageLimits, ScaledImage, decode_scaled
+from service.face.model_packs import InstalledPack
+from service.face.quality import measure
+
+Observe = Callable[[str, float], None]
+"""Told the phase (wait, decode, detect, align, quality, embed) and the seconds it took."""
+
+# a face of less than this share of the widest one's width stands well behind it and is not meant
+RIVAL_WIDTH_SHARE = 0.4
+
+
+class Extractor:
+    """One model pack, loaded and warmed. Safe for use by many threads; no more than `slots` compute at once."""
+
+    def __init__(
+        self,
+        pack: InstalledPack,
+        *,
+        limits: ImageLimits,
+        slots: int,
+        queue_limit: int,
+        max_wait_s: float,
+        min_face_width_px: float,
+        observe: Observe,
+    ) -> None:
+        """Load and warm the pack.
+
+        Args:
+            pack: checked files.
+            limits: of one sample.
+            slots: samples worked on at once; one a core is best.
+            queue_limit: samples that may wait for a slot.
+            max_wait_s: longest wait.
+            min_face_width_px: in pixels of the file; a narrower face is refused.
+            observe: called on the thread that extracts, once a phase.
+
+        Raises:
+            PackGraphUnsupported: a graph cannot be loaded or does not fit its manifest.
+        """
+        manifest = pack.manifest
+        entry = manifest.recogniser
+        self.pack_id: str = manifest.pack_id
+        self.model_id = pack.model_id
+        self.dimension = manifest.dimension
+        self._detector = FaceDetector(pack.detector_path, manifest.detector.kind)
+        self._recogniser = Recogniser(
+            pack.recogniser_path,
+            dimension=manifest.dimension,
+            mean=entry.mean,
+            scale=entry.scale,
+            colour=entry.colour,
+            input_name=entry.input_name,
+        )
+        self._limits = limits
+        self._queue = SlotQueue(slots, queue_limit=queue_limit, max_wait_s=max_wait_s)
+        self._min_face_width_px = min_face_width_px
+        self._observe = observe
+        # the first run of a graph plans its memory, so it is slow: let no caller wait for that
+        self._detector.detect(np.zeros((256, 256, 3), np.uint8))
+
+    @property
+    def waiting(self) -> int:
+        """Samples that wait for a slot now."""
+        return self._queue.waiting
+
+    def extract(self, data: bytes, policy: FacePolicy) -> Template:
+        """Return the template of the face in an image file; its box is in the upright file's own pixels.
+
+        Raises:
+            SampleRejected: no usable face; the subclass and its message say why and what to do.
+            Overloaded: too many samples are waiting.
+            NotReady: the extractor is closed.
+        """
+        with self._queue.slot() as waited_s:
+            self._observe("wait", waited_s)
+            with self._phase("decode"):
+                image = decode_scaled(data, self._limits)
+            return self._template(image, policy)
+
+    def extract_image(self, image: Image, policy: FacePolicy) -> Template:
+        """Return the template of the face in pixels, (H, W, 3) uint8, RGB, upright. Raises what `extract` raises."""
+        with self._queue.slot() as waited_s:
+            self._observe("wait", waited_s)
+            return self._template(ScaledImage(image, 1.0), policy)
+
+    def close(self) -> None:
+        """Turn away new and waiting samples and return when those being worked on are done."""
+        self._queue.close()
+
+    def _template(self, image: ScaledImage, policy: FacePolicy) -> Template:
+        with self._phase("detect"):
+            faces = self._detector.detect(image.pixels)
+        height, width = image.pixels.shape[:2]
+        face = choose_face(faces, policy, width=width, height=height)
+        if face.box.width / image.scale < self._min_face_width_px:
+            raise FaceTooSmall(
+                f"the face is {face.box.width / image.scale:.0f} pixels wide, {self._min_face_width_px:g} are needed: "
+                "go closer or use a camera with more pixels"
+            )
+        with self._phase("align"):
+            crop = align(image.pixels, face.landmarks)
+        with self._phase("quality"):
+            quality = measure(face, crop, face_count=len(faces), scale=image.scale)
+        with self._phase("embed"):
+            embedding = self._recogniser.embed([crop])[0]
+        return Template(self.pack_id, embedding, quality, _unscaled(face.box, image.scale))
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._observe(name, time.perf_counter() - started)
+
+
+def choose_face(faces: Sequence[DetectedFace], policy: FacePolicy, *, width: int, height: int) -> DetectedFace:
+    """Return the face that is meant.
+
+    REFUSE returns the widest face when no rival stands beside it. A rival is another face of at least
+    `RIVAL_WIDTH_SHARE` of its width: someone at the same desk, or a child in the arm. Narrower faces are people
+    behind, pictures on the wall and false finds; a gallery that must not enrol a bystander loses nothing by them,
+    because the widest face is the one that is enrolled. When in doubt the sample is refused: another photograph
+    costs a minute, the wrong person's template a wrong accusation.
+    LARGEST returns the widest face, CENTRAL the one whose centre lies nearest to that of the image.
+
+    Raises:
+        NoFace: there is none.
+        SeveralFaces: the policy is REFUSE and there is a rival.
+    """
+    if not faces:
+        raise NoFace(
+            "no face was found: ask the person to look at the camera, with light on the face and nothing before it"
+        )
+    widest = max(faces, key=lambda face: face.box.width)
+    if policy is FacePolicy.CENTRAL:
+        return min(faces, key=lambda face: _distance_to(face.box, width / 2, height / 2))
+    rivals = sum(face.box.width >= RIVAL_WIDTH_SHARE * widest.box.width for face in faces) - 1
+    if policy is FacePolicy.REFUSE and rivals:
+        raise SeveralFaces(
+            f"the image shows {rivals + 1} faces: photograph the person alone, or cut the image to one face"
+        )
+    return widest
+
+
+def _distance_to(box: Box, across: float, down: float) -> float:
+    """Squared distance in pixels from the centre of a box."""
+    return ((box.left + box.right) / 2 - across) ** 2 + ((box.top + box.bottom) / 2 - down) ** 2
+
+
+def _unscaled(box: Box, scale: float) -> Box:
+    return Box(box.left / scale, box.top / scale, box.right / scale, box.bottom / scale)
