@@ -86,7 +86,7 @@ def _found_sentence(candidates: list[Json], thresholds: Json, gallery_size: int)
     best = candidates[0]
     return (
         f"[bold]Possibly {plain(best['subject_id'] or 'an erased subject')}[/bold]: score {score_text(best['score'])} "
-        f"is at or above the threshold {review}. Two different people score this high {chance(best)} times. "
+        f"is at or above the threshold {review}. Chance that two different people score this high: {chance(best)}. "
         "A person must decide."
     )
 
@@ -100,6 +100,6 @@ def _verified_sentence(answer: Json, other: str) -> str:
     return (
         f"{verdict} with {other}: score {score_text(answer['score'])} {relation} the threshold "
         f"{score_text(answer['threshold'])}, which accepts {one_in(answer['verification_fmr'])} pairs of different "
-        f"people and is expected to refuse {percent(answer['expected_fnmr'])} of the right ones. Two different people "
-        f"score this high {chance(answer)} times."
+        f"people and is expected to refuse {percent(answer['expected_fnmr'])} of the right ones. Chance that two "
+        f"different people score this high: {chance(answer)}."
     )
