@@ -13,7 +13,7 @@ from service.face.alignment import TEMPLATE, align, fit_similarity
 def moved(angle_deg: float, factor: float, shift: tuple[float, float]) -> np.ndarray:
     angle = math.radians(angle_deg)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    return (factor * TEMPLATE @ turn.T + shift).astype(np.float32)
+    return np.asarray(factor * TEMPLATE @ turn.T + shift, np.float32)
 
 
 @pytest.mark.parametrize("angle_deg", [0, 17, 90, 180, -135])
@@ -40,7 +40,7 @@ def test_the_fit_is_the_least_squares_one() -> None:
 
 def test_a_turned_picture_gives_the_same_crop() -> None:
     rng = np.random.default_rng(2)
-    image = cv2.GaussianBlur(rng.integers(0, 255, (200, 200, 3), dtype=np.uint8), (0, 0), 3)
+    image = np.asarray(cv2.GaussianBlur(rng.integers(0, 255, (200, 200, 3), dtype=np.uint8), (0, 0), 3), np.uint8)
     landmarks = moved(0, 1, (44, 44))
     turned = np.ascontiguousarray(np.rot90(image))
     # np.rot90 turns counter-clockwise: x becomes the distance from the bottom

@@ -19,7 +19,7 @@ def seen(yaw_deg: float = 0, pitch_deg: float = 0, roll_deg: float = 0) -> np.nd
     about_y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
     in_plane = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
-    return ((HEAD @ (about_y @ about_x).T)[:, :2] @ in_plane.T * 40 + 100).astype(np.float32)
+    return np.asarray((HEAD @ (about_y @ about_x).T)[:, :2] @ in_plane.T * 40 + 100, np.float32)
 
 
 def face(landmarks: np.ndarray = TEMPLATE) -> DetectedFace:
