@@ -31,7 +31,7 @@ class VarLock:
         Raises:
             VarInUse: another process has it; the message says which, and where it serves.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # faces are nobody else's business
         self._note = folder / _NOTE_FILE
         # not bound to a thread: it is taken by the thread that starts the service and released by another
         self._lock = FileLock(folder / _LOCK_FILE, thread_local=False)

@@ -1,0 +1,331 @@
+"""Speed of the service beside the bare model sessions, in one run: `python -m benchmarks.speed pipeline`."""
+
+import http.client
+import io
+import json
+import os
+import queue
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import typer
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.datasets import load_dataset
+from benchmarks.demo_photographs import NEW, built_in
+from benchmarks.recapture import recapture
+from service.domain import (
+    Box,
+    EncounterFacts,
+    FacePolicy,
+    Gallery,
+    NewEnrolment,
+    NewTemplate,
+    OutcomeKind,
+    Quality,
+    Template,
+)
+from service.errors import BiodedupError
+from service.face import scrfd, yunet
+from service.face.alignment import align
+from service.face.detection import FaceDetector
+from service.face.image import ImageLimits, decode
+from service.face.model_packs import InstalledPack, installed_pack
+from service.settings import Settings
+from service.store.sql_store import SqlStore
+
+GALLERY = "speed"
+FloatArray = npt.NDArray[np.float32]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+console = Console()
+
+
+@app.callback()
+def main() -> None:
+    """Each command prints a table and, with --json, writes its figures."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One photograph: its bytes for the service, and what the bare sessions are given for it."""
+
+    sample: bytes
+    detector_input: FloatArray
+    recogniser_input: FloatArray
+
+
+@dataclass(frozen=True)
+class Round:
+    """Photographs a second of the bare sessions and of the service, measured one after the other."""
+
+    bare: float
+    service: float
+
+
+@app.command()
+def pipeline(
+    dataset: Annotated[Path, typer.Option(help="Folder of photographs (../shared/data/lfw-dev).")] = Path(
+        "../shared/data/lfw-dev"
+    ),
+    pack_id: Annotated[str, typer.Option("--pack", help="Model pack.")] = "opencv-zoo",
+    clients: Annotated[int, typer.Option(min=1, help="HTTP clients; they share the cores with the service.")] = 8,
+    enrolled: Annotated[int, typer.Option(min=0, help="Templates in the gallery before the first request.")] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures both sides, in turn.")] = 3,
+    photographs: Annotated[int, typer.Option(min=1, help="Photographs a round.")] = 480,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Enrolments a second through HTTP, against the bare detector and recogniser sessions on the same photographs.
+
+    The bare side runs the two repaired graphs on inputs prepared beforehand, with two threads: the better of two
+    threads of one-thread sessions and one thread of two-thread sessions. The service does all the rest as well:
+    HTTP, decoding, alignment, quality, search, decision, a durable commit.
+    """
+    accepted = frozenset({pack_id})  # measuring is no production use
+    pack = installed_pack(Settings().models_dir, pack_id, accepted_licences=accepted)
+    samples = _samples(dataset, rounds * photographs)
+    console.print(
+        f"{len(samples)} different photographs, {enrolled:,} templates enrolled, {clients} clients, {pack_id}"
+    )
+    work = _prepared(pack, samples)
+    results: list[Round] = []
+    with tempfile.TemporaryDirectory() as folder, _service(pack, Path(folder), enrolled) as url:
+        _enrol_all(url, [one.sample for one in work[:20]], clients)  # warm
+        for number in range(rounds):
+            part = work[number * photographs : (number + 1) * photographs]
+            bare = max(_bare(pack, part, threads=2, intra=1), _bare(pack, part, threads=1, intra=2))
+            service = _enrol_all(url, [one.sample for one in part], clients)
+            results.append(Round(bare, service))
+            console.print(f"round {number + 1}: bare {bare:.1f}/s, service {service:.1f}/s, ratio {service / bare:.2f}")
+    _report(results, pack_id, clients, enrolled, json_file)
+
+
+def _samples(dataset: Path, wanted: int) -> list[bytes]:
+    """One photograph a person, so that the service's work is that of new enrolments."""
+    if not dataset.is_dir():
+        # without it: re-captures of the seven people that the installed packages show
+        people = [Image.open(io.BytesIO(photograph.content)) for photograph in built_in() if photograph.kind == NEW]
+        return [recapture(people[number % len(people)], seed=number) for number in range(wanted)]
+    data = load_dataset(dataset)
+    photographs = [*data.open_set.gallery, *data.open_set.non_mated]
+    return [data.read(photograph) for photograph in photographs[:wanted]]
+
+
+def _prepared(pack: InstalledPack, samples: Sequence[bytes]) -> list[Work]:
+    """Decode, detect and align beforehand: the bare side is given no more than its two graphs' work."""
+    limits = ImageLimits()
+    detector = FaceDetector(pack.detector_path, pack.manifest.detector.kind)
+    to_input = yunet.to_input if pack.manifest.detector.kind == "yunet" else scrfd.to_input
+    mean, scale = pack.manifest.recogniser.mean, pack.manifest.recogniser.scale
+    work = []
+    for sample in samples:
+        image = decode(sample, limits)
+        faces = detector.detect(image)
+        if not faces:
+            continue
+        crop = align(image, faces[0].landmarks).astype(np.float32)
+        pixels = ((crop - mean) / scale).transpose(2, 0, 1)[None].astype(np.float32)
+        work.append(Work(sample, to_input(image), np.ascontiguousarray(pixels)))
+    return work
+
+
+def _bare(pack: InstalledPack, work: Sequence[Work], *, threads: int, intra: int) -> float:
+    """Photographs a second that the two graphs alone reach."""
+    detector, recogniser = (_session(path, intra) for path in (pack.detector_path, pack.recogniser_path))
+    names = detector.get_inputs()[0].name, recogniser.get_inputs()[0].name
+
+    def run(one: Work) -> None:
+        detector.run(None, {names[0]: one.detector_input})
+        recogniser.run(None, {names[1]: one.recogniser_input})
+
+    for one in work[:4]:
+        run(one)
+    return _rate(work, threads, lambda: run)
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _rate(items: Sequence[object], threads: int, new_worker: Callable[[], Callable[..., None]]) -> float:
+    """Items a second when `threads` workers take them from one queue."""
+    todo: queue.SimpleQueue[object] = queue.SimpleQueue()
+    for item in items:
+        todo.put(item)
+    failures: list[BaseException] = []
+
+    def take() -> None:
+        work = new_worker()
+        while True:
+            try:
+                item = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                work(item)
+            except (OSError, http.client.HTTPException, RuntimeError) as error:
+                failures.append(error)
+                return
+
+    workers = [threading.Thread(target=take) for _ in range(threads)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if failures:
+        raise failures[0]
+    return len(items) / (time.perf_counter() - began)
+
+
+def _enrol_all(url: str, samples: Sequence[bytes], clients: int) -> float:
+    """Enrolments a second over HTTP; every one must be answered 201."""
+    host = url.removeprefix("http://")
+    path = f"/v1/galleries/{GALLERY}/enrolments"
+
+    def new_client() -> Callable[[bytes], None]:
+        connection = http.client.HTTPConnection(host, timeout=120)
+
+        def enrol(sample: bytes) -> None:
+            boundary = uuid.uuid4().hex
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="sample"; filename="a.jpg"\r\n\r\n'
+            body = head.encode() + sample + f"\r\n--{boundary}--\r\n".encode()
+            connection.request("POST", path, body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+            answer = connection.getresponse()
+            text = answer.read()
+            if answer.status != 201:
+                raise RuntimeError(f"the service answered {answer.status}: {text[:200]!r}")
+
+        return enrol
+
+    return _rate(samples, clients, new_client)
+
+
+@contextmanager
+def _service(pack: InstalledPack, folder: Path, enrolled: int) -> Iterator[str]:
+    """`biodedup serve` in a process of its own with a filled gallery; gives its address."""
+    _fill(folder / "biodedup.sqlite", pack, enrolled)
+    pack_id, port = pack.manifest.pack_id, _free_port()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("BIODEDUP_")} | {
+        "BIODEDUP_VAR_DIR": str(folder),
+        "BIODEDUP_PORT": str(port),
+        "BIODEDUP_PACK": pack_id,
+        "BIODEDUP_ACCEPTED_LICENCES": pack_id,
+        "BIODEDUP_FACE_POLICY": FacePolicy.CENTRAL.value,
+        "BIODEDUP_LOG_LEVEL": "warning",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environ, stdout=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass  # not listening yet
+        time.sleep(0.1)
+    raise RuntimeError("the service did not become ready")
+
+
+def _fill(path: Path, pack: InstalledPack, count: int, each: int = 100) -> None:
+    """Put random unit templates (seeded) into the gallery, through the record, before the service starts."""
+    store = SqlStore(f"sqlite:///{path}")
+    store.migrate()
+    manifest = pack.manifest
+    store.create_gallery(
+        Gallery(GALLERY, manifest.pack_id, 0.01, 0.001, 0.001, keep_samples=False, created_at=datetime.now(UTC))
+    )
+    rng = np.random.default_rng(0)
+    quality, box = Quality(100, 50, 0.9, 200, 120, 0, 0, 0, 1), Box(0, 0, 100, 100)
+    for start in range(0, count, each):
+        rows = rng.normal(size=(min(each, count - start), manifest.dimension)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        templates = tuple(
+            NewTemplate(
+                position, Template(manifest.pack_id, row, quality, box), pack.model_id, verifies=True, sample=None
+            )
+            for position, row in enumerate(rows)
+        )
+        with store.writing(GALLERY) as writing:
+            writing.insert_enrolment(_filling(start, templates))
+    store.close()
+
+
+def _filling(start: int, templates: tuple[NewTemplate, ...]) -> NewEnrolment:
+    return NewEnrolment(
+        enrolment_id=f"fill-{start}",
+        subject_id=f"fill-{start}",
+        encounter_id=f"fill-{start}",
+        facts=EncounterFacts(),
+        biometric_exception=None,
+        content_digest="",
+        idempotency_key=None,
+        outcome=OutcomeKind.NOT_COMPARED,
+        candidates=(),
+        thresholds=None,
+        searched=None,
+        continuity=None,
+        templates=templates,
+        rejected_samples=(),
+        cases=(),
+        warnings=(),
+    )
+
+
+def _report(results: Sequence[Round], pack_id: str, clients: int, enrolled: int, json_file: Path | None) -> None:
+    bare = statistics.median(result.bare for result in results)
+    service = statistics.median(result.service for result in results)
+    ratio = statistics.median(result.service / result.bare for result in results)
+    table = Table(
+        title=f"{pack_id}: {clients} clients, {enrolled:,} templates enrolled, medians of {len(results)} rounds"
+    )
+    for heading in ("bare sessions, photographs/s", "service, enrolments/s", "ratio"):
+        table.add_column(heading, justify="right")
+    table.add_row(f"{bare:.1f}", f"{service:.1f}", f"{ratio:.2f}")
+    console.print(table)
+    if json_file is not None:
+        figures = {"pack": pack_id, "clients": clients, "templates": enrolled, "bare_per_s": bare}
+        figures |= {"service_per_s": service, "ratio": ratio}
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except BiodedupError as problem:
+        sys.exit(f"error: {problem.message} ({problem.code})")
