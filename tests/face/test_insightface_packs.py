@@ -5,7 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
-import onnxruntime
+import numpy as np
+import onnx
 import pytest
 
 from service.errors import (
@@ -46,14 +47,18 @@ def _insightface_package(folder: Path, *, detector: bytes, tasks: dict[str, obje
 
 
 def test_an_insightface_package_is_read_by_its_manifest(models_dir: Path, tmp_path: Path) -> None:
-    write_manifest(models_dir, '[source]\nkind = "insightface"', pinned=False)
+    path = write_manifest(models_dir, '[source]\nkind = "insightface"', pinned=False)
+    path.write_text(path.read_text("utf-8").replace('"yunet"', '"scrfd"'), "utf-8")
     _insightface_package(tmp_path / "mine", detector=whole_number_graph(tiny_detector()))
+    pixels = np.random.default_rng(4).integers(0, 256, (1, 3, 64, 64)).astype(np.float32)
 
     pack = fetch_tiny(models_dir, tmp_path / "mine")
 
     assert (pack.manifest.recogniser.mean, pack.manifest.recogniser.scale) == (100, 50)
     assert pack.manifest.recogniser.input_name == "data"
-    assert onnxruntime.InferenceSession(pack.detector_path).get_inputs()[0].type == "tensor(float)"
+    prepared = ((pixels - 127.5) / 128).astype(np.float32)  # as for every `scrfd` detector
+    answer = run_graph(pack.detector_path.read_bytes(), prepared)
+    np.testing.assert_allclose(answer["cls_8"], run_graph(tiny_detector(), pixels)["cls_8"], atol=1e-6)
 
 
 def test_an_insightface_package_can_be_held_to_one_file(models_dir: Path, tmp_path: Path) -> None:
@@ -99,9 +104,6 @@ def _really_installed(pack_id: str) -> InstalledPack:
 @pytest.mark.models
 @pytest.mark.parametrize("pack_id", ["opencv-zoo", "buffalo_s"])
 def test_an_installed_pack_takes_batches_and_has_no_slow_or_unreadable_operator(pack_id: str) -> None:
-    import numpy as np  # noqa: PLC0415
-    import onnx  # noqa: PLC0415
-
     pack = _really_installed(pack_id)
     entry = pack.manifest.recogniser
 

