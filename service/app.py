@@ -45,13 +45,16 @@ _THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sa
 _MAX_THREADS = 256
 
 
-def build(settings: Settings, metrics: Metrics | None = None, url: str | None = None) -> Service:
+def build(
+    settings: Settings, metrics: Metrics | None = None, *, url: str | None = None, packs: Packs | None = None
+) -> Service:
     """Open, check and load everything; `close` of the result gives it all back.
 
     Args:
         settings: as loaded.
         metrics: to record into; new ones if not given.
         url: where this process serves, told to others who want the same folder.
+        packs: to use instead of loading those of the settings, for tests.
 
     Raises:
         VarInUse: another process owns the folder.
@@ -61,16 +64,20 @@ def build(settings: Settings, metrics: Metrics | None = None, url: str | None = 
     # BLAS threads would fight with the threads that embed: 46 against 69 enrolments a second on two cores
     threadpoolctl.threadpool_limits(limits=1)
     metrics = metrics or Metrics(version=VERSION)
-    with ExitStack() as undo:
-        if _local_folder(settings) is not None:
-            undo.callback(VarLock(_local_folder(settings) or settings.var_dir, url).release)
+    held = ExitStack()
+    with ExitStack() as on_failure:
+        on_failure.callback(held.close)
+        folder = _local_folder(settings)
+        if folder is not None:
+            held.callback(VarLock(folder, url).release)
         store = SqlStore(_database_url(settings))
-        undo.callback(store.close)
+        held.callback(store.close)
         store.migrate()
-        packs = _load_packs(settings, store, metrics, undo)
-        service = _wire(settings, store, packs, metrics, undo.pop_all().close)
-    _prepare(service, settings)
-    return service
+        packs = packs or _load_packs(settings, store, metrics, held)
+        service = _wire(settings, store, packs, metrics, held.close)
+        _prepare(service, settings)
+        on_failure.pop_all()
+        return service
 
 
 def _local_folder(settings: Settings) -> Path | None:
@@ -89,12 +96,12 @@ def _database_url(settings: Settings) -> str:
     return f"sqlite:///{settings.var_dir / _SQLITE_FILE}"
 
 
-def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, undo: ExitStack) -> Packs:
+def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held: ExitStack) -> Packs:
     """Load the configured packs, and every pack whose templates the record holds."""
     wanted = dict.fromkeys((*settings.packs, *(gallery.pack_id for gallery in store.galleries())))
     extractors = {pack_id: _load_extractor(settings, pack_id, metrics) for pack_id in wanted}
     for extractor in extractors.values():
-        undo.callback(extractor.close)
+        held.callback(extractor.close)
     metrics.queue_limit.set(settings.queue_limit)
     metrics.queue_waiting.set_function(lambda: sum(extractor.waiting for extractor in extractors.values()))
     return Packs(
@@ -184,15 +191,12 @@ def _wire(
 
 
 def _prepare(service: Service, settings: Settings) -> None:
-    """Make the default gallery at the first start, and fill every index; on failure give everything back."""
-    with ExitStack() as undo:
-        undo.callback(service.close)
-        known = {gallery.gallery_id for gallery in service.store.galleries()}
-        if settings.default_gallery not in known:
-            _make_gallery(service, settings.default_gallery)
-        for gallery in service.store.galleries():
-            service.matcher.catch_up(gallery.gallery_id)
-        undo.pop_all()
+    """Make the default gallery at the first start, and fill every index."""
+    known = {gallery.gallery_id for gallery in service.store.galleries()}
+    if settings.default_gallery not in known:
+        _make_gallery(service, settings.default_gallery)
+    for gallery in service.store.galleries():
+        service.matcher.catch_up(gallery.gallery_id)
 
 
 def _make_gallery(service: Service, gallery_id: str) -> None:
@@ -207,7 +211,7 @@ def create_app(
     settings: Settings,
     *,
     url: str | None = None,
-    make_service: Callable[[Metrics], Service] | None = None,
+    packs: Packs | None = None,
     on_failure: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Return the HTTP application. Nothing is opened before it starts; it answers /healthz while it opens the rest.
@@ -215,14 +219,14 @@ def create_app(
     Args:
         settings: as loaded.
         url: where it will serve.
-        make_service: builds the service instead of `build`, for tests.
+        packs: to use instead of loading those of the settings, for tests.
         on_failure: called when the service could not be built; `app.state.startup.failure` says why.
     """
     metrics = Metrics(version=VERSION)
     startup = Startup()
 
     def make() -> Service:
-        return make_service(metrics) if make_service else build(settings, metrics, url)
+        return build(settings, metrics, url=url, packs=packs)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -12,6 +12,8 @@ from service.errors import InvalidRequest, UnsupportedMediaType
 
 MAX_PARTS = 64  # the fields of the largest form, and its samples, with room
 
+_MAX_BOUNDARY = 70  # RFC 2046, 5.1.1
+
 FORM = "multipart/form-data"
 JSON = "application/json"
 
@@ -110,8 +112,8 @@ async def read_body(request: Request) -> Body:
     if media_type != FORM.encode():
         raise UnsupportedMediaType(f"send {FORM} or {JSON}")
     boundary = options.get(b"boundary", b"")
-    if not boundary:
-        raise InvalidRequest("the Content-Type names no boundary")
+    if not 0 < len(boundary) <= _MAX_BOUNDARY:
+        raise InvalidRequest(f"the Content-Type must name a boundary of 1 to {_MAX_BOUNDARY} characters")
     reader = _FormReader(boundary)
     async for chunk in request.stream():
         if chunk:

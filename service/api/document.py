@@ -4,7 +4,9 @@ from typing import Any
 
 import yaml
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Route
 
 from service.api import (
     cases,
@@ -42,6 +44,7 @@ def create_api(version: str, **options: Any) -> FastAPI:
     )
     for module in _ROUTES:
         app.include_router(module.router)
+    app.state.methods = _methods(app)
     error_responses.install(app)
     make_document = app.openapi
 
@@ -57,6 +60,16 @@ def create_api(version: str, **options: Any) -> FastAPI:
 def to_yaml(app: FastAPI) -> str:
     """Return the OpenAPI document as YAML, in the order of the routes."""
     return yaml.safe_dump(app.openapi(), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _methods(app: FastAPI) -> dict[str, list[str]]:
+    """Return the methods that each path answers."""
+    found: dict[str, set[str]] = {}
+    routes = [route for module in _ROUTES for route in module.router.routes] + app.routes
+    for route in routes:
+        if isinstance(route, Route | APIRoute):
+            found.setdefault(route.path, set()).update(route.methods or ())
+    return {path: sorted(methods) for path, methods in found.items()}
 
 
 def _with_headers(document: dict[str, Any]) -> dict[str, Any]:

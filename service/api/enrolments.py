@@ -41,7 +41,7 @@ _REPLAYED = {
     openapi_extra=ENROLMENT_BODY,
 )
 def create_enrolment(
-    service: ServiceDep, gallery_id: GalleryPath, body: AnyBody, idempotency_key: IdempotencyKey = None
+    service: ServiceDep, gallery_id: GalleryPath, body: AnyBody, idempotency_key: IdempotencyKey
 ) -> Response:
     """Search the whole gallery for the person in the samples, decide, and record the encounter.
 

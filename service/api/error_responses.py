@@ -113,8 +113,12 @@ def to_response(error: BiodedupError, request: Request, headers: dict[str, str] 
     body = {"code": error.code, "message": error.message, "request_id": request.scope.get("request_id", "")}
     headers = dict(headers or {})
     if error.status in {429, 503}:
-        headers["Retry-After"] = str(error.retry_after_s or RETRY_UNAVAILABLE_S)
+        headers["Retry-After"] = str(retry_after_s(error))
     return Response(json.dumps(body), error.status, headers, media_type="application/json")
+
+
+def retry_after_s(error: BiodedupError) -> int:
+    return error.retry_after_s or RETRY_UNAVAILABLE_S
 
 
 def explain(problems: Iterable[Any], known: Iterable[str]) -> str:
@@ -150,9 +154,11 @@ async def _from_framework(request: Request, error: Exception) -> Response:
     """Unknown paths and methods, as Starlette reports them."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        # Starlette names the methods of the first route of a path only
+        path = getattr(request.scope.get("route"), "path", request.url.path)
+        allowed: list[str] = request.app.state.methods.get(path, [])
         return to_response(
-            errors.MethodNotAllowed(EXAMPLES[errors.MethodNotAllowed]), request, {"Allow": allowed} if allowed else {}
+            errors.MethodNotAllowed(EXAMPLES[errors.MethodNotAllowed]), request, {"Allow": ", ".join(allowed)}
         )
     if error.status_code == 404:
         return to_response(errors.NotFound(EXAMPLES[errors.NotFound]), request)
@@ -168,11 +174,16 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     """A fault of ours: logged by type and place, since its message may hold values."""
     request_id = request.scope.get("request_id", "")
     log_event(_log, "request.failed", level=logging.ERROR, error=error, request_id=request_id)
-    return to_response(BiodedupError(EXAMPLES[BiodedupError]), request, {"X-Request-ID": request_id})
+    # Starlette raises the fault again for the server to see, and uvicorn then closes the connection
+    headers = {"X-Request-ID": request_id, "Connection": "close"}
+    return to_response(BiodedupError(EXAMPLES[BiodedupError]), request, headers)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` with the one body; `app.state.metrics` counts them."""
+    """Answer every error of `app` with the one body.
+
+    It reads `app.state.metrics`, and the methods of each path from `app.state.methods`.
+    """
     app.add_exception_handler(BiodedupError, _deliberate)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
     app.add_exception_handler(HTTPException, _from_framework)

@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import Header, Path, Query
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import StringConstraints
+
+from service.errors import InvalidRequest
 
 GALLERY_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
 RECORD_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]*$"
@@ -29,7 +31,7 @@ AfterId = Annotated[
 ]
 AfterNumber = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next_after` of the page before.")]
 
-IdempotencyKey = Annotated[
+_KeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
@@ -37,5 +39,15 @@ IdempotencyKey = Annotated[
         description="A name of your own for this request: a repeat within 24 h gets the first answer.",
     ),
 ]
+
+
+async def _read_idempotency_key(request: Request, idempotency_key: _KeyHeader = None) -> str | None:
+    """Raises InvalidRequest."""
+    if len(request.headers.getlist("Idempotency-Key")) > 1:
+        raise InvalidRequest("Idempotency-Key: send it once")
+    return idempotency_key
+
+
+IdempotencyKey = Annotated[str | None, Depends(_read_idempotency_key)]
 
 DEFAULT_LIMIT = 50

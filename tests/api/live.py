@@ -1,0 +1,51 @@
+"""The real application on a real port inside the test process, with an embedder that needs no weights."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.settings import Settings
+from tests.fake_embedder import PACK_ID, fake_packs
+
+_START_S = 30
+
+
+def fake_settings(folder: Path, **values: object) -> Settings:
+    """Return settings whose only pack is the fake one."""
+    return Settings.model_validate({"var_dir": folder, "pack": PACK_ID, **values})
+
+
+def fake_app(settings: Settings) -> FastAPI:
+    return create_app(settings, packs=fake_packs())
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """Serve `app` on a free port; the value is its address. Leaving waits until it has shut down."""
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none", lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    try:
+        deadline = time.monotonic() + _START_S
+        while not server.started and thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert server.started, "the server did not start"
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def wait_until_ready(client: httpx.Client) -> None:
+    deadline = time.monotonic() + _START_S
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < deadline, "the service did not become ready"
+        time.sleep(0.01)
