@@ -70,6 +70,7 @@ def test_a_model_folder_without_packs_says_so(tmp_path: Path) -> None:
     [
         ("dimension = 16", 'dimension = "many"', "dimension"),
         ("restricted =", "restrictd =", "licence"),
+        ("mean = 0.0", "mean = 0.0\nstandard = 1.0", "recogniser.standard"),
         ('"detector.onnx"', '"../detector.onnx"', "detector.file"),
         ('file = "recogniser.onnx"', 'file = "detector.onnx"', "different file names"),
         ('member = "tiny_faces/models/tiny_detector.onnx"', "", "each need member, size and sha256"),
