@@ -20,6 +20,7 @@ from service.cli.show import chance, coloured, console, percent, plain, score_te
 
 _START_S = 120.0  # a slow disk and a cold machine included
 _STOP_S = 70.0  # the service finishes accepted requests within 60
+_LISTED = 10  # files that the summary names
 _LOG = "service.log"
 _FLAGGED = frozenset({"REVIEW", "DUPLICATE"})
 
@@ -44,8 +45,9 @@ class Answer:
             return self.outcome == "UNIQUE"
         if self.enrolment is None or self.photograph.kind == UNUSABLE:
             return self.enrolment is None and self.photograph.kind == UNUSABLE
-        named = [candidate["subject_id"] for candidate in self.enrolment["candidates"]]
-        return self.outcome in _FLAGGED and named[:1] == [self.photograph.same_as]
+        candidates = self.enrolment["candidates"]
+        is_named = bool(candidates) and candidates[0]["subject_id"] in self.photograph.known_as
+        return self.outcome in _FLAGGED and is_named
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -166,10 +168,11 @@ def _enrol(client: ServiceClient, gallery_id: str, photograph: Photograph) -> An
 
 def _print_table(gallery_id: str, answers: list[Answer]) -> None:
     out = console()
+    out.print("The first photograph of each person is new. The further ones show the same people again (made from the")
     out.print(
-        "Each first photograph of a person is new. The ones called again show the same person anew (another crop,"
+        "first by another crop, light, tilt and compression, unless they are yours), sent in under other names, as by"
     )
-    out.print("light, tilt, compression) and come in under another name, as somebody who registers twice would.")
+    out.print("somebody who registers twice.")
     columns = ["photograph", "answer", "because", "score", "threshold", "false match"]
     out.print(table(f"Sent to the gallery {gallery_id}, in this order", columns, [_row(answer) for answer in answers]))
     out.print(
@@ -214,7 +217,8 @@ def _print_summary(answers: list[Answer], *, is_promise: bool) -> bool:
     wrong = [answer.photograph.name for answer in answers if not answer.is_right]
     if wrong:
         word = "[red]This is not as it should be[/red]" if is_promise else "Worth a look"
-        out.print(f"{word}: {plain(', '.join(wrong))}")
+        more = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+        out.print(f"{word}: {plain(', '.join(wrong[:_LISTED]))}{more}")
     return not (wrong and is_promise)
 
 

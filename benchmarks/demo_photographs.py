@@ -37,7 +37,7 @@ class Photograph:
     subject_id: str
     kind: str  # NEW: never seen; SEEN: the person is already enrolled; UNUSABLE: no single face
     content: bytes
-    same_as: str | None = None  # for SEEN: the subject this person is enrolled as
+    known_as: tuple[str, ...] = ()  # for SEEN: the subjects that this person may be enrolled as by now
 
 
 def built_in() -> list[Photograph]:
@@ -53,11 +53,11 @@ def built_in() -> list[Photograph]:
     ]
     again = [
         Photograph(
-            f"person-{number}-again.jpg",
-            f"visitor-{number}",
-            SEEN,
-            recapture(portrait, seed=number),
-            f"person-{number}",
+            name=f"person-{number}-again.jpg",
+            subject_id=f"visitor-{number}",
+            kind=SEEN,
+            content=recapture(portrait, seed=number),
+            known_as=(f"person-{number}",),
         )
         for number, portrait in enumerate(people, start=1)
     ]
@@ -84,7 +84,8 @@ def of_folder(folder: Path) -> tuple[list[Photograph], int]:
             if number == 0:
                 first.append(Photograph(name, subject_id, NEW, file.read_bytes()))
             else:
-                again.append(Photograph(name, f"{subject_id}-again-{number}", SEEN, file.read_bytes(), subject_id))
+                known_as = (subject_id, *(f"{subject_id}-again-{earlier}" for earlier in range(1, number)))
+                again.append(Photograph(name, f"{subject_id}-again-{number}", SEEN, file.read_bytes(), known_as))
     return [*first, *again], max(0, len(people) - MOST_PEOPLE)
 
 

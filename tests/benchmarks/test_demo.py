@@ -74,12 +74,13 @@ def test_a_folder_of_ones_own_is_taken(models_dir: Path, tmp_path: Path) -> None
         folder = tmp_path / "faces" / name
         folder.mkdir(parents=True)
         (folder / "1.jpg").write_bytes(to_jpeg(face_of(person)))
-        (folder / "2.jpg").write_bytes(recapture(face_of(person), seed=person))
+        for number in (2, 3):
+            (folder / f"{number}.jpg").write_bytes(recapture(face_of(person), seed=10 * person + number))
     with demo(tmp_path, models_dir, "--exit", "--faces", str(tmp_path / "faces")) as process:
         said, errors = process.communicate(timeout=120)
     assert process.returncode == 0, said + errors
     assert "2 of 2 different people" in said
-    assert "2 of 2 photographs of someone" in said
+    assert "4 of 4 photographs of someone" in said
     assert re.search(r"Ada L\./2\.jpg +│ DUPLICATE │ looks like Ada-L\.", said)
     assert sorted(path.name for path in (tmp_path / "var" / "demo").iterdir()) == ["2.jpg", "service.log"]
 
@@ -98,6 +99,7 @@ def test_a_folder_without_people_is_refused(tmp_path: Path) -> None:
         (NEW, None, None, False),
         (SEEN, "REVIEW", "ada", True),
         (SEEN, "DUPLICATE", "ada", True),
+        (SEEN, "DUPLICATE", "ada-again-1", True),
         (SEEN, "DUPLICATE", "other", False),
         (SEEN, "UNIQUE", None, False),
         (SEEN, None, None, False),
@@ -108,7 +110,7 @@ def test_a_folder_without_people_is_refused(tmp_path: Path) -> None:
 def test_an_answer_is_right_only_where_the_right_person_is_named(
     kind: str, outcome: str | None, named: str | None, is_right: bool
 ) -> None:
-    photograph = Photograph("a.jpg", "visitor", kind, b"", "ada")
+    photograph = Photograph("a.jpg", "visitor", kind, b"", ("ada", "ada-again-1"))
     candidates = [] if named is None else [{"subject_id": named}]
     enrolment: Json | None = None if outcome is None else {"outcome": outcome, "candidates": candidates}
     assert Answer(photograph, enrolment).is_right is is_right
