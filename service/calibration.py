@@ -93,11 +93,13 @@ class Calibration:
 
     def false_match_rate(self, score: float) -> FalseMatchRate:
         """Return the chance that two different people score at least this high."""
-        extrapolated = score > self.scores[-1]
+        estimate = self._log10(score, self.log10_fmr, self.tail.log10_fmr)
+        upper = self._log10(score, self.log10_fmr_upper, self.tail.log10_fmr_upper)
         return FalseMatchRate(
-            fmr=10 ** min(self._log10(score, self.log10_fmr, self.tail.log10_fmr), 0.0),
-            fmr_upper=10 ** min(self._log10(score, self.log10_fmr_upper, self.tail.log10_fmr_upper), 0.0),
-            extrapolated=extrapolated,
+            fmr=10 ** min(estimate, 0.0),
+            # the two are lifted to their measured ends by different amounts, which must not let them cross
+            fmr_upper=10 ** min(max(upper, estimate), 0.0),
+            extrapolated=self.is_extrapolated(score),
         )
 
     def threshold(self, fmr: float) -> float:

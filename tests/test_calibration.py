@@ -6,10 +6,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.calibration import Calibration, Tail, fmr_for_fpir
+
+# the same examples on every run, however slow the machine
+seeded = settings(deadline=None, derandomize=True, max_examples=200)
 
 SHIPPED = sorted((Path(__file__).parent.parent / "models").glob("*/calibration.json"))
 
@@ -54,6 +57,7 @@ cosines = st.floats(-1, 1)
 rates_asked = st.floats(-11, -0.01).map(lambda exponent: 10**exponent)
 
 
+@seeded
 @given(calibrations(), cosines, cosines)
 def test_a_higher_score_never_looks_less_sure(calibration: Calibration, one: float, other: float) -> None:
     lower, higher = (calibration.false_match_rate(score) for score in sorted((one, other)))
@@ -61,12 +65,14 @@ def test_a_higher_score_never_looks_less_sure(calibration: Calibration, one: flo
     assert higher.fmr_upper <= lower.fmr_upper
 
 
+@seeded
 @given(calibrations(), cosines)
 def test_a_rate_is_a_share_and_its_bound_lies_above_it(calibration: Calibration, score: float) -> None:
     rate = calibration.false_match_rate(score)
     assert 0 <= rate.fmr <= rate.fmr_upper <= 1
 
 
+@seeded
 @given(calibrations(), rates_asked)
 def test_the_threshold_is_the_lowest_score_that_meets_the_rate(calibration: Calibration, fmr: float) -> None:
     threshold = calibration.threshold(fmr)
@@ -76,6 +82,7 @@ def test_the_threshold_is_the_lowest_score_that_meets_the_rate(calibration: Cali
     assert calibration.false_match_rate(min(threshold, 1.0) - 2e-5).fmr > fmr
 
 
+@seeded
 @given(calibrations(), rates_asked)
 def test_the_upper_bound_asks_for_at_least_the_threshold_of_the_estimate(calibration: Calibration, fmr: float) -> None:
     careful = calibration.threshold_by_upper_bound(fmr)
@@ -86,18 +93,21 @@ def test_the_upper_bound_asks_for_at_least_the_threshold_of_the_estimate(calibra
         assert careful >= calibration.threshold(fmr) - 2e-5
 
 
+@seeded
 @given(calibrations(), rates_asked, rates_asked)
 def test_a_stricter_rate_never_has_a_lower_threshold(calibration: Calibration, one: float, other: float) -> None:
     strict, loose = sorted((one, other))
     assert calibration.threshold(strict) >= calibration.threshold(loose)
 
 
+@seeded
 @given(calibrations(), cosines, cosines)
 def test_a_higher_threshold_never_misses_less(calibration: Calibration, one: float, other: float) -> None:
     low, high = sorted((one, other))
     assert 0 <= calibration.expected_fnir(low) <= calibration.expected_fnir(high) <= 1
 
 
+@seeded
 @given(calibrations())
 def test_the_tail_starts_where_the_measurement_ends(calibration: Calibration) -> None:
     end = calibration.scores[-1]
@@ -139,6 +149,13 @@ def test_a_fit_above_the_measured_end_waits_until_it_has_fallen_below_it() -> No
     assert math.log10(calibration.false_match_rate(0.5).fmr) == pytest.approx(-2.2 - 18 * 0.2)
 
 
+def test_a_bound_that_needs_less_lifting_than_its_estimate_stays_above_it() -> None:
+    # the doubt is least at 0.6: from 0.4 on the bound of the fit comes closer to the fit
+    calibration = curve(Tail(0.6, -9.0, -18.0, intercept_variance=0.0, slope_variance=2.0, covariance=0.0))
+    rate = calibration.false_match_rate(0.6)
+    assert rate.fmr_upper >= rate.fmr
+
+
 def test_doubt_about_the_slope_widens_the_bound_further_out() -> None:
     calibration = curve()
     widths = [
@@ -161,6 +178,7 @@ def test_a_mate_at_the_threshold_is_found() -> None:
     assert calibration.expected_fnir(math.nextafter(0.4, 1)) == 0.75
 
 
+@seeded
 @given(st.floats(1e-6, 0.5), st.integers(1, 10**7))
 def test_so_many_comparisons_at_this_rate_give_the_wanted_fpir(fpir: float, comparisons: int) -> None:
     fmr = fmr_for_fpir(fpir, comparisons)

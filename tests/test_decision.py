@@ -5,13 +5,16 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.calibration import fmr_for_fpir
 from service.decision import DecisionRule
 from service.domain import Gallery, Hit, OutcomeKind, Reference, Thresholds
 from tests.synthetic import calibration
+
+# the same examples on every run, however slow the machine
+seeded = settings(deadline=None, derandomize=True, max_examples=200)
 
 RULE = DecisionRule(calibration(), fnir_warning=0.1)
 NOBODY = np.zeros(4, np.float32)
@@ -87,6 +90,7 @@ def test_a_reference_erased_since_the_search_is_dropped() -> None:
     assert outcome(Hit(77, 0.99), Hit(3, 0.41)) is OutcomeKind.REVIEW
 
 
+@seeded
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.floats(-1, 1)), max_size=20),
     st.sampled_from([None, "ada", "ben", "nobody"]),
@@ -104,6 +108,7 @@ def test_the_outcome_follows_from_the_best_other_person(found: list[tuple[int, f
     assert len({one.subject_id for one in decision.candidates}) == len(decision.candidates)
 
 
+@seeded
 @given(st.integers(0, 10**7), st.floats(1e-6, 0.5), st.floats(1e-6, 0.5))
 def test_duplicate_is_given_only_where_the_upper_bound_meets_its_target(
     comparisons: int, review_fpir: float, duplicate_fpir: float
@@ -117,6 +122,7 @@ def test_duplicate_is_given_only_where_the_upper_bound_meets_its_target(
     assert thresholds.duplicate >= thresholds.review
 
 
+@seeded
 @given(st.integers(0, 10**7), st.integers(0, 10**7))
 def test_a_larger_gallery_never_has_a_lower_threshold(one: int, other: int) -> None:
     small, large = (RULE.thresholds(gallery(), size) for size in sorted((one, other)))
