@@ -10,7 +10,14 @@ from service.api.parameters import GalleryPath
 from service.api.request_schemas import GalleryChangeIn, GalleryIn
 from service.api.samples import read_json
 from service.api.schemas import CountsOut, GalleriesOut, GalleryOut, ThresholdsOut, answer
-from service.errors import GalleryExists, GalleryNotFound, PackNotLoaded, RequestTooLarge, UnsupportedMediaType
+from service.errors import (
+    GalleryExists,
+    GalleryNotFound,
+    InvalidRequest,
+    PackNotLoaded,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
 from service.galleries import GalleryChange, GalleryReport
 
 router = APIRouter(tags=["galleries"])
@@ -21,12 +28,16 @@ router = APIRouter(tags=["galleries"])
     status_code=201,
     summary="Make a gallery",
     response_model=GalleryOut,
-    responses=responses(GalleryExists, PackNotLoaded, RequestTooLarge, UnsupportedMediaType),
+    responses=responses(GalleryExists, RequestTooLarge, UnsupportedMediaType),
     openapi_extra=json_body(GalleryIn, {"gallery_id": "camp-7", "review_fpir": 0.03}),
 )
 def create_gallery(service: ServiceDep, body: OnlyJsonBody) -> Response:
     """Make an empty gallery; what is not given comes from the settings of the service."""
     wanted = read_json(body, GalleryIn)
+    loaded = service.packs.loaded()
+    if wanted.pack_id is not None and wanted.pack_id not in loaded:
+        # for a gallery that exists this is a fault of the process (503); here it is one of the request
+        raise InvalidRequest(f"pack_id: this pack is not loaded; loaded are {', '.join(loaded)}")
     return answer(_out(service.galleries.create(wanted.gallery_id, _change(wanted, wanted.pack_id))), 201)
 
 

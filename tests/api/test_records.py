@@ -125,7 +125,8 @@ def test_a_gallery_is_made_once(client: httpx.Client, gallery: str) -> None:
 
 def test_a_gallery_needs_a_pack_that_is_loaded(client: httpx.Client) -> None:
     answer = client.post("/v1/galleries", json={"gallery_id": "other", "pack_id": "buffalo_s"})
-    assert problem_of(answer, 503) == "pack_not_loaded"
+    assert problem_of(answer, 422) == "invalid_request"
+    assert answer.json()["message"] == "pack_id: this pack is not loaded; loaded are fake"
 
 
 @pytest.mark.parametrize("body", [{"duplicate_fpir": 0.5}, {"pack_id": "other"}, {"gallery_id": "other"}])
