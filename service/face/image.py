@@ -1,6 +1,7 @@
 """Turns untrusted bytes into upright RGB pixels, within limits that are checked before decoding."""
 
 import io
+import logging
 import re
 import struct
 import warnings
@@ -22,7 +23,7 @@ from service.errors import (
     SampleEmpty,
     SampleTooLarge,
 )
-from service.face.image_headers import orientation_of, read_jpeg, read_tiff
+from service.face.image_headers import orientation_of, read_jpeg, tiff_pieces
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "JPEG2000")
 
@@ -55,6 +56,9 @@ _FOREIGN = (
 )
 
 _PILLOW = r"PIL\."
+
+# a damaged sample is reported by its error; Pillow's own log lines about it would let a caller fill the log
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 _UNREADABLE = "the image is damaged or cut off: send the file again or take a new photograph"
 
@@ -114,11 +118,8 @@ def _decode(data: bytes, kind: str, limits: ImageLimits) -> ScaledImage:
     if kind == "JPEG":
         jpeg = read_jpeg(data)
         data, orientation, scans = jpeg.stripped, jpeg.orientation, jpeg.scans
-    elif kind == "TIFF":
-        tiff = read_tiff(data)
-        if tiff.pieces > MAX_TIFF_PIECES:
-            raise ImageTooSlow(f"the TIFF file has more than {MAX_TIFF_PIECES} strips or tiles: send a JPEG or PNG")
-        data = tiff.first_picture
+    elif kind == "TIFF" and tiff_pieces(data) > MAX_TIFF_PIECES:
+        raise ImageTooSlow(f"the TIFF file has more than {MAX_TIFF_PIECES} strips or tiles: send a JPEG or PNG")
     with PIL.Image.open(io.BytesIO(data), formats=(kind,)) as picture:
         _check_size(picture.size, limits)
         _check_time(picture.size, kind, scans, limits)

@@ -22,14 +22,6 @@ class JpegFacts:
     scans: int
 
 
-@dataclass(frozen=True, slots=True)
-class TiffFacts:
-    """A TIFF file without its further pictures."""
-
-    first_picture: bytes
-    pieces: int  # strips or tiles that the picture claims to have
-
-
 def read_jpeg(data: bytes) -> JpegFacts:
     """Return the file without application segments and comments, its orientation and its number of scans.
 
@@ -85,21 +77,15 @@ def orientation_of(exif: bytes) -> int:
     return 1
 
 
-def read_tiff(data: bytes) -> TiffFacts:
-    """Return the file cut down to its first picture, and the number of pieces it claims to have.
+def tiff_pieces(data: bytes) -> int:
+    """Return the number of strips or tiles that the first picture of a TIFF file claims to have.
 
     Raises:
         ValueError, struct.error: the first directory lies outside the file.
     """
     order, start, entries = _directory(data)
-    pieces = 0
-    for index in range(entries):
-        tag, _kind, count = struct.unpack_from(order + "HHI", data, start + 2 + 12 * index)
-        if tag in _PIECE_TAGS:
-            pieces = max(pieces, count)
-    # Pillow counts the pictures of a file by reading them all, which half a million empty ones make endless
-    end = start + 2 + 12 * entries
-    return TiffFacts(data[:end] + b"\0\0\0\0" + data[end + 4 :], pieces)
+    entry_facts = [struct.unpack_from(order + "HHI", data, start + 2 + 12 * index) for index in range(entries)]
+    return max((count for tag, _kind, count in entry_facts if tag in _PIECE_TAGS), default=0)
 
 
 def _directory(block: bytes) -> tuple[str, int, int]:
