@@ -112,7 +112,7 @@ class Gallery:
     created_at: datetime
     last_seq: int = 0
     template_count: int = 0  # templates that are searched now
-    timeline_id: str = ""  # of the record it was read from; a restore renews it
+    timeline_id: str = ""  # given by the record; a restore renews it, so that indexes of before are noticed
 
 
 @dataclass(frozen=True, slots=True)

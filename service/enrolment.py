@@ -26,7 +26,7 @@ from service.domain import (
 )
 from service.enrolment_request import EnrolmentRequest, answer_again
 from service.errors import IndexUnavailable, InvalidRequest, SampleRejected
-from service.matching import IndexSearch, Matcher, Pack, Packs, TooManyNewcomers
+from service.matching import IndexSearch, Matcher, Pack, Packs, SearchAgain
 from service.metrics import Metrics
 from service.ports import Store, Writing
 
@@ -170,7 +170,7 @@ class EnrolmentService:
                 with self._metrics.phase("store"), self._store.writing(gallery.gallery_id) as writing:
                     self._leave_if_answered(writing, work.request)
                     return writing.insert_enrolment(self._decide(writing, work, found, floor))
-            except TooManyNewcomers:
+            except SearchAgain:
                 self._matcher.catch_up(gallery.gallery_id)
             with self._store.reading() as reading:
                 work = replace(work, gallery=reading.gallery(gallery.gallery_id))
@@ -179,6 +179,9 @@ class EnrolmentService:
     def _decide(self, writing: Writing, work: _Work, found: IndexSearch, floor: float) -> NewEnrolment:
         """Compare with the newcomers and decide, inside the gallery's lock."""
         gallery_id, probes, rule = work.gallery.gallery_id, work.probes, work.pack.rule
+        if writing.gallery(gallery_id).timeline_id != work.gallery.timeline_id:
+            # the record was restored after the search: what was searched is another history
+            raise SearchAgain
         newcomers = self._matcher.compare_newcomers(
             writing, gallery_id, found.high_water_mark, probes.embeddings, floor
         )
@@ -187,7 +190,7 @@ class EnrolmentService:
         thresholds = work.thresholds(compared)
         if thresholds.review < floor:
             # the gallery lost more than half of its templates since it was read: search again from the lower threshold
-            raise TooManyNewcomers
+            raise SearchAgain
         references = writing.references(gallery_id, [hit.reference_id for hit in hits]) if hits else {}
         subject_id = work.request.subject_id
         own = writing.subject_references(gallery_id, subject_id) if subject_id else []

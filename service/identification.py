@@ -6,7 +6,7 @@ import numpy as np
 
 from service.domain import Decision, FacePolicy, Searched, Template
 from service.errors import IndexUnavailable, SampleRejected
-from service.matching import IndexSearch, Matcher, Newcomers, Packs, TooManyNewcomers
+from service.matching import IndexSearch, Matcher, Newcomers, Packs, SearchAgain
 from service.metrics import Metrics
 from service.ports import Store
 
@@ -61,7 +61,7 @@ class IdentificationService:
                     )
                     hits = found.hits + newcomers.hits
                     references = reading.references(gallery_id, [hit.reference_id for hit in hits]) if hits else {}
-            except TooManyNewcomers:
+            except SearchAgain:
                 self._matcher.catch_up(gallery_id)
                 continue
             thresholds = pack.rule.thresholds(gallery, found.gallery_size + newcomers.compared)

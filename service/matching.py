@@ -48,8 +48,8 @@ class Packs:
         return pack
 
 
-class TooManyNewcomers(Exception):
-    """Inside the gallery's lock: the index is so far behind that it must catch up first."""
+class SearchAgain(Exception):
+    """What was searched no longer stands: let the index catch up, and search again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,11 @@ class Matcher:
         """Compare exactly with every template added after change `after`.
 
         Raises:
-            TooManyNewcomers: there are more than NEWCOMER_LIMIT changes.
+            SearchAgain: there are more than NEWCOMER_LIMIT changes.
         """
         changes = reading.changes_after(gallery_id, after, NEWCOMER_LIMIT + 1)
         if len(changes) > NEWCOMER_LIMIT:
-            raise TooManyNewcomers
+            raise SearchAgain
         added = [pair for change in changes for pair in change.added]
         last = changes[-1].seq if changes else after
         if not added:

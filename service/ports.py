@@ -113,7 +113,10 @@ class Reading(Protocol):
 
 
 class Writing(Reading, Protocol):
-    """The write transaction of one gallery: holds the gallery's lock and its next change number."""
+    """The write transaction of one gallery: holds the gallery's lock and its next change number.
+
+    `gallery` is as it was when the lock was taken, and costs no query.
+    """
 
     @property
     def seq(self) -> int:
@@ -152,9 +155,7 @@ class Records(Protocol):
 
 
 class Store(Records, Protocol):
-    """The record. Its timeline id is renewed by a restore; an index of another timeline is thrown away."""
-
-    def timeline_id(self) -> str: ...
+    """The record. A restore renews the timeline id of each gallery; an index of another timeline is thrown away."""
 
     def reading(self) -> AbstractContextManager[Reading]: ...
 
@@ -174,7 +175,7 @@ class Store(Records, Protocol):
         ...
 
     def create_gallery(self, gallery: Gallery) -> Gallery:
-        """Raises GalleryExists."""
+        """Begin an empty gallery with a timeline id of its own. Raises GalleryExists."""
         ...
 
     def update_gallery(self, gallery: Gallery) -> Gallery:

@@ -54,7 +54,7 @@ def test_an_index_of_another_timeline_is_thrown_away() -> None:
     store = FakeStore()
     world = World(store)
     world.enrol(1)
-    store.renew_timeline()
+    store.renew_timelines()
     world.identify(1)
     assert len(world.indexes) == 2
 

@@ -16,10 +16,9 @@ from service.store.migrations.upgrade import head_revision, upgrade
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
 from service.store.rows import to_gallery
-from service.store.tables import galleries, meta
+from service.store.tables import galleries
 from service.store.writing import SqlWriting
 
-_TIMELINE = "timeline_id"
 _MIGRATION_LOCK = 0x62696F6465647570  # any constant that no other user of the database takes
 
 
@@ -65,9 +64,6 @@ class SqlStore(SqlRecords):
             if not self._is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             upgrade(connection)
-            connection.execute(
-                insert_or_ignore(connection.dialect.name, meta), {"key": _TIMELINE, "value": uuid.uuid4().hex}
-            )
 
     def is_migrated(self) -> bool:
         """Whether the database has the schema that this code expects. Raises StoreUnavailable."""
@@ -84,22 +80,12 @@ class SqlStore(SqlRecords):
     def close(self) -> None:
         self._engine.dispose()
 
-    def timeline_id(self) -> str:
-        """Return the id of this history of the record. Raises StoreUnavailable before `migrate`."""
-        with self._reading() as connection:
-            value: str | None = connection.execute(
-                select(meta.c.value).where(meta.c.key == _TIMELINE)
-            ).scalar_one_or_none()
-        if value is None:
-            raise StoreUnavailable("the record is not migrated")
-        return value
-
-    def renew_timeline(self) -> str:
-        """Begin another history, after a restore or failover: indexes of the old one are thrown away. Return its id."""
+    def renew_timelines(self) -> None:
+        """Begin another history of every gallery, after a restore: indexes of the old one are thrown away."""
         with self._write_transaction() as connection:
-            value = uuid.uuid4().hex
-            connection.execute(update(meta).where(meta.c.key == _TIMELINE).values(value=value))
-        return value
+            for gallery_id in connection.execute(select(galleries.c.gallery_id)).scalars().all():
+                renewed = update(galleries).where(galleries.c.gallery_id == gallery_id)
+                connection.execute(renewed.values(timeline_id=uuid.uuid4().hex))
 
     @contextmanager
     def reading(self) -> Iterator[SqlReading]:
@@ -149,6 +135,7 @@ class SqlStore(SqlRecords):
                 "gallery_id": gallery.gallery_id,
                 "pack_id": gallery.pack_id,
                 **_settings(gallery),
+                "timeline_id": uuid.uuid4().hex,
                 "created_at": gallery.created_at,
                 "last_seq": 0,
                 "template_count": 0,

@@ -74,13 +74,6 @@ def _of_subject() -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["gallery_id", "subject_id"], ["subjects.gallery_id", "subjects.subject_id"])
 
 
-meta = Table(
-    "meta",
-    metadata,
-    Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
-
 galleries = Table(
     "galleries",
     metadata,
@@ -90,6 +83,7 @@ galleries = Table(
     Column("duplicate_fpir", Double, nullable=False),
     Column("verification_fmr", Double, nullable=False),
     Column("keep_samples", Boolean, nullable=False),
+    Column("timeline_id", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_seq", BigInteger, nullable=False),
     Column("template_count", BigInteger, nullable=False),

@@ -15,7 +15,6 @@ MOMENT = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     _create_galleries()
-    _create_meta()
     _create_changes()
     _create_subjects()
     _create_encounters()
@@ -36,19 +35,11 @@ def _create_galleries() -> None:
         sa.Column("duplicate_fpir", sa.Double(), nullable=False),
         sa.Column("verification_fmr", sa.Double(), nullable=False),
         sa.Column("keep_samples", sa.Boolean(), nullable=False),
+        sa.Column("timeline_id", sa.Text(), nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("last_seq", sa.BigInteger(), nullable=False),
         sa.Column("template_count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("gallery_id", name="pk_galleries"),
-    )
-
-
-def _create_meta() -> None:
-    op.create_table(
-        "meta",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("key", name="pk_meta"),
     )
 
 
