@@ -50,11 +50,10 @@ def test_the_picture_is_smaller_by_its_crop_and_zoom(photograph: Image.Image, se
     assert height == pytest.approx(240 * (1 - top - bottom) * conditions.zoom, abs=2)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_corner_turns_black(photograph: Image.Image, seed: int) -> None:
-    pixels = np.asarray(decoded(recapture(photograph, seed)))
-    corners = [pixels[:8, :8], pixels[:8, -8:], pixels[-8:, :8], pixels[-8:, -8:]]
-    assert min(float(corner.mean()) for corner in corners) > 25
+def test_a_tilt_leaves_no_black_corner() -> None:
+    wall = Image.new("RGB", (200, 240), (200, 200, 200))
+    for seed in range(20):
+        assert np.asarray(decoded(recapture(wall, seed))).min() > 100, seed
 
 
 @pytest.mark.parametrize("seed", range(5))
