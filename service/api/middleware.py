@@ -19,6 +19,15 @@ _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every fe
 OTHER = "other"  # callers can invent paths and methods, and each label value lives for ever
 
 
+# ReDoc fetches its makers' logo from their own server unless the browser is told not to
+_PAGE_POLICY = (
+    b"content-security-policy",
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'",
+)
+_PAGES = frozenset({"/docs", "/redoc"})
+
+
 class RequestMiddleware:
     """Pure ASGI: Starlette's BaseHTTPMiddleware costs a task and a queue for each request."""
 
@@ -35,17 +44,19 @@ class RequestMiddleware:
         status = 500
         with bound_request_id(_given_id(scope)) as request_id:
             scope["request_id"] = request_id
-            id_header = (b"x-request-id", request_id.encode())
+            headers = [(b"x-request-id", request_id.encode())]
+            if scope["path"] in _PAGES:
+                headers.append(_PAGE_POLICY)
 
-            async def send_with_id(message: Message) -> None:
+            async def send_with_headers(message: Message) -> None:
                 nonlocal status
                 if message["type"] == "http.response.start":
                     status = message["status"]
-                    message["headers"] = [*message["headers"], id_header]
+                    message["headers"] = [*message["headers"], *headers]
                 await send(message)
 
             try:
-                await self._app(scope, self._limited(receive), send_with_id)
+                await self._app(scope, self._limited(receive), send_with_headers)
             finally:
                 self._record(scope, status, time.perf_counter() - start)
 

@@ -99,7 +99,7 @@ def _attack(live_url: str, document: dict[str, Any], label: str, mode: Generatio
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    def send(case: schemathesis.Case) -> None:
+    def send(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate(base_url=live_url, checks=CHECKS)
 
     send()
