@@ -17,6 +17,9 @@ from service.face.extractor import Extractor
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack
 
+# read once, at the start: code that changes on disk during a run is not the code that runs
+_CODE = b"".join(source.read_bytes() for source in sorted(Path(face.__file__).parent.glob("*.py")))
+
 Progress = Callable[[int], None]
 """Told after each photograph how many are done."""
 
@@ -78,9 +81,7 @@ def cache_path(folder: Path, dataset: Dataset, pack: InstalledPack, min_face_wid
 
     The files count by name, size and time of change: reading all of them would take as long as it saves.
     """
-    digest = hashlib.sha256(str(min_face_width_px).encode())
-    for source in sorted(Path(face.__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+    digest = hashlib.sha256(f"{min_face_width_px} ".encode() + _CODE)
     for photograph in dataset.photographs:
         facts = (dataset.root / "images" / photograph).stat()
         digest.update(f"{photograph} {facts.st_size} {facts.st_mtime_ns}\n".encode())

@@ -131,7 +131,8 @@ def test_between_two_measured_scores_the_logarithm_is_interpolated() -> None:
 
 
 def test_below_the_measured_scores_everyone_may_match() -> None:
-    assert curve().false_match_rate(-0.9).fmr == 1.0
+    calibration = replace(curve(), log10_fmr=(-0.01, *curve().log10_fmr[1:]))
+    assert calibration.false_match_rate(-0.9).fmr == 1.0
 
 
 def test_beyond_the_measured_scores_the_rate_follows_the_tail_and_says_so() -> None:
