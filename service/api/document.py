@@ -29,6 +29,8 @@ yours if you send one. What is flagged is decided by people: `REVIEW` and `DUPLI
 
 _REQUEST_ID = {"description": "Names the request in the logs.", "schema": {"type": "string"}}
 _RETRY_AFTER = {"description": "Seconds to wait before trying again.", "schema": {"type": "string"}}
+# FastAPI's own telemetry would put messages of exceptions, which may hold personal data, into any exporter it finds
+_NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _ROUTES = (enrolments, identifications, verifications, subjects, encounters, galleries, cases, operations)
 
 
@@ -40,7 +42,12 @@ def create_api(version: str, **options: Any) -> FastAPI:
         options: of FastAPI, such as its lifespan.
     """
     app: FastAPI = FastAPIOffline(
-        title="biodedup", version=version, description=_DESCRIPTION, redirect_slashes=False, **options
+        title="biodedup",
+        version=version,
+        description=_DESCRIPTION,
+        redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
+        **options,
     )
     for module in _ROUTES:
         app.include_router(module.router)
