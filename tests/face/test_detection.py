@@ -82,9 +82,9 @@ def test_a_tight_portrait_is_found(detector: FaceDetector, portrait: Image) -> N
 @pytest.mark.models
 def test_a_small_face_in_a_large_scene_is_found(detector: FaceDetector, portrait: Image) -> None:
     scene = np.full((1500, 2000, 3), 110, np.uint8)
-    scene[900:1010, 1600:1710] = cv2.resize(portrait, (110, 110), interpolation=cv2.INTER_AREA)
+    scene[900:970, 1600:1670] = cv2.resize(portrait, (70, 70), interpolation=cv2.INTER_AREA)
     box = detector.detect(portrait)[0].box
-    left, top, right, bottom = (side * 110 / 300 for side in sides(box))
+    left, top, right, bottom = (side * 70 / 300 for side in sides(box))
     found = detector.detect(scene)
     assert overlap(found[0].box, Box(1600 + left, 900 + top, 1600 + right, 900 + bottom)) > 0.6
 
@@ -141,19 +141,19 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.models
 @pytest.mark.faces
-def test_thirty_photographs_are_found_cut_small_and_turned(detector: FaceDetector, faces_dir: Path) -> None:
-    """The whole measurement, on 300 photographs of each form, is in docs; this is a sample of it."""
-    names = json.loads((faces_dir / "openset.json").read_text())["gallery"][:30]
-    found = 0
+def test_photographs_are_found_cut_and_turned_with_their_landmarks(detector: FaceDetector, faces_dir: Path) -> None:
+    names = json.loads((faces_dir / "openset.json").read_text())["gallery"][:40]
     for name in names:
         with PIL.Image.open(faces_dir / "images" / name) as picture:
             image = np.array(picture.convert("RGB"))
-        wanted = max(detector.detect(image), key=lambda face: face.box.width)
+        wanted = detector.detect(image)[0]
         left, top, right, bottom = (max(0, round(side)) for side in sides(wanted.box))
         cut = cv2.resize(image[top:bottom, left:right], None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
-        width = cut.shape[1] / 6
-        cut_box = Box(0, 0, 6 * width, cut.shape[0])
-        quarter = turned(wanted, 250)
-        forms = [(np.asarray(cut, np.uint8), cut_box), (np.ascontiguousarray(np.rot90(image)), quarter.box)]
-        found += all(any(overlap(face.box, box) >= 0.5 for face in detector.detect(form)) for form, box in forms)
-    assert found == len(names)
+        found = detector.detect(np.asarray(cut, np.uint8))[0]
+        assert overlap(found.box, Box(0, 0, cut.shape[1], cut.shape[0])) >= 0.5
+        for turns in (1, 2):
+            wanted = turned(wanted, 250)
+            found_turned = detector.detect(np.ascontiguousarray(np.rot90(image, turns)))
+            nearest = max(found_turned, key=lambda face: overlap(face.box, wanted.box))
+            assert overlap(nearest.box, wanted.box) >= 0.5
+            assert np.abs(nearest.landmarks - wanted.landmarks).mean() < 0.1 * wanted.box.width
