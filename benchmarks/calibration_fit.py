@@ -15,6 +15,7 @@ FloatArray = npt.NDArray[np.float64]
 REPLICATES = 200  # of the bootstrap; the 97.5 % quantile then rests on ten of them
 TAIL_FMR = (1e-3, 1e-5)  # where log10 FMR is straight; beyond, label errors of the data bend it (design.md)
 TAIL_POINTS = 24
+MIN_PEOPLE = 500  # they make 124,750 pairs, so that an FMR of 1e-5 is about one of them
 BULK_FMR = (0.999, 0.99, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.003, 0.002)
 MATED_QUANTILES = 201
 
@@ -75,7 +76,12 @@ def calibrate(
     Args:
         description: of the population, in plain words.
         mated_scores: scores of mated pairs, any order; their quantiles are kept.
+
+    Raises:
+        ValueError: too few people, or scores that tell nobody apart.
     """
+    if population.people < MIN_PEOPLE:
+        raise ValueError(f"a calibration needs photographs of {MIN_PEOPLE} people or more, not {population.people}")
     survival = _survival(population)
     tail_ends = [_score_at(survival, fmr) for fmr in TAIL_FMR]
     tail_scores = np.linspace(tail_ends[0], tail_ends[1], TAIL_POINTS)

@@ -59,9 +59,7 @@ def load_dataset(root: Path) -> Dataset:
     images = root / "images"
     if not images.is_dir():
         raise FileNotFoundError(f"{root} has no folder images/")
-    # by person first: as plain strings "A_B/..." would come between "A/..." and the rest of A
-    found = sorted((path.parent.name, path.name) for path in images.glob("*/*.jpg"))
-    photographs = tuple(f"{person}/{name}" for person, name in found)
+    photographs = tuple(sorted(f"{path.parent.name}/{path.name}" for path in images.glob("*/*.jpg")))
     pairs = tuple(_pair(line) for line in (root / "pairs.txt").read_text(encoding="utf-8").splitlines() if line)
     parts = json.loads((root / "openset.json").read_text(encoding="utf-8"))
     open_set = OpenSet(tuple(parts["gallery"]), tuple(parts["mated"]), tuple(parts["non_mated"]))

@@ -119,7 +119,7 @@ def fnir_at_fpir(searches: Searches, fpir: float, *, max_rank: int | None, seed:
 def _thresholds(tops: FloatArray, fpir: float) -> FloatArray:
     """Return (b,) for each row of `tops` (b, k) the value just above the first score that must stay below."""
     count = tops.shape[1]
-    allowed = int(fpir * count + 1e-9)  # 0.03 * 100 is 2.9999999999999996 in float64
+    allowed = int(fpir * count + 1e-9)  # 0.29 * 100 is 28.999999999999996 in float64
     if allowed >= count:
         return np.full(len(tops), -np.inf)
     highest_below = np.partition(tops, count - 1 - allowed, axis=1)[:, count - 1 - allowed]

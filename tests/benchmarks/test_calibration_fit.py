@@ -63,8 +63,15 @@ def test_comparisons_are_the_pairs_of_photographs_of_different_people() -> None:
 
 def test_people_beyond_one_block_are_all_compared() -> None:
     some = population([7] * 150)
-    ones = np.ones((1, 150))
-    assert false_match_rates(some, np.array([0.3]), ones)[0, 0] == pytest.approx(by_loops(some, 0.3, ones[0]), rel=1e-5)
+    weights = np.arange(150, dtype=np.float64)[None]
+    scores = np.array([0.3, 0.8])  # a common and a rare one
+    expected = [by_loops(some, score, weights[0]) for score in scores]
+    assert false_match_rates(some, scores, weights)[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_too_few_people_are_refused() -> None:
+    with pytest.raises(ValueError, match="500 people or more, not 20"):
+        calibrate("x", "y", population([2] * 20), np.array([0.5]))
 
 
 def test_scattered_photographs_of_a_person_are_refused() -> None:
@@ -84,7 +91,7 @@ def fitted() -> Calibration:
 
 
 def test_the_curve_runs_from_nearly_everyone_to_one_in_a_hundred_thousand(fitted: Calibration) -> None:
-    assert fitted.log10_fmr[0] > -0.01
+    assert fitted.log10_fmr[0] == pytest.approx(np.log10(0.999), abs=1e-4)
     assert fitted.log10_fmr[-1] == pytest.approx(-5, abs=0.15)
     assert len(fitted.scores) <= 60
     assert (fitted.people, fitted.comparisons) == (1000, (1500**2 - 500 * 5) // 2)
@@ -116,7 +123,7 @@ def test_the_file_gives_the_same_calibration_again(fitted: Calibration) -> None:
 
 
 def test_the_same_photographs_give_the_same_calibration() -> None:
-    sizes = [1, 2] * 100
+    sizes = [1, 2] * 250
     faces, people = random_faces(sizes), people_of(sizes)
     once, again = (calibrate("x", "y", population_of(faces, people), np.array([0.5])) for _ in range(2))
     assert once == again

@@ -29,6 +29,7 @@ def test_the_threshold_lets_no_more_than_the_wanted_share_of_new_people_through(
     tops = np.arange(100) / 100
     assert (tops >= threshold_at_fpir(tops, 0.03)).sum() == 3
     assert (tops >= threshold_at_fpir(tops, 0.1)).sum() == 10
+    assert (tops >= threshold_at_fpir(tops, 0.29)).sum() == 29  # 0.29 * 100 is less than 29 in float64
     assert (tops >= threshold_at_fpir(tops, 0.001)).sum() == 0
 
 
