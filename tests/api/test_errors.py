@@ -39,6 +39,7 @@ def test_a_fault_of_ours_tells_nothing(client: httpx.Client, gallery: str) -> No
     answer = client.post(f"{gallery}/identifications", files={"sample": b"crash"})
     assert problem_of(answer, 500) == "internal_error"
     assert "anna" not in answer.text
+    assert answer.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +173,7 @@ def test_a_wrong_field_of_a_form_is_named_and_not_repeated(
         b'{"samples": ["eA=="], "site": "\\udfff"}', b'{"samples": ["eA=="], "captured_at": 1777890600}',
         b'{"samples": ["eA=="], "labels": "{}"}', b'{"samples": ["eA=="], "labels": {"a": null}}',
         b'{"samples": ["eA=="], "P-4711-secret": 1}',
+        b'{"samples": ["eA=="], "labels": {"P-4711-secret": 1}}',
     ],
     ids=lambda body: body[:40].decode("latin-1"),
 )  # fmt: skip
