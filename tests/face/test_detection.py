@@ -80,11 +80,13 @@ def test_a_tight_portrait_is_found(detector: FaceDetector, portrait: Image) -> N
 
 
 @pytest.mark.models
-def test_a_small_face_in_a_large_scene_is_found(detector: FaceDetector, portrait: Image) -> None:
+@pytest.mark.parametrize("side_px", [70, 40])
+def test_a_small_face_in_a_large_scene_is_found(detector: FaceDetector, portrait: Image, side_px: int) -> None:
     scene = np.full((1500, 2000, 3), 110, np.uint8)
-    scene[900:970, 1600:1670] = cv2.resize(portrait, (70, 70), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(portrait, (side_px, side_px), interpolation=cv2.INTER_AREA)
+    scene[900 : 900 + side_px, 1600 : 1600 + side_px] = small
     box = detector.detect(portrait)[0].box
-    left, top, right, bottom = (side * 70 / 300 for side in sides(box))
+    left, top, right, bottom = (side * side_px / 300 for side in sides(box))
     found = detector.detect(scene)
     assert overlap(found[0].box, Box(1600 + left, 900 + top, 1600 + right, 900 + bottom)) > 0.6
 
