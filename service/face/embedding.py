@@ -53,7 +53,7 @@ class Recogniser:
         """
         embeddings = np.empty((len(crops), self.dimension), np.float32)
         for row, crop in enumerate(crops):
-            # one by one: measured on one thread a batch of 8 is no faster a crop, and the graphs fix the batch at 1
+            # one by one: batches are slower (measured, see batching.py) and many published graphs fix the batch at 1
             embeddings[row] = self._run(crop)
         return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), np.float32)
 
