@@ -1,6 +1,6 @@
 """Lets a few calls compute at once, lines the others up and turns away what would wait too long.
 
-Measured on two cores: two callers, each computing on its own thread, embed 71 crops a second with SFace (100 to 125 with
+Measured on two cores: two callers, each on its own thread, embed 71 crops a second with SFace (100 to 125 with
 ArcFace MobileFaceNet); one worker on two threads 50 to 55 (72) one by one and 41 (68) in batches of 8. So what waits is
 not merged into batches; it takes the next free slot, first come first served.
 """
