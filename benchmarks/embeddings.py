@@ -13,6 +13,7 @@ from benchmarks.datasets import Dataset
 from service import face
 from service.domain import Embedding, Embeddings, FacePolicy
 from service.errors import SampleRejected
+from service.face.batching import SlotQueue
 from service.face.extractor import Extractor
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack
@@ -47,9 +48,7 @@ def extract_faces(
     extractor = Extractor(
         pack,
         limits=ImageLimits(),
-        slots=workers,
-        queue_limit=workers,
-        max_wait_s=600,
+        queue=SlotQueue(workers, queue_limit=workers, max_wait_s=600),
         min_face_width_px=min_face_width_px,
         observe=_unobserved,
     )
@@ -71,7 +70,6 @@ def extract_faces(
             else:
                 found[photograph] = result
             progress(done)
-    extractor.close()
     embeddings = np.array(list(found.values()), np.float32).reshape(-1, extractor.dimension)
     return FaceSet(embeddings, {photograph: row for row, photograph in enumerate(found)}, rejected)
 

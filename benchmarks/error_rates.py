@@ -19,7 +19,7 @@ from benchmarks.embeddings import FaceSet, cache_path, extract_faces, load, save
 from benchmarks.pack_rates import FPIRS, PackRates, mated_scores, measure
 from benchmarks.rates import Rate
 from service.calibration import Calibration, fmr_for_fpir
-from service.errors import BiodedupError, ModelPackError, PackLicenceNotAccepted, PackNotInstalled
+from service.errors import BiodedupError, ModelPackError
 from service.face.model_packs import InstalledPack, installed_pack, list_packs
 from service.settings import Settings, load_settings
 
@@ -45,7 +45,6 @@ class Options:
     population: str
     fresh: bool
     workers: int
-    accepted_licences: frozenset[str]
     models_dir: Path
     cache_dir: Path
     min_face_width_px: int
@@ -120,7 +119,6 @@ def _options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--population", default=DESCRIPTION, help="who the people are, for calibration.json")
     parser.add_argument("--fresh", action="store_true", help="extract anew instead of using kept templates")
     parser.add_argument("--workers", type=int, default=0, help="photographs at once; 0: one a core")
-    parser.add_argument("--accept-licence", nargs="+", action="extend", default=[], metavar="ID", help="of which packs")
     given = parser.parse_args(arguments)
     try:
         settings = load_settings(os.environ)
@@ -140,7 +138,6 @@ def _checked(given: argparse.Namespace, settings: Settings) -> Options:
         population=given.population,
         fresh=given.fresh,
         workers=given.workers or os.cpu_count() or 1,
-        accepted_licences=frozenset(settings.accepted_licences) | frozenset(given.accept_licence),
         models_dir=settings.models_dir,
         cache_dir=settings.var_dir / "benchmarks",
         min_face_width_px=settings.min_face_width_px,
@@ -148,21 +145,18 @@ def _checked(given: argparse.Namespace, settings: Settings) -> Options:
 
 
 def _usable_packs(options: Options) -> Iterable[InstalledPack]:
-    """Yield the packs to measure and say of the others why not; one that was asked for by name must be usable."""
-    if options.packs:
-        for pack_id in options.packs:
-            yield installed_pack(options.models_dir, pack_id, accepted_licences=options.accepted_licences)
-        return
-    for status in list_packs(options.models_dir):
+    """Yield the packs to measure and say of the others why not; one that was asked for by name must be usable.
+
+    A restricted licence was accepted when its pack was fetched, and measuring is not running a service.
+    """
+    known = [status.pack_id for status in list_packs(options.models_dir)]
+    for pack_id in options.packs or known:
         try:
-            yield installed_pack(options.models_dir, status.pack_id, accepted_licences=options.accepted_licences)
-        except PackLicenceNotAccepted as error:
-            if status.installed:
-                console.print(f"[yellow]Not measured: {error} (here also: --accept-licence {status.pack_id})")
-        except PackNotInstalled:
-            console.print(f"Not installed, not measured: {status.pack_id}")
+            yield installed_pack(options.models_dir, pack_id, accepted_licences=frozenset({pack_id}))
         except ModelPackError as error:
-            console.print(f"[red]Not measured: {error}")
+            if options.packs:
+                raise
+            console.print(f"[yellow]Not measured: {error}")
 
 
 def _faces(dataset: Dataset, pack: InstalledPack, options: Options) -> FaceSet:

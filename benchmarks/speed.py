@@ -47,6 +47,7 @@ from service.errors import BiodedupError
 from service.face import scrfd, yunet
 from service.face.alignment import align
 from service.face.detection import FaceDetector
+from service.face.extractor import PIPELINE_VERSION
 from service.face.image import ImageLimits, decode
 from service.face.model_packs import InstalledPack, installed_pack
 from service.settings import Settings
@@ -266,7 +267,7 @@ def _fill(path: Path, pack: InstalledPack, count: int, each: int = 100) -> None:
     """Put random unit templates (seeded) into the gallery, through the record, before the service starts."""
     store = SqlStore(f"sqlite:///{path}")
     store.migrate()
-    manifest = pack.manifest
+    manifest, model_id = pack.manifest, f"{pack.model_id}.{PIPELINE_VERSION}"
     store.create_gallery(
         Gallery(GALLERY, manifest.pack_id, 0.01, 0.001, 0.001, keep_samples=False, created_at=datetime.now(UTC))
     )
@@ -276,9 +277,7 @@ def _fill(path: Path, pack: InstalledPack, count: int, each: int = 100) -> None:
         rows = rng.normal(size=(min(each, count - start), manifest.dimension)).astype(np.float32)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         templates = tuple(
-            NewTemplate(
-                position, Template(manifest.pack_id, row, quality, box), pack.model_id, verifies=True, sample=None
-            )
+            NewTemplate(position, Template(manifest.pack_id, row, quality, box), model_id, verifies=True, sample=None)
             for position, row in enumerate(rows)
         )
         with store.writing(GALLERY) as writing:

@@ -21,6 +21,7 @@ from service.decision import DecisionRule
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
+from service.face.batching import SlotQueue
 from service.face.extractor import Extractor
 from service.face.image import ImageLimits
 from service.face.model_packs import installed_pack
@@ -99,11 +100,12 @@ def _database_url(settings: Settings) -> str:
 def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held: ExitStack) -> Packs:
     """Load the configured packs, and every pack whose templates the record holds."""
     wanted = dict.fromkeys((*settings.packs, *(gallery.pack_id for gallery in store.galleries())))
-    extractors = {pack_id: _load_extractor(settings, pack_id, metrics) for pack_id in wanted}
-    for extractor in extractors.values():
-        held.callback(extractor.close)
+    # one line for all packs: they share the cores
+    queue = SlotQueue(_slots(settings), queue_limit=settings.queue_limit, max_wait_s=settings.queue_timeout_s)
+    held.callback(queue.close)
+    extractors = {pack_id: _load_extractor(settings, pack_id, metrics, queue) for pack_id in wanted}
     metrics.queue_limit.set(settings.queue_limit)
-    metrics.queue_waiting.set_function(lambda: sum(extractor.waiting for extractor in extractors.values()))
+    metrics.queue_waiting.set_function(lambda: queue.waiting)
     return Packs(
         {
             pack_id: Pack(extractor, DecisionRule(_calibration(settings, pack_id), settings.fnir_warning))
@@ -112,7 +114,7 @@ def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held:
     )
 
 
-def _load_extractor(settings: Settings, pack_id: str, metrics: Metrics) -> Extractor:
+def _load_extractor(settings: Settings, pack_id: str, metrics: Metrics, queue: SlotQueue) -> Extractor:
     pack = installed_pack(settings.models_dir, pack_id, accepted_licences=frozenset(settings.accepted_licences))
     log_event(_log, "pack.loaded", pack_id=pack_id, model_id=pack.model_id)
     return Extractor(
@@ -122,9 +124,7 @@ def _load_extractor(settings: Settings, pack_id: str, metrics: Metrics) -> Extra
             max_pixels=settings.max_pixels,
             max_decode_s=settings.decode_timeout_s,
         ),
-        slots=_slots(settings),
-        queue_limit=settings.queue_limit,
-        max_wait_s=settings.queue_timeout_s,
+        queue=queue,
         min_face_width_px=settings.min_face_width_px,
         observe=metrics.observe_phase,
     )

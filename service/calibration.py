@@ -93,12 +93,9 @@ class Calibration:
 
     def false_match_rate(self, score: float) -> FalseMatchRate:
         """Return the chance that two different people score at least this high."""
-        estimate = self._log10(score, self.log10_fmr, self.tail.log10_fmr)
-        upper = self._log10(score, self.log10_fmr_upper, self.tail.log10_fmr_upper)
         return FalseMatchRate(
-            fmr=10 ** min(estimate, 0.0),
-            # the two are lifted to their measured ends by different amounts, which must not let them cross
-            fmr_upper=10 ** min(max(upper, estimate), 0.0),
+            fmr=10 ** self._log10_fmr(score),
+            fmr_upper=10 ** self._log10_fmr_upper(score),
             extrapolated=self.is_extrapolated(score),
         )
 
@@ -108,12 +105,12 @@ class Calibration:
         A straight tail falls for ever, so beyond score 1 the threshold is above every possible score: nothing is found,
         and `expected_fnir` says so.
         """
-        found = self._lowest(lambda score: self.false_match_rate(score).fmr, fmr)
+        found = self._lowest(self._log10_fmr, fmr)
         return 1.0 + _SCORE_STEP if found is None else found
 
     def threshold_by_upper_bound(self, fmr: float) -> float | None:
         """Return the lowest score whose upper 95 % bound of the false match rate is at most `fmr`, None if none is."""
-        return self._lowest(lambda score: self.false_match_rate(score).fmr_upper, fmr)
+        return self._lowest(self._log10_fmr_upper, fmr)
 
     def expected_fnir(self, threshold: float) -> float:
         """Return the share of mated pairs of the measured population that score below `threshold`."""
@@ -121,6 +118,14 @@ class Calibration:
 
     def is_extrapolated(self, threshold: float) -> bool:
         return threshold > self.scores[-1]
+
+    def _log10_fmr(self, score: float) -> float:
+        return min(self._log10(score, self.log10_fmr, self.tail.log10_fmr), 0.0)
+
+    def _log10_fmr_upper(self, score: float) -> float:
+        upper = self._log10(score, self.log10_fmr_upper, self.tail.log10_fmr_upper)
+        # the two are lifted to their measured ends by different amounts, which must not let them cross
+        return max(min(upper, 0.0), self._log10_fmr(score))
 
     def _log10(self, score: float, curve: tuple[float, ...], tail: Callable[[float], float]) -> float:
         if score <= self.scores[0]:
@@ -137,14 +142,15 @@ class Calibration:
         return curve[right - 1] + share * (curve[right] - curve[right - 1])
 
     @staticmethod
-    def _lowest(rate: Callable[[float], float], fmr: float) -> float | None:
-        """Bisect the falling function `rate` over -1..1."""
-        if rate(1.0) > fmr:
+    def _lowest(log10_rate: Callable[[float], float], fmr: float) -> float | None:
+        """Bisect the falling function `log10_rate` over -1..1."""
+        wanted = math.log10(fmr)
+        if log10_rate(1.0) > wanted:
             return None
         low, high = -1.0, 1.0
         while high - low > _SCORE_STEP:
             middle = (low + high) / 2
-            if rate(middle) <= fmr:
+            if log10_rate(middle) <= wanted:
                 high = middle
             else:
                 low = middle

@@ -39,6 +39,10 @@ class DecisionRule:
             expected_fnir_population=self.calibration.population,
         )
 
+    def review_threshold(self, gallery: Gallery, comparisons: int) -> float:
+        """Return the review threshold alone, for a search whose comparisons are not counted yet."""
+        return self.calibration.threshold(fmr_for_fpir(gallery.review_fpir, comparisons))
+
     def warnings(self, thresholds: Thresholds) -> tuple[str, ...]:
         """Say in plain words what a reader of the answer must know about its thresholds."""
         found = []

@@ -22,7 +22,6 @@ from service.domain import (
     SampleFinding,
     Searched,
     Template,
-    Thresholds,
 )
 from service.enrolment_request import EnrolmentRequest, answer_again
 from service.errors import IndexUnavailable, InvalidRequest, SampleRejected
@@ -69,9 +68,9 @@ class _Work:
     pack: Pack
     probes: _Probes
 
-    def thresholds(self, templates: int) -> Thresholds:
+    def comparisons(self, templates: int) -> int:
         """Each probe template is compared with each gallery template, and each comparison can be a false match."""
-        return self.pack.rule.thresholds(self.gallery, templates * len(self.probes.templates))
+        return templates * len(self.probes.templates)
 
 
 class EnrolmentService:
@@ -164,7 +163,7 @@ class EnrolmentService:
         gallery = work.gallery
         for _ in range(_ATTEMPTS):
             # from a lower threshold than needed, so that a gallery that shrinks meanwhile does not hide a candidate
-            floor = work.thresholds(gallery.template_count // 2).review
+            floor = work.pack.rule.review_threshold(gallery, work.comparisons(gallery.template_count // 2))
             found = self._matcher.search(gallery, work.probes.embeddings, floor)
             try:
                 with self._metrics.phase("store"), self._store.writing(gallery.gallery_id) as writing:
@@ -187,7 +186,7 @@ class EnrolmentService:
         )
         hits = found.hits + newcomers.hits
         compared = found.gallery_size + newcomers.compared
-        thresholds = work.thresholds(compared)
+        thresholds = rule.thresholds(work.gallery, work.comparisons(compared))
         if thresholds.review < floor:
             # the gallery lost more than half of its templates since it was read: search again from the lower threshold
             raise SearchAgain

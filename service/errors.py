@@ -15,7 +15,7 @@ BiodedupError
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
 ├── ModelPackError
-│   └── PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
+│   └── PackMismatch  PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
 │       PackArchiveUnsafe  PackLicenceNotAccepted  PackGraphUnsupported
 ├── SettingsInvalid                   a setting is misspelt or out of range
 └── VarInUse                          another process owns the folder
@@ -206,6 +206,13 @@ class ModelPackError(BiodedupError):
 class PackUnknown(ModelPackError):
     code = "pack_unknown"
     status = 404
+
+
+class PackMismatch(ModelPackError):
+    """A gallery holds templates of another model than the one that is loaded; they cannot be compared."""
+
+    code = "pack_mismatch"
+    status = 503
 
 
 class PackManifestInvalid(ModelPackError):

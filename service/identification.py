@@ -52,7 +52,7 @@ class IdentificationService:
         embeddings = probe.embedding[np.newaxis, :]
         for _ in range(_ATTEMPTS):
             # from a lower threshold than needed, so that a gallery that shrinks meanwhile does not hide a candidate
-            floor = pack.rule.thresholds(gallery, gallery.template_count // 2).review
+            floor = pack.rule.review_threshold(gallery, gallery.template_count // 2)
             found = self._matcher.search(gallery, embeddings, floor)
             try:
                 with self._store.reading() as reading:

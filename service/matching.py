@@ -9,7 +9,7 @@ import numpy as np
 
 from service.decision import DecisionRule
 from service.domain import Embeddings, Gallery, Hit
-from service.errors import BiodedupError, IndexUnavailable, PackNotLoaded
+from service.errors import BiodedupError, IndexUnavailable, PackMismatch, PackNotLoaded
 from service.logs import log_event
 from service.metrics import Metrics
 from service.ports import Embedder, GalleryIndex, Reading, Store
@@ -241,7 +241,14 @@ class Matcher:
             return slot
 
     def _fill(self, gallery: Gallery) -> _Slot:
-        index = self._new_index(self._packs.of(gallery.pack_id).embedder.dimension)
+        embedder = self._packs.of(gallery.pack_id).embedder
+        others = set(self._store.model_ids(gallery.gallery_id)) - {embedder.model_id}
+        if others:
+            raise PackMismatch(
+                f"the gallery {gallery.gallery_id} holds templates of {', '.join(sorted(others))}, loaded is "
+                f"{embedder.model_id}: their scores mean nothing to each other. Run the version that enrolled them"
+            )
+        index = self._new_index(embedder.dimension)
         self._follow_log(gallery.gallery_id, index)
         self._metrics.index_rebuilds.inc()
         log_event(_log, "index.filled", gallery_id=gallery.gallery_id, seq=index.high_water_mark, count=len(index))

@@ -21,8 +21,8 @@ from service.errors import BiodedupError, SubjectNotFound
 from service.gallery.faiss_index import FaissIndex
 from service.matching import Matcher, Newcomers
 from service.metrics import Metrics
-from service.ports import Writing
 from service.store.sql_store import SqlStore
+from service.store.writing import SqlWriting
 from tests.synthetic import PACK_ID, packs, sample_of
 
 GALLERY = "race"
@@ -34,14 +34,21 @@ def gallery() -> Gallery:
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """What goes wrong around the races."""
+
+    unruly_index: bool = False  # index updates are lost, late, or come in another order
+    erasures: bool = False  # someone is erased between search and commit
+
+
+@dataclass(frozen=True)
 class Race:
     """How the races are run. The last two are planted faults, to see that the races catch them."""
 
     url: str
     pairs: int
+    trouble: Trouble = Trouble()
     seed: int = 0
-    unruly_index: bool = False  # index updates are lost, late, or come in another order
-    erasures: bool = False  # someone is erased between search and commit
     blind: bool = False  # the comparison inside the transaction is removed
     isolation_level: str = "READ COMMITTED"
 
@@ -82,7 +89,7 @@ class MeetingStore(SqlStore):
         self.enrolling = threading.local()
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[Writing]:
+    def writing(self, gallery_id: str) -> Iterator[SqlWriting]:
         if getattr(self.enrolling, "armed", False):
             self.enrolling.armed = False
             self.meet()
@@ -115,7 +122,7 @@ class BlindMatcher(Matcher):
 
 
 def services(race: Race, store: SqlStore) -> tuple[EnrolmentService, ErasureService]:
-    kind = BlindMatcher if race.blind else UnrulyMatcher if race.unruly_index else Matcher
+    kind = BlindMatcher if race.blind else UnrulyMatcher if race.trouble.unruly_index else Matcher
     metrics = Metrics(CollectorRegistry())
     matcher = kind(store, FaissIndex, packs(), metrics)
     enrolment = EnrolmentService(
@@ -165,7 +172,7 @@ def _erased_while_meeting(
 ) -> threading.Thread | None:
     """Return a thread that erases both records of an earlier pair, so that erasures fall between search and commit."""
     victim = rng.randrange(pair) if pair else 0
-    if not race.erasures or side or not pair or rng.random() < 0.5:
+    if not race.trouble.erasures or side or not pair or rng.random() < 0.5:
         return None
 
     def erase() -> None:

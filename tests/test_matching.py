@@ -1,11 +1,16 @@
 """The index beside the record: filled, followed, thrown away when it is wrong."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.domain import OutcomeKind
-from service.errors import IndexUnavailable, PackNotLoaded
+from service.errors import IndexUnavailable, PackMismatch, PackNotLoaded
 from service.gallery.exact_index import ExactIndex
+from service.gallery.faiss_index import FaissIndex
+from service.matching import Matcher, Packs
 from tests.fakes import FakeStore
+from tests.synthetic import PACK_ID, PersonEmbedder
 from tests.world import GALLERY, DeafMatcher, World
 
 
@@ -59,6 +64,12 @@ def test_an_index_of_another_timeline_is_thrown_away() -> None:
     assert len(world.indexes) == 2
 
 
+class LaterEmbedder(PersonEmbedder):
+    """The same pack after a change of its pipeline."""
+
+    model_id = "synthetic-2"
+
+
 class FailingIndex(ExactIndex):
     """Refuses the third change, as after a fault of memory or disk."""
 
@@ -81,6 +92,17 @@ def test_an_index_that_fails_loses_no_enrolment_and_is_filled_again() -> None:
 def test_a_pack_that_is_not_loaded_is_named_with_what_to_do() -> None:
     with pytest.raises(PackNotLoaded, match="biodedup models fetch other"):
         World().packs.of("other")
+
+
+def test_templates_of_another_model_are_never_compared() -> None:
+    store = FakeStore()
+    World(store).enrol(1)
+    later = World.beside(store)
+    pack = later.packs.of(PACK_ID)
+    later.packs = Packs({PACK_ID: replace(pack, embedder=LaterEmbedder())})
+    later.matcher = Matcher(store, FaissIndex, later.packs, later.metrics)
+    with pytest.raises(PackMismatch, match="synthetic-1"):
+        later.matcher.catch_up(GALLERY)
 
 
 def test_identify_sees_who_was_enrolled_a_moment_ago() -> None:

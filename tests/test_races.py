@@ -7,7 +7,7 @@ import pytest
 
 from service.store.sql_store import SqlStore
 from tests.postgres import fresh_database
-from tests.race import Race, Report, gallery, run_processes, run_threads
+from tests.race import Race, Report, Trouble, gallery, run_processes, run_threads
 
 Run = Callable[[Race], Report]
 
@@ -37,28 +37,28 @@ def assert_nobody_slipped_through(report: Report, pairs: int) -> None:
 
 
 TROUBLE = [
-    pytest.param({}, id="calm"),
-    pytest.param({"unruly_index": True}, id="index-updates-lost-late-and-reordered"),
-    pytest.param({"erasures": True}, id="erasures-between-search-and-commit"),
-    pytest.param({"unruly_index": True, "erasures": True}, id="all-of-it"),
+    pytest.param(Trouble(), id="calm"),
+    pytest.param(Trouble(unruly_index=True), id="index-updates-lost-late-and-reordered"),
+    pytest.param(Trouble(erasures=True), id="erasures-between-search-and-commit"),
+    pytest.param(Trouble(unruly_index=True, erasures=True), id="all-of-it"),
 ]
 
 
 @pytest.mark.parametrize("trouble", TROUBLE)
-def test_two_threads_on_sqlite_never_miss_each_other(sqlite_url: str, trouble: dict[str, bool]) -> None:
-    assert_nobody_slipped_through(run_threads(Race(sqlite_url, 25, **trouble)), 25)
+def test_two_threads_on_sqlite_never_miss_each_other(sqlite_url: str, trouble: Trouble) -> None:
+    assert_nobody_slipped_through(run_threads(Race(sqlite_url, 25, trouble)), 25)
 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("trouble", TROUBLE)
-def test_two_threads_on_postgres_never_miss_each_other(fresh_postgres: str, trouble: dict[str, bool]) -> None:
-    assert_nobody_slipped_through(run_threads(Race(fresh_postgres, 25, **trouble)), 25)
+def test_two_threads_on_postgres_never_miss_each_other(fresh_postgres: str, trouble: Trouble) -> None:
+    assert_nobody_slipped_through(run_threads(Race(fresh_postgres, 25, trouble)), 25)
 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("trouble", TROUBLE)
-def test_two_processes_on_postgres_never_miss_each_other(fresh_postgres: str, trouble: dict[str, bool]) -> None:
-    assert_nobody_slipped_through(run_processes(Race(fresh_postgres, 25, **trouble)), 25)
+def test_two_processes_on_postgres_never_miss_each_other(fresh_postgres: str, trouble: Trouble) -> None:
+    assert_nobody_slipped_through(run_processes(Race(fresh_postgres, 25, trouble)), 25)
 
 
 def test_the_race_catches_a_missing_comparison_inside_the_transaction(sqlite_url: str) -> None:
@@ -80,11 +80,11 @@ def test_the_race_catches_another_isolation_level(fresh_postgres: str) -> None:
 @pytest.mark.postgres
 @pytest.mark.parametrize("trouble", TROUBLE)
 @pytest.mark.parametrize("run", [run_threads, run_processes])
-def test_a_thousand_pairs_never_miss_each_other(fresh_postgres: str, run: Run, trouble: dict[str, bool]) -> None:
-    assert_nobody_slipped_through(run(Race(fresh_postgres, 1000, **trouble)), 1000)
+def test_a_thousand_pairs_never_miss_each_other(fresh_postgres: str, run: Run, trouble: Trouble) -> None:
+    assert_nobody_slipped_through(run(Race(fresh_postgres, 1000, trouble)), 1000)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("trouble", TROUBLE)
-def test_a_thousand_pairs_of_threads_on_sqlite_never_miss_each_other(sqlite_url: str, trouble: dict[str, bool]) -> None:
-    assert_nobody_slipped_through(run_threads(Race(sqlite_url, 1000, **trouble)), 1000)
+def test_a_thousand_pairs_of_threads_on_sqlite_never_miss_each_other(sqlite_url: str, trouble: Trouble) -> None:
+    assert_nobody_slipped_through(run_threads(Race(sqlite_url, 1000, trouble)), 1000)

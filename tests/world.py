@@ -18,7 +18,8 @@ from service.matching import Matcher
 from service.metrics import Metrics
 from service.ports import GalleryIndex, Store
 from service.verification import VerificationService
-from tests.fakes import FakeStore, FakeWriting
+from tests.fake_transactions import FakeWriting
+from tests.fakes import FakeStore
 from tests.synthetic import PACK_ID, packs, sample_of
 
 GALLERY = "camp"

@@ -19,21 +19,22 @@ from service.face.quality import measure
 Observe = Callable[[str, float], None]
 """Told the phase (wait, decode, detect, align, quality, embed) and the seconds it took."""
 
+# part of the model id: raised whenever detection, alignment or decoding move the embeddings of a photograph
+PIPELINE_VERSION = 1
+
 # a face of less than this share of the widest one's width stands well behind it and is not meant
 RIVAL_WIDTH_SHARE = 0.4
 
 
 class Extractor:
-    """One model pack, loaded and warmed. Safe for use by many threads; no more than `slots` compute at once."""
+    """One model pack, loaded and warmed. Safe for use by many threads; `queue` says how many compute at once."""
 
     def __init__(
         self,
         pack: InstalledPack,
         *,
         limits: ImageLimits,
-        slots: int,
-        queue_limit: int,
-        max_wait_s: float,
+        queue: SlotQueue,
         min_face_width_px: float,
         observe: Observe,
     ) -> None:
@@ -42,9 +43,7 @@ class Extractor:
         Args:
             pack: checked files.
             limits: of one sample.
-            slots: samples worked on at once; one a core is best.
-            queue_limit: samples that may wait for a slot.
-            max_wait_s: longest wait.
+            queue: shared by all packs of a process, since they share its cores; one slot a core is best.
             min_face_width_px: in pixels of the file; a narrower face is refused.
             observe: called on the thread that extracts, once a phase.
 
@@ -54,7 +53,7 @@ class Extractor:
         manifest = pack.manifest
         entry = manifest.recogniser
         self.pack_id: str = manifest.pack_id
-        self.model_id = pack.model_id
+        self.model_id = f"{pack.model_id}.{PIPELINE_VERSION}"
         self.dimension = manifest.dimension
         self._detector = FaceDetector(pack.detector_path, manifest.detector.kind)
         self._recogniser = Recogniser(
@@ -66,16 +65,11 @@ class Extractor:
             input_name=entry.input_name,
         )
         self._limits = limits
-        self._queue = SlotQueue(slots, queue_limit=queue_limit, max_wait_s=max_wait_s)
+        self._queue = queue
         self._min_face_width_px = min_face_width_px
         self._observe = observe
         # the first run of a graph plans its memory, so it is slow: let no caller wait for that
         self._detector.detect(np.zeros((256, 256, 3), np.uint8))
-
-    @property
-    def waiting(self) -> int:
-        """Samples that wait for a slot now."""
-        return self._queue.waiting
 
     def extract(self, data: bytes, policy: FacePolicy) -> Template:
         """Return the template of the face in an image file; its box is in the upright file's own pixels.
@@ -83,7 +77,7 @@ class Extractor:
         Raises:
             SampleRejected: no usable face; the subclass and its message say why and what to do.
             Overloaded: too many samples are waiting.
-            NotReady: the extractor is closed.
+            NotReady: the queue is closed.
         """
         with self._queue.slot() as waited_s:
             self._observe("wait", waited_s)
@@ -96,10 +90,6 @@ class Extractor:
         with self._queue.slot() as waited_s:
             self._observe("wait", waited_s)
             return self._template(ScaledImage(image, 1.0), policy)
-
-    def close(self) -> None:
-        """Turn away new and waiting samples and return when those being worked on are done."""
-        self._queue.close()
 
     def _template(self, image: ScaledImage, policy: FacePolicy) -> Template:
         with self._phase("detect"):

@@ -199,14 +199,16 @@ def _reduction(longer_px: int) -> int:
 def _to_rgb(picture: PIL.Image.Image) -> Image:
     """Decode and return (H, W, 3) uint8, RGB, as it lies in the file."""
     picture.load()
+    if picture.mode == "RGB" and not picture.has_transparency_data:
+        return np.asarray(picture)
     if picture.mode in {"I", "F"} or picture.mode.startswith("I;"):
         grey = _to_8_bits(np.asarray(picture))
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.has_transparency_data:
         opaque = PIL.Image.new("RGBA", picture.size, "white")
         opaque.alpha_composite(picture.convert("RGBA"))
-        return np.array(opaque.convert("RGB"))
-    return np.array(picture.convert("RGB"))
+        return np.asarray(opaque.convert("RGB"))
+    return np.asarray(picture.convert("RGB"))
 
 
 def _to_8_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

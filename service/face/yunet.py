@@ -10,6 +10,8 @@ MULTIPLE = 32  # the coarsest stride: each side of the input is a multiple of it
 
 FloatArray = npt.NDArray[np.float32]
 
+_NONE = (np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
+
 
 def to_input(image: Image) -> FloatArray:
     """Return (1, 3, H', W') float32, BGR, 0..255, zero-padded right and bottom to multiples of 32."""
@@ -33,13 +35,14 @@ def decode(
         boxes (n, 4) as left, top, right, bottom; landmarks (n, 5, 2), image-left eye first; scores (n,), all
         float32, in pixels of the input.
 
-    Source: design.md, "Known and measured"; equal to `cv2.FaceDetectorYN`.
+    Source: measured equal to `cv2.FaceDetectorYN` (tests/golden).
     """
-    boxes, landmarks, scores = [], [], []
+    boxes, landmarks, scores = [_NONE[0]], [_NONE[1]], [_NONE[2]]
     for stride in STRIDES:
-        certainty = np.clip(outputs[f"cls_{stride}"], 0, 1) * np.clip(outputs[f"obj_{stride}"], 0, 1)
-        score = np.sqrt(certainty.reshape(-1))
-        cells = np.flatnonzero(score >= min_score)
+        certainty = (outputs[f"cls_{stride}"] * outputs[f"obj_{stride}"]).reshape(-1)
+        cells = np.flatnonzero(certainty >= min_score * min_score)
+        if not cells.size:
+            continue
         row, column = np.divmod(cells, input_width // stride)
         corner = np.stack([column, row], axis=1).astype(np.float32)
         raw_box = outputs[f"bbox_{stride}"].reshape(-1, 4)[cells]
@@ -48,9 +51,5 @@ def decode(
         boxes.append(np.concatenate([centre - half, centre + half], axis=1))
         points = outputs[f"kps_{stride}"].reshape(-1, 5, 2)[cells]
         landmarks.append((points + corner[:, None]) * stride)
-        scores.append(score[cells])
-    return (
-        np.concatenate(boxes).astype(np.float32),
-        np.concatenate(landmarks).astype(np.float32),
-        np.concatenate(scores).astype(np.float32),
-    )
+        scores.append(np.sqrt(np.minimum(certainty[cells], 1)))
+    return np.concatenate(boxes), np.concatenate(landmarks), np.concatenate(scores)

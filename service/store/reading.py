@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from service.domain import Change, EarlierRequest, Embedding, Enrolment, Gallery, Reference
 from service.errors import GalleryNotFound
@@ -35,6 +35,18 @@ _REFERENCE_ROWS: Select[*tuple[Any, ...]] = (
     .where(templates_table.c.active)
 )
 
+# built once: putting a statement together costs more than running it
+_GALLERY = select(galleries).where(galleries.c.gallery_id == bindparam("wanted"))
+_CHANGES_AFTER = (
+    select(changes.c.seq, changes.c.added_ids, changes.c.removed_ids)
+    .where(changes.c.gallery_id == bindparam("wanted"), changes.c.seq > bindparam("after"))
+    .order_by(changes.c.seq)
+    .limit(bindparam("most"))
+)
+_EMBEDDINGS = select(templates_table.c.reference_id, templates_table.c.embedding).where(
+    templates_table.c.reference_id.in_(bindparam("wanted", expanding=True))
+)
+
 
 def in_parts(ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Yield `ids` in parts that fit into one statement."""
@@ -44,7 +56,7 @@ def in_parts(ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 def read_gallery(connection: Connection, gallery_id: str) -> Gallery:
     """Raises GalleryNotFound."""
-    row = connection.execute(select(galleries).where(galleries.c.gallery_id == gallery_id)).one_or_none()
+    row = connection.execute(_GALLERY, {"wanted": gallery_id}).one_or_none()
     if row is None:
         raise GalleryNotFound("there is no such gallery")
     return to_gallery(row)
@@ -86,12 +98,7 @@ class SqlReading:
 
     def changes_after(self, gallery_id: str, seq: int, limit: int) -> list[Change]:
         """Return up to `limit` changes with numbers above `seq`, in order; erased templates are left out of `added`."""
-        rows = self._connection.execute(
-            select(changes.c.seq, changes.c.added_ids, changes.c.removed_ids)
-            .where(changes.c.gallery_id == gallery_id, changes.c.seq > seq)
-            .order_by(changes.c.seq)
-            .limit(limit)
-        ).all()
+        rows = self._connection.execute(_CHANGES_AFTER, {"wanted": gallery_id, "after": seq, "most": limit}).all()
         embeddings = self._embeddings([reference_id for row in rows for reference_id in row.added_ids])
         return [
             Change(
@@ -103,13 +110,10 @@ class SqlReading:
         ]
 
     def _embeddings(self, reference_ids: Sequence[int]) -> dict[int, Embedding]:
-        columns = templates_table.c
         return {
             row.reference_id: to_embedding(row.embedding)
             for part in in_parts(reference_ids)
-            for row in self._connection.execute(
-                select(columns.reference_id, columns.embedding).where(columns.reference_id.in_(part))
-            )
+            for row in self._connection.execute(_EMBEDDINGS, {"wanted": part})
         }
 
     def references(self, gallery_id: str, reference_ids: Sequence[int]) -> dict[int, Reference]:

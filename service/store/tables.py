@@ -98,6 +98,7 @@ changes = Table(
     Column("added_ids", JSON, nullable=False),
     Column("removed_ids", JSON, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 subjects = Table(
@@ -106,6 +107,7 @@ subjects = Table(
     _in_gallery(),
     Column("subject_id", Identifier, primary_key=True),
     Column("created_at", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,  # one tree to write instead of two
 )
 
 encounters = Table(
@@ -128,6 +130,7 @@ encounters = Table(
     _of_subject(),
     UniqueConstraint("gallery_id", "seq"),
     Index(None, "gallery_id", "subject_id", "seq"),
+    sqlite_with_rowid=False,
 )
 
 samples = Table(

@@ -8,6 +8,7 @@ import pytest
 
 from service.domain import FacePolicy
 from service.errors import SampleEmpty, SampleRejected
+from service.face.batching import SlotQueue
 from service.face.extractor import Extractor
 from service.face.image import ImageLimits
 from service.face.model_packs import installed_pack
@@ -24,13 +25,10 @@ def _real(request: pytest.FixtureRequest, pack_id: str) -> Case:
     extractor = Extractor(
         installed_pack(models_dir, pack_id, accepted_licences=frozenset({"buffalo_s"})),
         limits=ImageLimits(),
-        slots=1,
-        queue_limit=1,
-        max_wait_s=10.0,
+        queue=SlotQueue(1, queue_limit=1, max_wait_s=10.0),
         min_face_width_px=20,
         observe=lambda _phase, _seconds: None,
     )
-    request.addfinalizer(extractor.close)
     return extractor, t1_path.read_bytes(), b"not an image"
 
 

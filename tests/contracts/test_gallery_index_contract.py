@@ -19,12 +19,12 @@ NewIndex = Callable[[], GalleryIndex]
 
 @pytest.fixture(params=[ExactIndex, FaissIndex])
 def new_index(request: pytest.FixtureRequest) -> NewIndex:
-    return lambda: request.param(DIMENSION)  # type: ignore[no-any-return]  # pytest's params are untyped
+    return lambda: request.param(DIMENSION)
 
 
 def unit_rows(count: int, seed: int) -> Embeddings:
     rows = np.random.default_rng(seed).normal(size=(count, DIMENSION)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def filled(index: GalleryIndex, rows: Embeddings) -> GalleryIndex:

@@ -155,3 +155,13 @@ def test_counts_say_what_the_gallery_holds_now(store: AnyStore) -> None:
     )
     with pytest.raises(GalleryNotFound):
         store.gallery_counts("nowhere")
+
+
+def test_the_models_of_a_gallery_are_those_of_its_templates(store: AnyStore) -> None:
+    assert store.model_ids("camp") == []
+    enrol(store, new_enrolment("a"))
+    store.create_gallery(new_gallery("abroad"))
+
+    [model_id] = store.model_ids("camp")
+    assert model_id == store.encounter("camp", "e-a").templates[0].model_id
+    assert store.model_ids("abroad") == []

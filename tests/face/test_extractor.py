@@ -2,7 +2,6 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,31 +12,30 @@ import pytest
 from service.domain import Box, FacePolicy, Image
 from service.errors import FaceTooSmall, NoFace, NotReady, SeveralFaces
 from service.face.alignment import TEMPLATE
+from service.face.batching import SlotQueue
 from service.face.detection import DetectedFace
-from service.face.extractor import Extractor, choose_face
+from service.face.extractor import PIPELINE_VERSION, Extractor, choose_face
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack
 
 PHASES = ["wait", "decode", "detect", "align", "quality", "embed"]
 
 
-def new_extractor(pack: InstalledPack, seen: list[str], min_face_width_px: float = 20) -> Extractor:
+def new_extractor(
+    pack: InstalledPack, seen: list[str], min_face_width_px: float = 20, queue: SlotQueue | None = None
+) -> Extractor:
     return Extractor(
         pack,
         limits=ImageLimits(),
-        slots=2,
-        queue_limit=64,
-        max_wait_s=60,
+        queue=queue or SlotQueue(2, queue_limit=64, max_wait_s=60),
         min_face_width_px=min_face_width_px,
         observe=lambda phase, seconds: seen.append(phase),
     )
 
 
 @pytest.fixture(scope="module")
-def extractor(pack: InstalledPack) -> Iterator[Extractor]:
-    ready = new_extractor(pack, [])
-    yield ready
-    ready.close()
+def extractor(pack: InstalledPack) -> Extractor:
+    return new_extractor(pack, [])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +60,7 @@ def test_a_template_says_who_made_it_and_where_the_face_lies(
 ) -> None:
     template = extractor.extract(encoded(portrait), FacePolicy.REFUSE)
     assert template.pack_id == extractor.pack_id == pack.manifest.pack_id
-    assert extractor.model_id == pack.model_id
+    assert extractor.model_id == f"{pack.model_id}.{PIPELINE_VERSION}"
     assert template.embedding.shape == (extractor.dimension,)
     assert 80 < template.quality.face_width_px < 130
     assert template.quality.face_width_px == pytest.approx(template.box.width)
@@ -138,11 +136,12 @@ def test_four_threads_extract_what_one_extracts(extractor: Extractor, t1_image: 
 
 
 @pytest.mark.models
-def test_a_closed_extractor_turns_samples_away(pack: InstalledPack, portrait: Image) -> None:
-    closed = new_extractor(pack, [])
-    closed.close()
+def test_a_closed_queue_turns_samples_away(pack: InstalledPack, portrait: Image) -> None:
+    queue = SlotQueue(2, queue_limit=64, max_wait_s=60)
+    stopping = new_extractor(pack, [], queue=queue)
+    queue.close()
     with pytest.raises(NotReady):
-        closed.extract(encoded(portrait), FacePolicy.REFUSE)
+        stopping.extract(encoded(portrait), FacePolicy.REFUSE)
 
 
 def test_people_far_behind_do_not_count_as_several() -> None:

@@ -54,6 +54,7 @@ def _create_changes() -> None:
         sa.Column("created_at", MOMENT, nullable=False),
         sa.ForeignKeyConstraint(["gallery_id"], ["galleries.gallery_id"], name="fk_changes_gallery_id_galleries"),
         sa.PrimaryKeyConstraint("gallery_id", "seq", name="pk_changes"),
+        sqlite_with_rowid=False,
     )
 
 
@@ -65,6 +66,7 @@ def _create_subjects() -> None:
         sa.Column("created_at", MOMENT, nullable=False),
         sa.ForeignKeyConstraint(["gallery_id"], ["galleries.gallery_id"], name="fk_subjects_gallery_id_galleries"),
         sa.PrimaryKeyConstraint("gallery_id", "subject_id", name="pk_subjects"),
+        sqlite_with_rowid=False,
     )
 
 
@@ -92,6 +94,7 @@ def _create_encounters() -> None:
         ),
         sa.PrimaryKeyConstraint("gallery_id", "encounter_id", name="pk_encounters"),
         sa.UniqueConstraint("gallery_id", "seq", name="uq_encounters_gallery_id_seq"),
+        sqlite_with_rowid=False,
     )
     op.create_index(
         "ix_encounters_gallery_id_subject_id_seq", "encounters", ["gallery_id", "subject_id", "seq"], unique=False
