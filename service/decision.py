@@ -65,15 +65,18 @@ class DecisionRule:
 
         Args:
             probes: (n, D) float32, rows of L2 norm 1, the samples of one encounter.
-            own: the searched references of the subject; those that failed themselves are left out.
+            own: all references of the subject, those not searched now too. Those that failed themselves prove nothing:
+                where only such are left, the probes fail, so that nobody becomes the subject by coming again.
         """
-        earlier = [reference.embedding for reference in own if reference.verifies]
+        proven = [reference.embedding for reference in own if reference.verifies]
+        earlier = proven or [reference.embedding for reference in own]
         compared = probes if earlier else probes[1:]
         if not len(compared):
             return None, (True,) * len(probes)
         threshold = self.calibration.threshold(verification_fmr)
         scores = (compared @ np.stack(earlier or [probes[0]]).T).max(axis=1)
-        passed = tuple(bool(score >= threshold) for score in scores)
+        can_pass = bool(proven) or not own
+        passed = tuple(can_pass and bool(score >= threshold) for score in scores)
         continuity = Continuity(score=float(scores.min()), threshold=threshold, passed=all(passed))
         return continuity, passed if earlier else (True, *passed)
 

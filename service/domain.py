@@ -112,6 +112,7 @@ class Gallery:
     created_at: datetime
     last_seq: int = 0
     template_count: int = 0  # templates that are searched now
+    model_id: str | None = None  # of its templates, set by the first: templates of two models are never compared
     timeline_id: str = ""  # given by the record; a restore renews it, so that indexes of before are noticed
 
 

@@ -178,9 +178,9 @@ class EnrolmentService:
     def _decide(self, writing: Writing, work: _Work, found: IndexSearch, floor: float) -> NewEnrolment:
         """Compare with the newcomers and decide, inside the gallery's lock."""
         gallery_id, probes, rule = work.gallery.gallery_id, work.probes, work.pack.rule
-        if writing.gallery(gallery_id).timeline_id != work.gallery.timeline_id:
-            # the record was restored after the search: what was searched is another history
-            raise SearchAgain
+        # as it is now, under the lock: its rates and its sample policy may have changed while the sample waited
+        work = replace(work, gallery=writing.gallery(gallery_id))
+        self._matcher.check(work.gallery, found)
         newcomers = self._matcher.compare_newcomers(
             writing, gallery_id, found.high_water_mark, probes.embeddings, floor
         )
@@ -192,7 +192,7 @@ class EnrolmentService:
             raise SearchAgain
         references = writing.references(gallery_id, [hit.reference_id for hit in hits]) if hits else {}
         subject_id = work.request.subject_id
-        own = writing.subject_references(gallery_id, subject_id) if subject_id else []
+        own = writing.subject_references(gallery_id, subject_id, inactive=True) if subject_id else []
         decision = rule.decide(hits, references, subject_id, thresholds)
         continuity = rule.continuity(probes.embeddings, own, work.gallery.verification_fmr)
         searched = Searched(compared, newcomers.high_water_mark, complete=True)

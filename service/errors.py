@@ -6,11 +6,11 @@ BiodedupError
 ├── SampleRejected                    a finding about a photograph, nothing was searched (outcome REJECTED)
 │   ├── SampleEmpty  SampleTooLarge  ImageFormatUnsupported  ImageUnreadable
 │   ├── ImageTooManyPixels  ImageTooSmall  ImageTooSlow
-│   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate
+│   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
 ├── Conflict
-│   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn
+│   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
@@ -113,6 +113,12 @@ class LandmarksDegenerate(SampleRejected):
     code = "landmarks_degenerate"
 
 
+class TemplateUnusable(SampleRejected):
+    """The recogniser made no finite vector of length 1: it would never be found again."""
+
+    code = "template_unusable"
+
+
 class NotFound(BiodedupError):
     code = "not_found"
     status = 404
@@ -157,6 +163,12 @@ class EncounterWithdrawn(Conflict):
     """A withdrawn encounter has no biometric data left and cannot become active again."""
 
     code = "encounter_withdrawn"
+
+
+class EncounterOutdated(Conflict):
+    """Others were enrolled while the encounter was inactive, and were not compared with it."""
+
+    code = "encounter_outdated"
 
 
 class IdempotencyKeyReused(Conflict):

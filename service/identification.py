@@ -56,6 +56,8 @@ class IdentificationService:
             found = self._matcher.search(gallery, embeddings, floor)
             try:
                 with self._store.reading() as reading:
+                    gallery = reading.gallery(gallery_id)
+                    self._matcher.check(gallery, found)
                     newcomers = self._matcher.compare_newcomers(
                         reading, gallery_id, found.high_water_mark, embeddings, floor
                     )

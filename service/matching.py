@@ -56,6 +56,7 @@ class SearchAgain(Exception):
 class IndexSearch:
     """What the index found, and how far it had read the change log before the search began."""
 
+    timeline_id: str
     high_water_mark: int
     gallery_size: int
     hits: tuple[Hit, ...]  # of all probes
@@ -111,7 +112,8 @@ class Matcher:
         self._packs = packs
         self._metrics = metrics
         self._slots: dict[str, _Slot] = {}
-        self._slots_lock = threading.Lock()
+        self._filling: dict[str, threading.Lock] = {}
+        self._slots_lock = threading.Lock()  # of the two dictionaries, held for no work
 
     def search(self, gallery: Gallery, probes: Embeddings, threshold: float) -> IndexSearch:
         """Return every reference of the index at or above `threshold`.
@@ -129,8 +131,33 @@ class Matcher:
             # before the search: what is added while it runs is compared as a newcomer
             high_water_mark = slot.index.high_water_mark
             gallery_size = len(slot.index)
-            found = slot.index.search(probes, threshold)
-        return IndexSearch(high_water_mark, gallery_size, tuple(hit for hits in found for hit in hits))
+            try:
+                found = slot.index.search(probes, threshold)
+            except IndexUnavailable:
+                self._throw_away(gallery.gallery_id, slot)
+                raise
+        return IndexSearch(
+            slot.timeline_id, high_water_mark, gallery_size, tuple(hit for hits in found for hit in hits)
+        )
+
+    def check(self, gallery: Gallery, found: IndexSearch) -> None:
+        """Make sure that what was searched belongs to the record as it is now.
+
+        Args:
+            gallery: as it is now, in the transaction that goes on.
+
+        Raises:
+            SearchAgain: the record was restored, or lost changes in a failover, after the index had applied them.
+            PackMismatch: its templates were made by another model.
+        """
+        self._check_model(gallery)
+        if found.timeline_id != gallery.timeline_id or found.high_water_mark > gallery.last_seq:
+            slot = self._slots.get(gallery.gallery_id)
+            if slot is not None and (
+                slot.timeline_id != gallery.timeline_id or slot.index.high_water_mark > gallery.last_seq
+            ):
+                self._throw_away(gallery.gallery_id, slot)
+            raise SearchAgain
 
     def compare_newcomers(
         self, reading: Reading, gallery_id: str, after: int, probes: Embeddings, threshold: float
@@ -184,11 +211,7 @@ class Matcher:
             gallery = reading.gallery(gallery_id)
         slot = self._slot(gallery)
         with slot.applying:
-            try:
-                self._follow_log(gallery_id, slot.index)
-            except IndexUnavailable:
-                self._throw_away(gallery_id, slot)
-                raise
+            self._follow(gallery_id, slot)
 
     def state(self, gallery_id: str) -> IndexState:
         """Return how the index stands beside the record, both read while no change is applied."""
@@ -198,7 +221,7 @@ class Matcher:
         with slot.applying, self._store.reading() as reading:
             # again, under the lock: so that the numbers belong together
             gallery = reading.gallery(gallery_id)
-            self._follow_log(gallery_id, slot.index, up_to=gallery.last_seq)
+            self._follow(gallery_id, slot, up_to=gallery.last_seq)
             state = IndexState(
                 high_water_mark=slot.index.high_water_mark,
                 last_seq=gallery.last_seq,
@@ -234,25 +257,38 @@ class Matcher:
         if slot is not None and slot.timeline_id == gallery.timeline_id:
             return slot
         with self._slots_lock:
+            filling = self._filling.setdefault(gallery.gallery_id, threading.Lock())
+        with filling:  # one gallery's filling keeps nobody from another
             slot = self._slots.get(gallery.gallery_id)
             if slot is None or slot.timeline_id != gallery.timeline_id:
                 slot = self._fill(gallery)
-                self._slots[gallery.gallery_id] = slot
+                with self._slots_lock:
+                    self._slots[gallery.gallery_id] = slot
             return slot
 
     def _fill(self, gallery: Gallery) -> _Slot:
-        embedder = self._packs.of(gallery.pack_id).embedder
-        others = set(self._store.model_ids(gallery.gallery_id)) - {embedder.model_id}
-        if others:
-            raise PackMismatch(
-                f"the gallery {gallery.gallery_id} holds templates of {', '.join(sorted(others))}, loaded is "
-                f"{embedder.model_id}: their scores mean nothing to each other. Run the version that enrolled them"
-            )
-        index = self._new_index(embedder.dimension)
+        self._check_model(gallery)
+        index = self._new_index(self._packs.of(gallery.pack_id).embedder.dimension)
         self._follow_log(gallery.gallery_id, index)
         self._metrics.index_rebuilds.inc()
         log_event(_log, "index.filled", gallery_id=gallery.gallery_id, seq=index.high_water_mark, count=len(index))
         return _Slot(index, gallery.timeline_id)
+
+    def _check_model(self, gallery: Gallery) -> None:
+        loaded = self._packs.of(gallery.pack_id).embedder.model_id
+        if gallery.model_id not in {None, loaded}:
+            raise PackMismatch(
+                f"the gallery {gallery.gallery_id} holds templates of {gallery.model_id}, loaded is {loaded}: their "
+                "scores mean nothing to each other. Run the version that enrolled them"
+            )
+
+    def _follow(self, gallery_id: str, slot: _Slot, up_to: int | None = None) -> None:
+        """Follow the log with `applying` held; an index that refuses a change is thrown away."""
+        try:
+            self._follow_log(gallery_id, slot.index, up_to)
+        except IndexUnavailable:
+            self._throw_away(gallery_id, slot)
+            raise
 
     def _follow_log(self, gallery_id: str, index: GalleryIndex, up_to: int | None = None) -> None:
         while up_to is None or index.high_water_mark < up_to:

@@ -101,8 +101,11 @@ class Reading(Protocol):
         """Return those of the references that exist and are searched now: erased and inactive ones are left out."""
         ...
 
-    def subject_references(self, gallery_id: str, subject_id: str) -> list[Reference]:
-        """Return the searched references of a subject, oldest first; empty when there is no such subject."""
+    def subject_references(self, gallery_id: str, subject_id: str, *, inactive: bool = False) -> list[Reference]:
+        """Return the searched references of a subject, oldest first; with `inactive` also those not searched now.
+
+        Empty when there is no such subject.
+        """
         ...
 
     def earlier_request(
@@ -130,7 +133,14 @@ class Writing(Reading, Protocol):
         ...
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
-        """Raises EncounterNotFound, EncounterWithdrawn."""
+        """Give an encounter another status.
+
+        It can become active again only while nobody was enrolled since it became inactive: whoever was, was not
+        compared with it.
+
+        Raises:
+            EncounterNotFound, EncounterWithdrawn, EncounterOutdated
+        """
         ...
 
 
@@ -183,9 +193,5 @@ class Store(Records, Protocol):
         ...
 
     def galleries(self) -> list[Gallery]: ...
-
-    def model_ids(self, gallery_id: str) -> list[str]:
-        """Return the ids of the models that made the templates of a gallery."""
-        ...
 
     def gallery_counts(self, gallery_id: str) -> GalleryCounts: ...

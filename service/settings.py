@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         default=64,
         ge=1,
-        le=10_000,
+        le=200,  # each waiting sample holds a thread and its bytes
         json_schema_extra=_unit("samples"),
         description="Samples that may wait; further ones get 429.",
     )

@@ -28,6 +28,7 @@ from service.domain import (
 from service.errors import (
     EncounterExists,
     EncounterNotFound,
+    EncounterOutdated,
     EncounterWithdrawn,
     GalleryNotFound,
     IdempotencyKeyReused,
@@ -61,6 +62,7 @@ class Records:
     changes: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     subjects: dict[str, Subject] = field(default_factory=dict)
     encounters: dict[str, Encounter] = field(default_factory=dict)
+    status_seqs: dict[str, int] = field(default_factory=dict)  # encounter id: the change that gave it its status
     answers: dict[str, tuple[str, str]] = field(default_factory=dict)  # encounter id: content digest, enrolment id
     samples: dict[str, int] = field(default_factory=dict)
     references: dict[int, Reference] = field(default_factory=dict)
@@ -101,8 +103,9 @@ class FakeReading:
         found = searched(self._galleries.get(gallery_id, _NOTHING))
         return {each: found[each] for each in reference_ids if each in found}
 
-    def subject_references(self, gallery_id: str, subject_id: str) -> list[Reference]:
-        found = searched(self._galleries.get(gallery_id, _NOTHING))
+    def subject_references(self, gallery_id: str, subject_id: str, *, inactive: bool = False) -> list[Reference]:
+        records = self._galleries.get(gallery_id, _NOTHING)
+        found = records.references if inactive else searched(records)
         return [found[each] for each in sorted(found) if found[each].subject_id == subject_id]
 
     def earlier_request(
@@ -156,6 +159,9 @@ class FakeWriting(FakeReading):
         earlier = records.subjects.get(new.subject_id, Subject(new.subject_id, self._gallery_id, (), self._now))
         records.subjects[new.subject_id] = replace(earlier, encounter_ids=(*earlier.encounter_ids, new.encounter_id))
         records.encounters[new.encounter_id] = _to_encounter(new, self._gallery_id, self._now, reference_ids)
+        records.status_seqs[new.encounter_id] = self.seq
+        if new.templates and records.gallery.model_id is None:
+            records.gallery = replace(records.gallery, model_id=new.templates[0].model_id)
         records.samples[new.encounter_id] = sum(each.sample is not None for each in new.templates)
         records.answers[new.encounter_id] = (new.content_digest, new.enrolment_id)
         records.enrolments[new.enrolment_id] = stored
@@ -184,7 +190,7 @@ class FakeWriting(FakeReading):
         for reference_id in removed:
             del records.references[reference_id]
         del records.subjects[subject_id]
-        records.keys = {name: key for name, key in records.keys.items() if key.subject_id != subject_id}
+        records.keys = {name: key for name, key in records.keys.items() if key.subject_id not in {subject_id, None}}
         records.cases = {number: case for number, case in records.cases.items() if case.subject_id != subject_id}
         for enrolment in list(records.enrolments.values()):
             self._forget(enrolment, subject_id)
@@ -214,6 +220,9 @@ class FakeWriting(FakeReading):
             return encounter
         if encounter.status is EncounterStatus.WITHDRAWN:
             raise EncounterWithdrawn("a withdrawn encounter cannot get another status")
+        if status is EncounterStatus.ACTIVE and self._others_came(encounter):
+            raise EncounterOutdated("others were enrolled while this encounter was inactive: enrol the sample again")
+        self.records.status_seqs[encounter_id] = self.seq
         moved = tuple(each.reference_id for each in encounter.templates)
         self.records.encounters[encounter_id] = replace(encounter, status=status)
         if status is EncounterStatus.WITHDRAWN:
@@ -222,13 +231,26 @@ class FakeWriting(FakeReading):
         self._change(added=moved if returns else (), removed=() if returns else moved)
         return self.records.encounters[encounter_id]
 
+    def _others_came(self, encounter: Encounter) -> bool:
+        since = self.records.status_seqs[encounter.encounter_id]
+        return any(
+            self.records.status_seqs[other.encounter_id] > since
+            for other in self.records.encounters.values()
+            if other.status is EncounterStatus.ACTIVE and other.subject_id != encounter.subject_id
+        )
+
     def _withdraw(self, encounter: Encounter) -> None:
         records = self.records
         for each in encounter.templates:
             del records.references[each.reference_id]
         records.samples[encounter.encounter_id] = 0
         records.encounters[encounter.encounter_id] = replace(
-            encounter, status=EncounterStatus.WITHDRAWN, facts=EncounterFacts(), templates=(), has_samples=False
+            encounter,
+            status=EncounterStatus.WITHDRAWN,
+            facts=EncounterFacts(),
+            biometric_exception=None if encounter.biometric_exception is None else "withdrawn",
+            templates=(),
+            has_samples=False,
         )
         for enrolment_id, enrolment in records.enrolments.items():
             candidates = tuple(

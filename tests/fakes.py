@@ -125,10 +125,6 @@ class FakeStore:
         records, start = self._of(gallery_id), _to_number(after)
         return _page([each for each in records.cases.items() if each[0] > start], limit)
 
-    def model_ids(self, gallery_id: str) -> list[str]:
-        encounters = self._of(gallery_id).encounters.values()
-        return sorted({template.model_id for encounter in encounters for template in encounter.templates})
-
     def gallery_counts(self, gallery_id: str) -> GalleryCounts:
         records = self._of(gallery_id)
         outcomes = sorted(each.outcome for each in records.enrolments.values())

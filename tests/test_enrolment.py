@@ -8,7 +8,15 @@ import pytest
 
 from service.domain import CaseKind, EncounterFacts, EncounterStatus, OutcomeKind
 from service.enrolment_request import EnrolmentRequest
-from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused, InvalidRequest, NoFace
+from service.errors import (
+    EncounterExists,
+    EncounterOutdated,
+    GalleryNotFound,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    NoFace,
+    NoReference,
+)
 from tests.fakes import FakeStore
 from tests.synthetic import sample_of
 from tests.world import GALLERY, DeafMatcher, InterruptedStore, World
@@ -130,6 +138,51 @@ def test_a_template_that_failed_the_continuity_check_is_searched_but_never_verif
     world.enrol(2, subject_id="s")
     assert [candidate.subject_id for candidate in world.enrol(2, 1).candidates] == ["s"]
     assert not world.verification.verify_subject(GALLERY, sample_of(2, 5), "s").matched
+
+
+@pytest.mark.parametrize("way_out", [EncounterStatus.INACTIVE, EncounterStatus.WITHDRAWN])
+def test_nobody_becomes_a_subject_by_coming_again(world: World, way_out: EncounterStatus) -> None:
+    first = world.enrol(1, subject_id="s")
+    world.enrol(2, subject_id="s")
+    world.erasure.set_encounter_status(GALLERY, first.encounter_id, way_out)
+    again = world.enrol(2, 1, subject_id="s")
+    assert again.continuity is not None
+    assert not again.continuity.passed
+    assert again.outcome is OutcomeKind.REVIEW
+    with pytest.raises(NoReference):
+        world.verification.verify_subject(GALLERY, sample_of(2, 2), "s")
+
+
+def test_an_inactive_encounter_still_proves_who_the_subject_is(world: World) -> None:
+    first = world.enrol(1, subject_id="s")
+    world.erasure.set_encounter_status(GALLERY, first.encounter_id, EncounterStatus.INACTIVE)
+    stranger = world.enrol(2, subject_id="s")
+    assert stranger.continuity is not None
+    assert not stranger.continuity.passed
+
+
+def test_an_encounter_that_missed_others_while_inactive_does_not_come_back(world: World) -> None:
+    first = world.enrol(1, subject_id="first")
+    world.erasure.set_encounter_status(GALLERY, first.encounter_id, EncounterStatus.INACTIVE)
+    assert world.enrol(1, 1, subject_id="second").outcome is OutcomeKind.UNIQUE
+    with pytest.raises(EncounterOutdated):
+        world.erasure.set_encounter_status(GALLERY, first.encounter_id, EncounterStatus.ACTIVE)
+
+
+def test_the_sample_policy_is_that_of_the_moment_of_the_record() -> None:
+    store = InterruptedStore()
+    world = World(store, keep_samples=True)
+    store.before_writing = lambda: store.update_gallery(replace(world.gallery(), keep_samples=False))
+    answer = world.enrol(1)
+    assert not store.encounter(GALLERY, answer.encounter_id).has_samples
+
+
+def test_a_rejected_request_is_forgotten_with_any_erasure(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    with pytest.raises(NoFace):
+        world.answer(b"a landscape", idempotency_key="k", subject_id="s")
+    world.erasure.erase_subject(GALLERY, "s")
+    assert not world.answer(sample_of(1), idempotency_key="k", subject_id="s").is_replay
 
 
 def test_several_samples_of_one_person_are_one_encounter(world: World) -> None:

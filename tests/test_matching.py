@@ -1,6 +1,7 @@
 """The index beside the record: filled, followed, thrown away when it is wrong."""
 
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
@@ -122,3 +123,49 @@ def test_identify_changes_nothing() -> None:
     world.identify(1)
     world.identify(2)
     assert world.gallery() == before
+
+
+class FailedOverStore(FakeStore):
+    """A record that can be put back to an earlier state, as a failover to a replica that lagged does."""
+
+    def snapshot(self) -> None:
+        self._saved = {name: records.copy() for name, records in self._galleries.items()}
+
+    def fail_over(self) -> None:
+        self._galleries = self._saved
+
+
+def test_an_index_that_knows_more_than_the_record_hides_nobody() -> None:
+    store = FailedOverStore()
+    world = World(store)
+    world.enrol(1, subject_id="first")
+    store.snapshot()
+    world.enrol(2, subject_id="lost")
+    store.fail_over()
+    World.beside(store).enrol(3, subject_id="other")
+    store.fail_over()
+    assert world.enrol(2, 1, subject_id="anew").outcome is OutcomeKind.UNIQUE
+    assert [c.subject_id for c in world.identify(2).decision.candidates] == ["anew"]
+    assert world.matcher.state(GALLERY).in_step
+
+
+def test_identify_notices_an_index_ahead_of_the_record() -> None:
+    store = FailedOverStore()
+    world = World(store)
+    store.snapshot()
+    world.enrol(1, subject_id="lost")
+    store.fail_over()
+    assert world.identify(1).searched.gallery_size == 0
+
+
+class UnsearchableIndex(ExactIndex):
+    def search(self, *_: object) -> NoReturn:
+        raise IndexUnavailable("planted fault")
+
+
+def test_an_index_that_cannot_be_searched_is_filled_again() -> None:
+    world = World(index=UnsearchableIndex)
+    with pytest.raises(IndexUnavailable):
+        world.enrol(1)
+    world.new_index = ExactIndex
+    assert world.enrol(1).outcome is OutcomeKind.UNIQUE

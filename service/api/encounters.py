@@ -12,6 +12,7 @@ from service.api.samples import read_json
 from service.api.schemas import EncounterOut, EncountersOut, answer
 from service.errors import (
     EncounterNotFound,
+    EncounterOutdated,
     EncounterWithdrawn,
     GalleryNotFound,
     RequestTooLarge,
@@ -53,7 +54,9 @@ def read_encounter(service: ServiceDep, gallery_id: GalleryPath, encounter_id: E
     "/v1/galleries/{gallery_id}/encounters/{encounter_id}",
     summary="Take an encounter out of the search, back into it, or withdraw it",
     response_model=EncounterOut,
-    responses=responses(GalleryNotFound, EncounterNotFound, EncounterWithdrawn, RequestTooLarge, UnsupportedMediaType),
+    responses=responses(
+        GalleryNotFound, EncounterNotFound, EncounterOutdated, EncounterWithdrawn, RequestTooLarge, UnsupportedMediaType
+    ),
     openapi_extra=json_body(EncounterIn, {"status": "inactive"}),
 )
 def change_encounter(

@@ -20,6 +20,11 @@ from service.errors import InvalidRequest
 
 M = TypeVar("M", bound=BaseModel)
 
+# each element costs the validator hundreds of bytes and each problem with one a record of its own: a body that is small
+# on the wire must not fill the memory. Base64 has no comma, and the longest honest body has a few hundred
+_MAX_COMMAS = 8192
+_MAX_TEXT_BYTES = 32 * 1024
+
 _LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
 
@@ -35,6 +40,8 @@ class VerificationRequest:
 
 def read_json(body: JsonBody, model: type[M]) -> M:
     """Raises InvalidRequest."""
+    if body.data.count(b",") > _MAX_COMMAS:
+        raise InvalidRequest("the JSON has too many elements")
     try:
         return model.model_validate_json(body.data, strict=True)
     except ValidationError as error:
@@ -118,6 +125,8 @@ def _split(
             continue
         if name not in text_names:
             raise InvalidRequest(f"unknown field; the fields are {', '.join(sorted(text_names | file_names))}")
+        if len(data) > _MAX_TEXT_BYTES:
+            raise InvalidRequest(f"{name}: too long")
         if name in texts:
             raise InvalidRequest(f"{name}: given more than once")
         try:

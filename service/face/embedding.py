@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
-from service.errors import PackGraphUnsupported
+from service.errors import PackGraphUnsupported, TemplateUnusable
 from service.face.alignment import SIZE_PX, Crop
 from service.face.sessions import open_session
 
@@ -50,12 +50,19 @@ class Recogniser:
 
         Returns:
             (n, D) float32, each row of L2 norm 1.
+
+        Raises:
+            TemplateUnusable: the graph gave something that is not finite, or nothing at all.
         """
         embeddings = np.empty((len(crops), self.dimension), np.float32)
         for row, crop in enumerate(crops):
             # one by one: batches are slower (measured, see batching.py) and many published graphs fix the batch at 1
             embeddings[row] = self._run(crop)
-        return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), np.float32)
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        # a row that is not finite equals nothing, not even itself: it would be enrolled and never found
+        if not (np.isfinite(norms).all() and norms.all()):
+            raise TemplateUnusable("the model could make nothing of this face: take another photograph")
+        return np.asarray(embeddings / norms, np.float32)
 
     def _run(self, crop: Crop) -> npt.NDArray[np.float32]:
         channels = crop[:, :, ::-1] if self._colour == "BGR" else crop

@@ -1,7 +1,8 @@
 """An index by plain matrix multiplication: the truth that every other index is held to."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -13,6 +14,15 @@ def next_change(high_water_mark: int, seq: int) -> None:
     """Raise IndexUnavailable unless `seq` is the change right after `high_water_mark`."""
     if seq != high_water_mark + 1:
         raise IndexUnavailable(f"change {seq} came when change {high_water_mark + 1} was due")
+
+
+@contextmanager
+def foreign_errors() -> Iterator[None]:
+    """Turn what numpy and FAISS raise into IndexUnavailable, so that an index that failed is thrown away."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError, MemoryError) as error:
+        raise IndexUnavailable("the gallery index failed") from error
 
 
 class ExactIndex:
@@ -40,7 +50,7 @@ class ExactIndex:
         return len(self._row_of)
 
     def add(self, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
-        with self._lock:
+        with self._lock, foreign_errors():
             next_change(self._high_water_mark, seq)
             self._reserve(len(reference_ids))
             for reference_id, embedding in zip(reference_ids, embeddings, strict=True):
@@ -66,10 +76,11 @@ class ExactIndex:
         with self._lock:
             rows, ids, live = self._rows[: self._count], self._ids[: self._count], self._live[: self._count]
         found: list[list[Hit]] = []
-        for scores in probes.astype(np.float32) @ rows.T:
-            positions = np.flatnonzero((scores >= threshold) & live)
-            order = positions[np.argsort(-scores[positions], kind="stable")]
-            found.append([Hit(int(ids[row]), float(scores[row])) for row in order])
+        with foreign_errors():
+            for scores in probes.astype(np.float32) @ rows.T:
+                positions = np.flatnonzero((scores >= threshold) & live)
+                order = positions[np.argsort(-scores[positions], kind="stable")]
+                found.append([Hit(int(ids[row]), float(scores[row])) for row in order])
         return found
 
     def _reserve(self, more: int) -> None:

@@ -8,8 +8,7 @@ import faiss
 import numpy as np
 
 from service.domain import Embeddings, Hit
-from service.errors import IndexUnavailable
-from service.gallery.exact_index import next_change
+from service.gallery.exact_index import foreign_errors, next_change
 
 
 class FaissIndex:
@@ -28,7 +27,7 @@ class FaissIndex:
         return int(self._index.ntotal)
 
     def add(self, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
-        with self._lock:
+        with self._lock, foreign_errors():
             next_change(self._high_water_mark, seq)
             if len(reference_ids):
                 self._index.add_with_ids(
@@ -37,7 +36,7 @@ class FaissIndex:
             self._high_water_mark = seq
 
     def remove(self, seq: int, reference_ids: Sequence[int]) -> None:
-        with self._lock:
+        with self._lock, foreign_errors():
             next_change(self._high_water_mark, seq)
             if len(reference_ids):
                 self._index.remove_ids(faiss.IDSelectorBatch(np.asarray(reference_ids, np.int64)))
@@ -49,13 +48,10 @@ class FaissIndex:
         faiss.omp_set_num_threads(1)
         # range_search returns scores strictly above its radius
         radius = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
-        with self._lock:
+        with self._lock, foreign_errors():
             if not self._index.ntotal:
                 return [[] for _ in probes]
-            try:
-                limits, scores, ids = self._index.range_search(np.ascontiguousarray(probes, np.float32), radius)
-            except RuntimeError as error:
-                raise IndexUnavailable("the gallery index could not be searched") from error
+            limits, scores, ids = self._index.range_search(np.ascontiguousarray(probes, np.float32), radius)
         return [
             sorted(
                 (Hit(int(i), float(s)) for i, s in zip(ids[start:end], scores[start:end], strict=True)),

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, or_, select, update
 
 from service.domain import CaseKind, CaseStatus, Encounter, EncounterFacts, EncounterStatus
-from service.errors import EncounterNotFound, EncounterWithdrawn, SubjectNotFound
+from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, SubjectNotFound
 from service.store.reading import in_parts
 from service.store.records import build_encounters
-from service.store.rows import facts_columns, finding_json, to_finding
+from service.store.rows import AnyRow, facts_columns, finding_json, to_finding
 from service.store.tables import (
     candidates,
     cases,
@@ -52,7 +52,9 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> t
         sample_count += images
     connection.execute(
         delete(idempotency_keys).where(
-            idempotency_keys.c.gallery_id == gallery_id, idempotency_keys.c.subject_id == subject_id
+            idempotency_keys.c.gallery_id == gallery_id,
+            # rejected requests name no subject: any of them may be this one's, and they cost nothing to answer anew
+            or_(idempotency_keys.c.subject_id == subject_id, idempotency_keys.c.subject_id.is_(None)),
         )
     )
     connection.execute(delete(subjects).where(*is_subject))
@@ -128,13 +130,14 @@ def _references_of(connection: Connection, gallery_id: str, encounter_ids: Seque
 
 
 def move_encounter(
-    connection: Connection, gallery_id: str, encounter_id: str, status: EncounterStatus
+    connection: Connection, gallery_id: str, encounter_id: str, status: EncounterStatus, seq: int
 ) -> tuple[Encounter, Moved | None]:
     """Give an encounter another status; return it with the references that moved, None where nothing changed.
 
     Raises:
         EncounterNotFound: there is no such encounter in this gallery.
         EncounterWithdrawn: it was withdrawn and cannot get another status.
+        EncounterOutdated: others came while it was inactive.
     """
     is_encounter = _of_encounters(encounters, gallery_id, [encounter_id])
     row = connection.execute(select(encounters).where(*is_encounter)).one_or_none()
@@ -144,6 +147,8 @@ def move_encounter(
         return build_encounters(connection, gallery_id, [row])[0], None
     if row.status == EncounterStatus.WITHDRAWN.value:
         raise EncounterWithdrawn("a withdrawn encounter cannot get another status")
+    if status is EncounterStatus.ACTIVE and _others_came(connection, row):
+        raise EncounterOutdated("others were enrolled while this encounter was inactive: enrol the sample again")
     if status is EncounterStatus.WITHDRAWN:
         moved = _withdraw(connection, gallery_id, encounter_id)
     else:
@@ -153,9 +158,20 @@ def move_encounter(
             .where(*_of_encounters(templates, gallery_id, [encounter_id]))
             .values(active=status is EncounterStatus.ACTIVE)
         )
-    connection.execute(update(encounters).where(*is_encounter).values(status=status.value))
+    connection.execute(update(encounters).where(*is_encounter).values(status=status.value, status_seq=seq))
     row = connection.execute(select(encounters).where(*is_encounter)).one()
     return build_encounters(connection, gallery_id, [row])[0], moved
+
+
+def _others_came(connection: Connection, row: AnyRow) -> bool:
+    """Whether an encounter of another subject became active after this one became inactive."""
+    later = select(encounters.c.encounter_id).where(
+        encounters.c.gallery_id == row.gallery_id,
+        encounters.c.status_seq > row.status_seq,
+        encounters.c.status == EncounterStatus.ACTIVE.value,
+        encounters.c.subject_id != row.subject_id,
+    )
+    return connection.execute(later.limit(1)).first() is not None
 
 
 def _withdraw(connection: Connection, gallery_id: str, encounter_id: str) -> Moved:
@@ -164,7 +180,11 @@ def _withdraw(connection: Connection, gallery_id: str, encounter_id: str) -> Mov
     connection.execute(
         update(encounters)
         .where(*_of_encounters(encounters, gallery_id, [encounter_id]))
-        .values(**facts_columns(EncounterFacts()))
+        .values(
+            **facts_columns(EncounterFacts()),
+            # still counted, but no longer saying why: the reason speaks of a body
+            biometric_exception=case((encounters.c.biometric_exception.is_not(None), "withdrawn")),
+        )
     )
     subject_id = select(encounters.c.subject_id).where(*_of_encounters(encounters, gallery_id, [encounter_id]))
     connection.execute(

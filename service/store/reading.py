@@ -23,17 +23,15 @@ CASE_ROWS: Select[*tuple[Any, ...]] = select(cases, enrolments.c.encounter_id, e
     cases.join(enrolments).join(encounters)
 )
 
-_REFERENCE_ROWS: Select[*tuple[Any, ...]] = (
-    select(
-        templates_table.c.reference_id,
-        encounters.c.subject_id,
-        templates_table.c.encounter_id,
-        templates_table.c.embedding,
-        templates_table.c.verifies,
-    )
-    .join_from(templates_table, encounters)
-    .where(templates_table.c.active)
-)
+_ALL_REFERENCE_ROWS: Select[*tuple[Any, ...]] = select(
+    templates_table.c.reference_id,
+    encounters.c.subject_id,
+    templates_table.c.encounter_id,
+    templates_table.c.embedding,
+    templates_table.c.verifies,
+).join_from(templates_table, encounters)
+
+_REFERENCE_ROWS = _ALL_REFERENCE_ROWS.where(templates_table.c.active)
 
 # built once: putting a statement together costs more than running it
 _GALLERY = select(galleries).where(galleries.c.gallery_id == bindparam("wanted"))
@@ -128,12 +126,13 @@ class SqlReading:
             )
         }
 
-    def subject_references(self, gallery_id: str, subject_id: str) -> list[Reference]:
-        """Return the searched references of a subject, oldest first."""
+    def subject_references(self, gallery_id: str, subject_id: str, *, inactive: bool = False) -> list[Reference]:
+        """Return the searched references of a subject, oldest first; with `inactive` also the others."""
+        chosen = _ALL_REFERENCE_ROWS if inactive else _REFERENCE_ROWS
         rows = self._connection.execute(
-            _REFERENCE_ROWS.where(
-                encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id
-            ).order_by(templates_table.c.reference_id)
+            chosen.where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id).order_by(
+                templates_table.c.reference_id
+            )
         )
         return [to_reference(row) for row in rows]
 

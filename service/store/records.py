@@ -145,12 +145,6 @@ class SqlRecords:
         wanted = CASE_ROWS.where(cases.c.case_id > to_number(after))
         return self._page(gallery_id, wanted, (cases.c.gallery_id, cases.c.case_id), limit, build_cases)
 
-    def model_ids(self, gallery_id: str) -> list[str]:
-        """Return the ids of the models that made the templates of a gallery, in their order."""
-        wanted = select(templates.c.model_id).where(templates.c.gallery_id == gallery_id).distinct()
-        with self._read() as connection:
-            return sorted(connection.execute(wanted).scalars())
-
     def gallery_counts(self, gallery_id: str) -> GalleryCounts:
         """Return what a gallery holds now; encounters count whatever their status. Raises GalleryNotFound."""
         with self._read() as connection:

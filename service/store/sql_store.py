@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, inspect, select, text, update
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, select, text, update
 from service.domain import Gallery
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.store.engine import LOCK_TIMEOUT_S, WRITES, empty_log, make_engine, translated
-from service.store.keys import insert_key, insert_or_ignore
+from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrations.upgrade import head_revision, upgrade
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
@@ -109,23 +109,26 @@ class SqlStore(SqlRecords):
             if not writing.has_changed:
                 connection.rollback()
         if writing.has_erased and self._is_sqlite:
-            with self._alone():
+            # the erasure is committed: a record that is busy now must not turn its answer into an error
+            with suppress(StoreUnavailable), self._alone():
                 empty_log(self._engine)
 
     def remember_rejection(
         self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str
     ) -> None:
         """Keep a rejected enrolment's answer under its key, unless the key is taken. Raises GalleryNotFound."""
+        now = self._clock()
         row = {
             "gallery_id": gallery_id,
             "key": idempotency_key,
             "content_digest": content_digest,
             "rejection_code": code,
             "rejection_message": message,
-            "created_at": self._clock(),
+            "created_at": now,
         }
         with self._write_transaction() as connection:
             read_gallery(connection, gallery_id)
+            purge_keys(connection, gallery_id, now)
             insert_key(connection, row)
 
     def create_gallery(self, gallery: Gallery) -> Gallery:
@@ -136,6 +139,7 @@ class SqlStore(SqlRecords):
                 "pack_id": gallery.pack_id,
                 **_settings(gallery),
                 "timeline_id": uuid.uuid4().hex,
+                "model_id": None,
                 "created_at": gallery.created_at,
                 "last_seq": 0,
                 "template_count": 0,

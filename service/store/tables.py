@@ -84,6 +84,7 @@ galleries = Table(
     Column("verification_fmr", Double, nullable=False),
     Column("keep_samples", Boolean, nullable=False),
     Column("timeline_id", Text, nullable=False),
+    Column("model_id", Text),  # of its templates, set by the first
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_seq", BigInteger, nullable=False),
     Column("template_count", BigInteger, nullable=False),
@@ -118,6 +119,7 @@ encounters = Table(
     Column("subject_id", Identifier, nullable=False),
     Column("seq", BigInteger, nullable=False),  # the change that brought it: the order of listings
     Column("status", Text, nullable=False),
+    Column("status_seq", BigInteger, nullable=False),  # the change that gave it its status
     Column("captured_at", UtcDateTime),
     Column("site", Text),
     Column("operator_ref", Text),

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, Text, bindparam, func, insert, update
 
 from service.domain import (
     CaseStatus,
@@ -44,7 +44,10 @@ _TAKE_NEXT_SEQ = (
 _COUNT_TEMPLATES = (
     update(galleries)
     .where(galleries.c.gallery_id == bindparam("counted"))
-    .values(template_count=galleries.c.template_count + bindparam("growth"))
+    .values(
+        template_count=galleries.c.template_count + bindparam("growth"),
+        model_id=func.coalesce(galleries.c.model_id, bindparam("made_by", type_=Text)),
+    )
 )
 _INSERT_TEMPLATE = insert(templates).returning(templates.c.reference_id, templates.c.position)
 _INSERT_CASE = insert(cases).returning(cases.c.case_id)
@@ -101,7 +104,9 @@ class SqlWriting(SqlReading):
         self._insert_finding(enrolment, findings)
         case_ids = self._insert_cases(enrolment)
         self._insert_key(enrolment)
-        self._record_change("enrolment", added=sorted(reference_ids.values()), growth=len(reference_ids))
+        model_id = enrolment.templates[0].model_id if enrolment.templates else None
+        added = sorted(reference_ids.values())
+        self._record_change("enrolment", added=added, growth=len(added), model_id=model_id)
         if self._seq % CHANGES_BETWEEN_PURGES == 0:
             purge_keys(self._connection, self._gallery_id, self._now)
         return Enrolment(
@@ -142,9 +147,10 @@ class SqlWriting(SqlReading):
         Raises:
             EncounterNotFound: there is no such encounter in this gallery.
             EncounterWithdrawn: it was withdrawn and cannot get another status.
+            EncounterOutdated: others came while it was inactive, and were not compared with it.
         """
         self._expect_no_change()
-        encounter, moved = move_encounter(self._connection, self._gallery_id, encounter_id, status)
+        encounter, moved = move_encounter(self._connection, self._gallery_id, encounter_id, status, self._seq)
         if moved is not None:
             returns = status is EncounterStatus.ACTIVE
             self._record_change(
@@ -174,6 +180,7 @@ class SqlWriting(SqlReading):
                 "subject_id": enrolment.subject_id,
                 "seq": self._seq,
                 "status": EncounterStatus.ACTIVE.value,
+                "status_seq": self._seq,
                 **facts_columns(enrolment.facts),
                 "biometric_exception": enrolment.biometric_exception,
                 "content_digest": enrolment.content_digest,
@@ -263,6 +270,7 @@ class SqlWriting(SqlReading):
         added: list[int] | tuple[int, ...] = (),
         removed: list[int] | tuple[int, ...] = (),
         growth: int,
+        model_id: str | None = None,
     ) -> None:
         self._connection.execute(
             insert(changes),
@@ -276,7 +284,9 @@ class SqlWriting(SqlReading):
             },
         )
         if growth:
-            self._connection.execute(_COUNT_TEMPLATES, {"counted": self._gallery_id, "growth": growth})
+            self._connection.execute(
+                _COUNT_TEMPLATES, {"counted": self._gallery_id, "growth": growth, "made_by": model_id}
+            )
         self._has_changed = True
 
 

@@ -89,3 +89,27 @@ def test_a_large_sample_stays_in_memory(client: httpx.Client, gallery: str, monk
         monkeypatch.setattr(tempfile, name, refuse)
     sample = b"anna/" + b"x" * 3_000_000
     assert client.post(f"{gallery}/enrolments", files={"sample": sample}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"samples": [' + b"1," * 1_000_000 + b"1]}",
+        b"{" + b",".join(b'"k%d": 1' % number for number in range(200_000)) + b"}",
+        b'{"labels": {' + b",".join(b'"k%d": "v"' % number for number in range(200_000)) + b"}}",
+    ],
+    ids=["samples", "keys", "labels"],
+)
+def test_json_of_very_many_elements_is_refused_before_it_is_read(
+    client: httpx.Client, gallery: str, body: bytes
+) -> None:
+    answer = client.post(f"{gallery}/enrolments", content=body, headers={"Content-Type": "application/json"})
+    assert problem_of(answer, 422) == "invalid_request"
+    assert "too many elements" in answer.json()["message"]
+
+
+def test_a_text_of_a_form_is_short(client: httpx.Client, gallery: str) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="labels"\r\n\r\n' + b"x" * 40_000
+    answer = client.post(f"{gallery}/enrolments", content=part + b"\r\n--b--\r\n", headers=FORM)
+    assert problem_of(answer, 422) == "invalid_request"
+    assert answer.json()["message"] == "labels: too long"

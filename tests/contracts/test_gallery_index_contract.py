@@ -129,3 +129,11 @@ def test_growth_beyond_the_first_array_loses_nothing() -> None:
     index = filled(ExactIndex(DIMENSION), unit_rows(1000, 8))
     index.add(1001, list(range(1000, 5000)), unit_rows(4000, 9))
     assert len(index.search(unit_rows(1, 10), -2.0)[0]) == 5000
+
+
+def test_what_the_library_refuses_is_an_index_that_failed(new_index: NewIndex) -> None:
+    index = filled(new_index(), unit_rows(2, 11))
+    with pytest.raises(IndexUnavailable):
+        index.add(3, [2], np.zeros((1, DIMENSION + 1), np.float32))
+    with pytest.raises(IndexUnavailable):
+        index.search(np.zeros((1, DIMENSION + 1), np.float32), 0.5)

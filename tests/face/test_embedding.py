@@ -6,10 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from service.domain import Image
-from service.errors import PackGraphUnsupported
+from service.errors import PackGraphUnsupported, TemplateUnusable
 from service.face.alignment import Crop, align
 from service.face.embedding import Recogniser
 from service.face.model_packs import InstalledPack
@@ -79,3 +80,21 @@ def test_four_threads_embed_what_one_embeds(
 def test_a_graph_of_another_dimension_is_refused(pack: InstalledPack) -> None:
     with pytest.raises(PackGraphUnsupported, match="shape"):
         recogniser_of(pack, dimension=64)
+
+
+@pytest.mark.parametrize("factor", [0.0, float("nan"), 3e38], ids=["nothing", "not-a-number", "overflow"])
+def test_a_graph_that_makes_nothing_finite_of_a_face_enrols_nobody(tmp_path: Path, factor: float) -> None:
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["data"], ["mean"]),
+        onnx.helper.make_node("Flatten", ["mean"], ["flat"]),
+        onnx.helper.make_node("Mul", ["flat", "factor"], ["out"]),
+    ]
+    data = onnx.helper.make_tensor_value_info("data", onnx.TensorProto.FLOAT, [1, 3, 112, 112])
+    out = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, [1, 3])
+    constant = onnx.numpy_helper.from_array(np.array([factor], np.float32), "factor")
+    graph = onnx.helper.make_graph(nodes, "broken", [data], [out], [constant])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "broken.onnx")
+    broken = Recogniser(tmp_path / "broken.onnx", dimension=3, mean=0, scale=1)
+    with np.errstate(all="ignore"), pytest.raises(TemplateUnusable):
+        broken.embed([np.full((112, 112, 3), 200, np.uint8)])
