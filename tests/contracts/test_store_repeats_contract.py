@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.domain import CaseKind, EarlierRequest, EncounterFacts, EncounterStatus
-from service.errors import EncounterNotFound, EncounterWithdrawn, IdempotencyKeyReused
+from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, IdempotencyKeyReused
 from tests.store.building import (
     EVER,
     FACTS,
@@ -201,3 +201,33 @@ def test_a_writer_finds_the_request_that_its_predecessor_committed(store: AnySto
 
     assert earlier is not None
     assert earlier.enrolment == first
+
+
+def test_an_erasure_forgets_the_rejections_too(store: AnyStore) -> None:
+    enrol(store, new_enrolment("a"))
+    store.remember_rejection("camp", "rejected", "digest", "no_face", "no face was found")
+
+    with store.writing("camp") as tx:
+        tx.erase_subject("s-a")
+
+    with store.reading() as tx:
+        assert tx.earlier_request("camp", "rejected", None, START) is None
+
+
+def test_an_encounter_that_missed_others_while_inactive_stays_inactive(store: AnyStore) -> None:
+    enrol(store, new_enrolment("a"))
+    _set_status(store, EncounterStatus.INACTIVE)
+    enrol(store, new_enrolment("b"))
+
+    with pytest.raises(EncounterOutdated):
+        _set_status(store, EncounterStatus.ACTIVE)
+    assert store.encounter("camp", "e-a").status is EncounterStatus.INACTIVE
+
+
+def test_an_inactive_template_is_still_the_subjects_own(store: AnyStore) -> None:
+    reference_id = enrol(store, new_enrolment("a")).samples[0].reference_id
+    _set_status(store, EncounterStatus.INACTIVE)
+
+    with store.reading() as tx:
+        assert tx.subject_references("camp", "s-a") == []
+        assert [each.reference_id for each in tx.subject_references("camp", "s-a", inactive=True)] == [reference_id]
