@@ -18,7 +18,8 @@ BiodedupError
 │   └── PackMismatch  PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
 │       PackArchiveUnsafe  PackLicenceNotAccepted  PackGraphUnsupported
 ├── SettingsInvalid                   a setting is misspelt or out of range
-└── VarInUse                          another process owns the folder
+├── VarInUse                          another process owns the folder
+└── VarUnusable                       the folder cannot be made or written
 
 `code` is for machines and never changes; `status` is its HTTP status; the message is for people and holds nothing
 personal and no path. Adapters translate foreign exceptions with `raise ... from error`.
@@ -264,6 +265,11 @@ class SettingsInvalid(BiodedupError):
 
 class VarInUse(BiodedupError):
     code = "var_in_use"
+    status = 503
+
+
+class VarUnusable(BiodedupError):
+    code = "var_unusable"
     status = 503
 
 

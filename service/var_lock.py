@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from service.errors import VarInUse
+from service.errors import VarInUse, VarUnusable
 
 _LOCK_FILE = "lock"
 _NOTE_FILE = "lock.json"
@@ -30,8 +30,9 @@ class VarLock:
 
         Raises:
             VarInUse: another process has it; the message says which, and where it serves.
+            VarUnusable: it cannot be made or written.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # faces are nobody else's business
+        make_var_folder(folder)
         self._note = folder / _NOTE_FILE
         # not bound to a thread: it is taken by the thread that starts the service and released by another
         self._lock = FileLock(folder / _LOCK_FILE, thread_local=False)
@@ -40,7 +41,13 @@ class VarLock:
             self._lock.acquire(timeout=_PATIENCE_S, poll_interval=0.05)
         except Timeout:
             raise VarInUse(_explain(_read_note(self._note))) from None
-        self.tell(url)
+        except OSError as error:
+            raise _unusable(error) from error
+        try:
+            self.tell(url)
+        except OSError as error:
+            self._lock.release()
+            raise _unusable(error) from error
 
     def tell(self, url: str | None) -> None:
         """Write down where this process serves."""
@@ -53,17 +60,46 @@ class VarLock:
         self._lock.release()
 
 
-def owner_of(folder: Path) -> Owner | None:
-    """Return who holds the folder, None if nobody does."""
-    if not (folder / _LOCK_FILE).exists():
-        return None
-    lock = FileLock(folder / _LOCK_FILE, thread_local=False)
+def make_var_folder(folder: Path) -> None:
+    """Make the folder of the record where there is none, for its owner only: faces are nobody else's business.
+
+    Raises:
+        VarUnusable: it cannot be made, or is no folder.
+    """
     try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(error) from error
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Return who holds the folder, None if nobody does.
+
+    Raises:
+        VarUnusable: the folder cannot be looked into, or the lock in it cannot be opened.
+    """
+    try:
+        if not (folder / _LOCK_FILE).exists():
+            return None
+        lock = FileLock(folder / _LOCK_FILE, thread_local=False)
         lock.acquire(blocking=False)
     except Timeout:
         return _read_note(folder / _NOTE_FILE)
+    except OSError as error:
+        raise _unusable(error) from error
     lock.release()
     return None
+
+
+def refuse_owned(folder: Path) -> None:
+    """Raise VarInUse where another process holds the folder, VarUnusable where that cannot be found out."""
+    owner = owner_of(folder)
+    if owner is not None:
+        raise VarInUse(_explain(owner))
+
+
+def _unusable(error: OSError) -> VarUnusable:
+    return VarUnusable(f"the folder of the record (BIODEDUP_VAR_DIR) cannot be used: {error.strerror or 'no access'}")
 
 
 def _read_note(path: Path) -> Owner:
@@ -78,8 +114,5 @@ def _read_note(path: Path) -> Owner:
 def _explain(owner: Owner) -> str:
     who = f"process {owner.pid}" if owner.pid else "another process"
     if owner.url is None:
-        return f"{who} works on this folder: wait until it is done, or set another BIODEDUP_VAR_DIR"
-    return (
-        f"{who} serves this folder at {owner.url}: talk to it over HTTP (BIODEDUP_URL={owner.url}), stop it, "
-        "or set another BIODEDUP_VAR_DIR"
-    )
+        return f"{who} works on this folder"
+    return f"{who} serves this folder at {owner.url} (for commands: BIODEDUP_URL={owner.url})"

@@ -1,6 +1,7 @@
 """`biodedup check`: is everything in place? It changes nothing, also beside a running service."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from service.calibration import Calibration
 from service.cli.client import DEFAULT_URL, Json, ServiceClient, UrlOption
 from service.cli.failures import EXIT_FAILED, CommandFailed
 from service.cli.show import console, plain
-from service.errors import BiodedupError
+from service.errors import BiodedupError, VarUnusable
 from service.settings import Settings, load_settings
 from service.var_lock import owner_of
 
@@ -65,17 +66,15 @@ def findings(url: str) -> Iterator[Finding]:
     for pack_id in settings.packs:
         yield _pack(settings, pack_id)
         yield _calibration(settings.models_dir, pack_id)
-    yield _var_folder(settings.var_dir)
+    folder = _var_folder(settings.var_dir)
+    yield folder
     running = _service(url)
-    owner = owner_of(settings.var_dir) if settings.database_url is None else None
     if running.ready is not None:
         is_well = running.ready["checks"]["store"]
         yield Finding(
             OK if is_well else FAIL, "database", f"the service says: {'in order' if is_well else 'it is not'}"
         )
-    elif owner is not None:
-        yield Finding(OK, "database", f"in use by process {owner.pid}, which serves at {owner.url or 'no address'}")
-    else:
+    elif settings.database_url is not None or folder.level != FAIL:
         yield _database(settings)
     yield running.finding
 
@@ -94,7 +93,8 @@ def _pack(settings: Settings, pack_id: str) -> Finding:
     try:
         pack = verify_pack(settings.models_dir, pack_id)
     except BiodedupError as error:
-        return Finding(FAIL, "model pack", error.message, f"biodedup models fetch {pack_id}")
+        advice = f"biodedup models fetch {pack_id}"
+        return Finding(FAIL, "model pack", error.message, "" if advice in error.message else advice)
     if pack.manifest.licence.restricted and pack_id not in settings.accepted_licences:
         return Finding(
             FAIL,
@@ -121,13 +121,20 @@ def _calibration(models_dir: Path, pack_id: str) -> Finding:
 
 def _var_folder(var_dir: Path) -> Finding:
     """Look for the folder, or for the nearest one above it in which it could be made."""
-    existing = var_dir.resolve()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(FAIL, "var folder", f"{var_dir} cannot be written", "Set BIODEDUP_VAR_DIR to another folder.")
-    if existing != var_dir.resolve():
+    var_dir = existing = var_dir.absolute()
+    try:
+        while not existing.exists():
+            existing = existing.parent
+        # by doing it: permissions alone do not tell of a read-only disk or a folder of the kernel
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        says = f"{var_dir} cannot be used: {error.strerror} ({VarUnusable.code})"
+        return Finding(FAIL, "var folder", says, "Set BIODEDUP_VAR_DIR to a folder that this user can make and write.")
+    if existing != var_dir:
         return Finding(OK, "var folder", f"{var_dir} is made at the first start")
+    if existing.stat().st_mode & 0o077:
+        return Finding(WARN, "var folder", f"others on this machine can look into {var_dir}", f"chmod 700 {var_dir}")
     return Finding(OK, "var folder", f"{var_dir} can be written")
 
 
@@ -148,6 +155,13 @@ def _database(settings: Settings) -> Finding:
     from service.store.sql_store import SqlStore  # noqa: PLC0415
 
     if settings.database_url is None:
+        try:
+            owner = owner_of(settings.var_dir)
+        except VarUnusable as error:
+            return Finding(FAIL, "database", f"{error.message} ({error.code})")
+        if owner is not None:
+            says = f"in use by process {owner.pid}, which serves at {owner.url or 'no address'}"
+            return Finding(OK, "database", says)
         file = settings.var_dir / SQLITE_FILE
         if not file.exists():
             return Finding(OK, "database", "made at the first start")

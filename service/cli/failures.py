@@ -14,7 +14,8 @@ EXIT_STOPPED = 130  # 128 + SIGINT, as shells count
 
 _ADVICE = {
     "settings_invalid": "docs/settings.md describes every setting.",
-    "var_in_use": "Talk to the service that owns the folder (--url), or choose another one with BIODEDUP_VAR_DIR.",
+    "var_in_use": "Talk to that process over HTTP, stop it, or choose another folder with BIODEDUP_VAR_DIR.",
+    "var_unusable": "Set BIODEDUP_VAR_DIR to a folder that this user can make and write; `biodedup check` looks at it.",
     "gallery_not_found": "`biodedup gallery list` shows the galleries, `biodedup gallery create` makes one.",
     "overloaded": "Try again in a moment.",
     "not_ready": "`biodedup check` says what is missing.",

@@ -62,7 +62,7 @@ class Journal:
         self._lock = threading.Lock()
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # most often the var folder
             # it names people's files: for the owner only
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             self._known = dict(_read_lines(path))

@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,9 +15,10 @@ import uvicorn
 
 from service.cli.failures import CommandFailed
 from service.cli.show import console, plain
+from service.errors import NotReady
 from service.logs import configure_logs
 from service.settings import Settings
-from service.var_lock import VarLock, owner_of
+from service.var_lock import refuse_owned
 
 if TYPE_CHECKING:
     from service.api.context import Startup
@@ -35,11 +38,10 @@ def run_service(settings: Settings) -> None:
     # while the models are imported, a signal must end the process without a failure
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    os.umask(0o077)  # the record, its write-ahead log and the lock are for their owner only
     configure_logs(settings.log_level)
     # before the models, which take a second to load
     with _listen(settings) as listener:
-        if not is_loopback(settings.host):
-            _warn_of_strangers(settings.host)
         _serve(settings, listener, _url_of(listener))
 
 
@@ -53,14 +55,38 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class _Server(uvicorn.Server):
+    """Calls `announce` once, when the service is ready: a start that fails has only its error to say."""
+
+    def __init__(self, config: uvicorn.Config, startup: "Startup", announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._startup = startup
+        self._announce: Callable[[], None] | None = announce
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, whether the service is there; return whether to stop, as uvicorn asks."""
+        if self._announce is not None:
+            with suppress(NotReady):
+                self._startup.service()
+                self._announce()
+                self._announce = None
+        return await super().on_tick(counter)
+
+
 def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
     from service.app import create_app  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+
+    def announce() -> None:
+        if not is_loopback(settings.host):
+            _warn_of_strangers(settings.host)
+        _announce(settings, url)
 
     def stop() -> None:
         server.should_exit = True
 
     app = create_app(settings, url=url, on_failure=stop)
-    server = uvicorn.Server(
+    startup: Startup = app.state.startup
+    server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
@@ -71,24 +97,24 @@ def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_FINISH_S,
-        )
+        ),
+        startup,
+        announce,
     )
-    _announce(settings, url)
     server.run(sockets=[listener])
-    startup: Startup = app.state.startup
     if startup.failure is not None:
         raise startup.failure
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Raises CommandFailed, VarInUse."""
+    """Raises CommandFailed, VarInUse, VarUnusable."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        if settings.database_url is None and owner_of(settings.var_dir) is not None:
+        if settings.database_url is None:
             # most likely this very service a second time: what the lock says then helps more than a busy port
-            VarLock(settings.var_dir, None).release()
+            refuse_owned(settings.var_dir)
         raise CommandFailed(
             f"{settings.host} port {settings.port} {_why(error)}",
             "address_unusable",
@@ -124,7 +150,7 @@ def _warn_of_strangers(host: str) -> None:
 
 def _announce(settings: Settings, url: str) -> None:
     out = console()
-    record = "a database" if settings.database_url is not None else str(settings.var_dir)
+    record = "a database" if settings.database_url is not None else str(settings.var_dir.absolute())
     out.print(f"biodedup listens on {url}  (model pack {plain(settings.pack)}, record in {plain(record)})")
     out.print(f"  {url}/docs     try every request in the browser")
     out.print(f"  {url}/redoc    the same as a manual")

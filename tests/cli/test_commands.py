@@ -193,6 +193,7 @@ def test_a_folder_that_another_service_owns_is_said_in_one_line(server: Server, 
         assert line.startswith(f"error: process {server.process.pid} serves this folder at {server.url}")
         assert line.endswith("(var_in_use)")
         assert "BIODEDUP_VAR_DIR" in advice
+        assert "BIODEDUP_VAR_DIR" not in line
 
 
 def test_an_address_that_others_reach_is_warned_of(models_dir: Path, tmp_path: Path) -> None:
