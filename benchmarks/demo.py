@@ -3,25 +3,31 @@
 import argparse
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from benchmarks.demo_photographs import MOST_PEOPLE, NEW, SEEN, UNUSABLE, Photograph, built_in, of_folder
+from benchmarks.demo_photographs import (
+    MOST_OTHERS,
+    MOST_PEOPLE,
+    NEW,
+    SEEN,
+    UNUSABLE,
+    Photograph,
+    Selection,
+    built_in,
+    of_folder,
+)
+from benchmarks.demo_service import LOG, refuse_taken, running_service
 from service.cli.client import Json, ServiceClient, gallery_path
 from service.cli.failures import CommandFailed, report_failure
 from service.cli.show import chance, coloured, console, percent, plain, score_text, table
+from service.errors import BiodedupError
+from service.var_lock import make_var_folder
 
-_START_S = 120.0  # a slow disk and a cold machine included
-_STOP_S = 70.0  # the service finishes accepted requests within 60
 _LISTED = 10  # files that the summary names
-_LOG = "service.log"
 _FLAGGED = frozenset({"REVIEW", "DUPLICATE"})
 
 
@@ -54,28 +60,35 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo; return the exit status: 0 all as it should be, 1 not, or the service did not start."""
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, _leave)
+    os.umask(0o077)  # photographs and their log are for their owner only
     out = console()
     try:
-        photographs, left_out = (built_in(), 0) if options.faces is None else of_folder(options.faces)
-        folder = Path(os.environ.get("BIODEDUP_VAR_DIR", "var")) / "demo"
+        selection = Selection(built_in()) if options.faces is None else of_folder(options.faces)
+        photographs = selection.photographs
+        var_dir = Path(os.environ.get("BIODEDUP_VAR_DIR", "var"))
+        folder = var_dir / "demo"
+        refuse_taken(options.port, var_dir)
+        make_var_folder(var_dir)
         _save(folder, photographs, only_one=options.faces is not None)
-        with _service(options.port, folder) as process, ServiceClient(f"http://127.0.0.1:{options.port}") as client:
-            if left_out:
-                out.print(f"The first {MOST_PEOPLE} people of the folder; {left_out:,} more are left out.")
+        with running_service(options.port, folder) as (process, url), ServiceClient(url) as client:
+            _print_left_out(selection)
             gallery_id = _fresh_gallery(client)
             answers = [_enrol(client, gallery_id, photograph) for photograph in photographs]
             _print_table(gallery_id, answers)
             is_right = _print_summary(answers, is_promise=options.faces is None)
             if options.exit:
                 return 0 if is_right else 1
-            _print_invitation(client.url, gallery_id, folder, photographs)
+            _print_invitation(client.url, gallery_id, folder, photographs, is_own=options.faces is not None)
             process.wait()
-            report_failure(CommandFailed(f"the service ended; its log is in {folder / _LOG}", "service_ended"))
+            report_failure(CommandFailed(f"the service ended; its log is in {folder / LOG}", "service_ended"))
             return 1
     except KeyboardInterrupt:
         out.print("Stopped. The record of the demo stays in the var folder; run it again at any time.")
-    except (CommandFailed, ValueError, OSError) as error:
-        report_failure(error if isinstance(error, CommandFailed) else CommandFailed(str(error), "demo_failed"))
+    except (CommandFailed, BiodedupError) as error:
+        report_failure(error)
+        return 1
+    except (ValueError, OSError) as error:
+        report_failure(CommandFailed(str(error), "demo_failed"))
         return 1
     return 0
 
@@ -101,44 +114,6 @@ def _save(folder: Path, photographs: list[Photograph], *, only_one: bool) -> Non
 
 def _to_try(photographs: list[Photograph]) -> Photograph:
     return next((photograph for photograph in photographs if photograph.kind == SEEN), photographs[0])
-
-
-@contextmanager
-def _service(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `biodedup serve` as a child process, ready when the block begins and stopped when it ends."""
-    log = folder / _LOG
-    environ = os.environ | {"BIODEDUP_VAR_DIR": str(folder.parent), "BIODEDUP_PORT": str(port)}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve"], env=environ, stdout=stream, stderr=subprocess.STDOUT
-        )
-    try:
-        _wait_until_ready(process, port, log)
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_S
-    with ServiceClient(f"http://127.0.0.1:{port}") as client:
-        while time.monotonic() < deadline:
-            # before the question: another program on this port could answer it
-            if process.poll() is not None:
-                said = [line for line in log.read_text(errors="replace").splitlines() if not line.startswith("{")]
-                message = " ".join(line.strip().removeprefix("error: ") for line in said[-3:])
-                advice = f"The whole log is in {log}. Another port: BIODEDUP_PORT=8001 make demo"
-                raise CommandFailed(f"the service did not start: {message}", "not_started", advice=advice)
-            try:
-                if "ready" in client.get("/readyz")["status"]:
-                    return
-            except CommandFailed:
-                time.sleep(0.1)
-    raise CommandFailed(f"the service is not ready after {_START_S:.0f} s; its log is in {log}", "not_ready")
 
 
 def _fresh_gallery(client: ServiceClient) -> str:
@@ -173,12 +148,12 @@ def _print_table(gallery_id: str, answers: list[Answer]) -> None:
         "first by another crop, light, tilt and compression, unless they are yours), sent in under other names, as by"
     )
     out.print("somebody who registers twice.")
-    columns = ["photograph", "answer", "because", "score", "threshold", "false match"]
+    columns = ["photograph", "answer", "because", "score", "threshold", "chance if they are different people"]
     out.print(table(f"Sent to the gallery {gallery_id}, in this order", columns, [_row(answer) for answer in answers]))
     out.print(
         "score: how alike the two faces are, at most 1. threshold: from this score on a person must look at the pair."
     )
-    out.print("false match: chance that two different people are that alike.")
+    out.print("chance if they are different people: how rarely two different people are that alike.")
 
 
 def _row(answer: Answer) -> list[str]:
@@ -222,7 +197,18 @@ def _print_summary(answers: list[Answer], *, is_promise: bool) -> bool:
     return not (wrong and is_promise)
 
 
-def _print_invitation(url: str, gallery_id: str, folder: Path, photographs: list[Photograph]) -> None:
+def _print_left_out(selection: Selection) -> None:
+    out = console()
+    if selection.people_left_out:
+        out.print(f"The first {MOST_PEOPLE} people of the folder; {selection.people_left_out:,} more are left out.")
+    if selection.files_left_out:
+        most = 1 + MOST_OTHERS
+        out.print(f"At most {most} photographs of a person; {selection.files_left_out:,} more are left out.")
+    if selection.files_beside:
+        out.print(f"Files beside the sub-folders are left out ({selection.files_beside:,}): whose are they?")
+
+
+def _print_invitation(url: str, gallery_id: str, folder: Path, photographs: list[Photograph], *, is_own: bool) -> None:
     file = folder / Path(_to_try(photographs).name).name
     samples = f"{url}{gallery_path(gallery_id)}"
     out = console()
@@ -235,7 +221,11 @@ def _print_invitation(url: str, gallery_id: str, folder: Path, photographs: list
     out.print(f"  curl -F sample=@{file} {samples}/identifications")
     out.print(f"  curl -F sample=@{file} -F subject_id=newcomer {samples}/enrolments")
     out.print(f"  .venv/bin/biodedup stats --url {url}")
-    out.print(f"The photographs are in {folder} and nowhere else; git ignores that folder. Stop with Ctrl-C.")
+    if is_own:
+        out.print(f"A copy of one of your photographs, {file}, is there to try this; delete it when you are done.")
+    else:
+        out.print(f"The photographs of the demo are in {folder}.")
+    out.print("Stop with Ctrl-C.")
     out.file.flush()
 
 

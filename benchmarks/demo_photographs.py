@@ -13,7 +13,7 @@ from benchmarks.recapture import recapture
 NEW, SEEN, UNUSABLE = "new", "seen", "unusable"
 
 MOST_PEOPLE = 50  # of a folder: a table that a person still reads
-_MOST_OTHERS = 3  # further photographs of one person
+MOST_OTHERS = 3  # further photographs of one person
 
 # around each of the six people of insightface's t1.jpg (1280 x 886), generously: left, top, right, bottom in pixels
 _T1_SIZE = (1280, 886)
@@ -40,6 +40,16 @@ class Photograph:
     known_as: tuple[str, ...] = ()  # for SEEN: the subjects that this person may be enrolled as by now
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The photographs to enrol, and how much of a folder is not among them."""
+
+    photographs: list[Photograph]
+    people_left_out: int = 0
+    files_left_out: int = 0  # of the people that were taken
+    files_beside: int = 0  # in no sub-folder: nobody knows whose they are
+
+
 def built_in() -> list[Photograph]:
     """Return seven people, a re-capture of each under another name, and four files that show no single face."""
     group = _package_image("insightface", "data", "images", "t1.jpg")
@@ -64,8 +74,8 @@ def built_in() -> list[Photograph]:
     return [*first, *again, *_unusable(group, first[0])]
 
 
-def of_folder(folder: Path) -> tuple[list[Photograph], int]:
-    """Return the photographs of a folder with one sub-folder a person, and how many people were left out.
+def of_folder(folder: Path) -> Selection:
+    """Return the photographs of a folder with one sub-folder a person, and how much was left out.
 
     The first file of each person is new, up to three others are of someone already enrolled, under other names.
 
@@ -79,14 +89,20 @@ def of_folder(folder: Path) -> tuple[list[Photograph], int]:
     first, again = [], []
     for path, photographs in people[:MOST_PEOPLE]:
         subject_id = re.sub(r"[^A-Za-z0-9._:-]+", "-", path.name).lstrip("._:-")[:100] or "person"
-        for number, file in enumerate(photographs[: 1 + _MOST_OTHERS]):
+        for number, file in enumerate(photographs[: 1 + MOST_OTHERS]):
             name = f"{path.name}/{file.name}"
             if number == 0:
                 first.append(Photograph(name, subject_id, NEW, file.read_bytes()))
             else:
                 known_as = (subject_id, *(f"{subject_id}-again-{earlier}" for earlier in range(1, number)))
                 again.append(Photograph(name, f"{subject_id}-again-{number}", SEEN, file.read_bytes(), known_as))
-    return [*first, *again], max(0, len(people) - MOST_PEOPLE)
+    taken = people[:MOST_PEOPLE]
+    return Selection(
+        [*first, *again],
+        people_left_out=len(people) - len(taken),
+        files_left_out=sum(len(files_of_one) for _, files_of_one in taken) - len(first) - len(again),
+        files_beside=len(_files_of(folder)),
+    )
 
 
 def _unusable(group: Image.Image, portrait: Photograph) -> list[Photograph]:

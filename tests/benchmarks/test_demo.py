@@ -12,17 +12,19 @@ import httpx
 import pytest
 
 from benchmarks.demo import Answer
-from benchmarks.demo_photographs import NEW, SEEN, UNUSABLE, Photograph, of_folder
+from benchmarks.demo_photographs import MOST_PEOPLE, NEW, SEEN, UNUSABLE, Photograph, of_folder
+from benchmarks.demo_service import running_service
 from benchmarks.recapture import recapture
 from service.cli.client import Json
+from service.cli.failures import CommandFailed
 from tests.faces import face_of, to_jpeg
-from tests.server import free_port
+from tests.server import Server, free_port
 
 
-def demo(tmp_path: Path, models_dir: Path, *arguments: str) -> "subprocess.Popen[str]":
+def demo(tmp_path: Path, models_dir: Path, *arguments: str, port: int | None = None) -> "subprocess.Popen[str]":
     names = {"BIODEDUP_VAR_DIR": str(tmp_path / "var"), "BIODEDUP_MODELS_DIR": str(models_dir)}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BIODEDUP_")}
-    command = [sys.executable, "-m", "benchmarks.demo", "--port", str(free_port()), *arguments]
+    command = [sys.executable, "-m", "benchmarks.demo", "--port", str(port or free_port()), *arguments]
     return subprocess.Popen(command, env=kept | names, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -76,13 +78,90 @@ def test_a_folder_of_ones_own_is_taken(models_dir: Path, tmp_path: Path) -> None
         (folder / "1.jpg").write_bytes(to_jpeg(face_of(person)))
         for number in (2, 3):
             (folder / f"{number}.jpg").write_bytes(recapture(face_of(person), seed=10 * person + number))
+    (tmp_path / "faces" / "beside.jpg").write_bytes(b"x")
     with demo(tmp_path, models_dir, "--exit", "--faces", str(tmp_path / "faces")) as process:
         said, errors = process.communicate(timeout=120)
     assert process.returncode == 0, said + errors
     assert "2 of 2 different people" in said
     assert "4 of 4 photographs of someone" in said
+    assert "Files beside the sub-folders are left out (1)" in said
     assert re.search(r"Ada L\./2\.jpg +│ DUPLICATE │ looks like Ada-L\.", said)
     assert sorted(path.name for path in (tmp_path / "var" / "demo").iterdir()) == ["2.jpg", "service.log"]
+
+
+@pytest.mark.models
+def test_it_leaves_a_service_alone_that_already_runs_on_the_port(models_dir: Path, tmp_path: Path) -> None:
+    with Server(tmp_path / "stranger", {"BIODEDUP_MODELS_DIR": str(models_dir)}) as stranger:
+        with demo(tmp_path, models_dir, "--exit", port=stranger.port) as process:
+            said, errors = process.communicate(timeout=60)
+        galleries = httpx.get(f"{stranger.url}/v1/galleries").json()["items"]
+    assert process.returncode == 1
+    line, advice = errors.splitlines()
+    assert line == f"error: something already answers on port {stranger.port} (address_unusable)"
+    assert "BIODEDUP_PORT=8001 make demo" in advice
+    assert said == ""
+    assert [gallery["gallery_id"] for gallery in galleries] == ["default"]
+    assert not (tmp_path / "var").exists()
+
+
+@pytest.mark.models
+def test_what_answers_on_the_port_while_the_child_cannot_have_it_is_not_taken_for_it(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIODEDUP_MODELS_DIR", str(models_dir))
+    with Server(tmp_path / "stranger", {"BIODEDUP_MODELS_DIR": str(models_dir)}) as stranger:
+        (tmp_path / "var" / "demo").mkdir(parents=True)
+        log = tmp_path / "var" / "demo" / "service.log"
+        log.write_text(f"biodedup listens on {stranger.url}  (an earlier run)\n")
+        with pytest.raises(CommandFailed) as failure, running_service(stranger.port, tmp_path / "var" / "demo"):
+            pytest.fail("the stranger was taken for the child")
+    assert failure.value.code == "address_unusable"
+    assert "BIODEDUP_PORT=8001 make demo" in str(failure.value.advice)
+    assert log.read_text().startswith("biodedup listens on")
+
+
+@pytest.mark.models
+def test_a_folder_in_use_is_said_with_the_advice_that_helps(models_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "var" / "demo").mkdir(parents=True)
+    (tmp_path / "var" / "demo" / "service.log").write_text("of the running demo")
+    with (
+        Server(tmp_path / "var", {"BIODEDUP_MODELS_DIR": str(models_dir)}) as owner,
+        demo(tmp_path, models_dir, "--exit") as process,
+    ):
+        _, errors = process.communicate(timeout=60)
+    line, advice = errors.splitlines()
+    assert process.returncode == 1
+    assert line.startswith(f"error: process {owner.process.pid} serves this folder at {owner.url}")
+    assert line.endswith(" (var_in_use)")
+    assert "BIODEDUP_PORT" not in advice
+    assert (tmp_path / "var" / "demo" / "service.log").read_text() == "of the running demo"
+    assert [path.name for path in (tmp_path / "var" / "demo").iterdir()] == ["service.log"]
+
+
+def test_a_start_that_fails_is_told_in_the_words_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIODEDUP_PACK", "no-such-pack")
+    (tmp_path / "demo").mkdir()
+    with pytest.raises(CommandFailed) as failure, running_service(free_port(), tmp_path / "demo"):
+        pytest.fail("it started")
+    assert failure.value.code == "pack_unknown"
+    assert failure.value.message.startswith("the service did not start: ")
+    assert "listens on" not in failure.value.message
+    assert "BIODEDUP_PORT" not in str(failure.value.advice)
+    assert str(tmp_path / "demo" / "service.log") in str(failure.value.advice)
+
+
+def test_what_a_folder_holds_beyond_the_demo_is_counted(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "a/2.jpg", "a/3.jpg", "a/4.jpg", "a/5.jpg", "beside.jpg", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    for number in range(MOST_PEOPLE):
+        (tmp_path / f"b{number}").mkdir()
+        (tmp_path / f"b{number}" / "1.jpg").write_bytes(b"x")
+    selection = of_folder(tmp_path)
+    assert len(selection.photographs) == 4 + MOST_PEOPLE - 1
+    assert (selection.people_left_out, selection.files_left_out, selection.files_beside) == (1, 1, 1)
 
 
 def test_a_folder_without_people_is_refused(tmp_path: Path) -> None:

@@ -36,10 +36,20 @@ def test_a_lock_that_cannot_be_written_is_a_deliberate_error(tmp_path: Path) -> 
 
 def test_a_note_that_cannot_be_written_gives_the_lock_back(tmp_path: Path) -> None:
     (tmp_path / "lock.part").mkdir()
-    with pytest.raises(VarUnusable):
+    with pytest.raises(VarUnusable) as refused:
         VarLock(tmp_path, None)
     (tmp_path / "lock.part").rmdir()
     VarLock(tmp_path, None).release()
+    assert refused.traceback  # it keeps the first lock alive: dropped, it would be given back by itself
+
+
+def test_the_folder_is_made_for_its_owner_only(tmp_path: Path) -> None:
+    earlier = os.umask(0o022)
+    try:
+        make_var_folder(tmp_path / "var")
+    finally:
+        os.umask(earlier)
+    assert stat.S_IMODE((tmp_path / "var").stat().st_mode) == 0o700
 
 
 @pytest.mark.models
@@ -78,6 +88,7 @@ def test_check_warns_of_a_folder_that_others_can_look_into(
     assert list((tmp_path / "var").iterdir()) == []
 
 
+@pytest.mark.models
 def test_check_says_once_how_to_fetch_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path) -> None:
     (tmp_path / "opencv-zoo").mkdir()
     (tmp_path / "opencv-zoo" / "manifest.toml").write_bytes((models_dir / "opencv-zoo" / "manifest.toml").read_bytes())
