@@ -7,6 +7,8 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 BIN := .venv/bin
 RUNTIME := .venv/.installed-runtime
 DEV := .venv/.installed-dev
+# The scripts in .venv/bin name the folder they were installed in: after it was renamed or copied, install again.
+MOVED := $(shell test ! -e $(BIN)/biodedup || head -n 2 $(BIN)/biodedup | grep -qF "$(CURDIR)/$(BIN)/python" || echo moved)
 DATASET ?= ../shared/data/lfw-dev
 PYTEST_ARGS ?=
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q --extra build
@@ -15,7 +17,7 @@ LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --genera
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test bench soak models test-models lock clean
+.PHONY: help demo serve test bench soak models test-models lock clean moved
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -24,13 +26,13 @@ demo: models ## Start the service, enrol real photographs, show what it found, k
 	@$(BIN)/python -m benchmarks.demo $(if $(FACES),--faces "$(FACES)")
 
 serve: models ## Run the service on http://127.0.0.1:8000 with its data in ./var
-	@$(BIN)/biodedup serve
+	@$(BIN)/python -m service serve
 
 test: test-models ## Run every gate: format, lint, types, import contracts, tests
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
 	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
 
 soak: test-models ## Run what takes long: kills, races and broken images at full counts
@@ -42,13 +44,13 @@ bench: test-models ## Measure error rates (DATASET=DIR) and the speed of the pip
 	$(BIN)/python -m benchmarks.speed pipeline
 
 models: $(RUNTIME) ## Fetch and check the default model pack
-	@$(BIN)/biodedup models fetch opencv-zoo
+	@$(BIN)/python -m service models fetch opencv-zoo
 
 test-models: $(DEV)
-	@$(BIN)/biodedup models fetch opencv-zoo
+	@$(BIN)/python -m service models fetch opencv-zoo
 	@echo "The tests compare two model packs. buffalo_s is for non-commercial research only: here it is fetched for the"
 	@echo "tests, which is such a use. The service never loads it unless you accept its licence yourself."
-	@BIODEDUP_ACCEPTED_LICENCES=buffalo_s $(BIN)/biodedup models fetch buffalo_s
+	@BIODEDUP_ACCEPTED_LICENCES=buffalo_s $(BIN)/python -m service models fetch buffalo_s
 
 lock: ## Write the lock files anew (needs uv); LOCK_ARGS=--upgrade takes newer versions
 	$(LOCK) $(LOCK_ARGS) -o requirements.lock
@@ -57,14 +59,16 @@ lock: ## Write the lock files anew (needs uv); LOCK_ARGS=--upgrade takes newer v
 clean: ## Remove .venv and caches; ./var (your data) and the models stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis biodedup.egg-info
 
-$(RUNTIME): requirements.lock deploy/install.py
+$(RUNTIME): requirements.lock deploy/install.py $(MOVED)
 	@$(call need_python)
 	@"$(PYTHON)" deploy/install.py requirements.lock
 	@touch $@
 
-$(DEV): requirements-dev.lock deploy/install.py
+$(DEV): requirements-dev.lock deploy/install.py $(MOVED)
 	@$(call need_python)
 	@"$(PYTHON)" deploy/install.py requirements-dev.lock
 	@touch $@ $(RUNTIME)
+
+moved: # never up to date: what depends on it is installed again
 
 need_python = if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed (Debian, Ubuntu: apt install python3-venv)."; exit 1; fi

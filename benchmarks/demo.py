@@ -148,7 +148,7 @@ def _print_table(gallery_id: str, answers: list[Answer]) -> None:
         "first by another crop, light, tilt and compression, unless they are yours), sent in under other names, as by"
     )
     out.print("somebody who registers twice.")
-    columns = ["photograph", "answer", "because", "score", "threshold", "chance if they are different people"]
+    columns = ["photograph", "answer", "because", "score", "threshold", "chance if they are\ndifferent people"]
     out.print(table(f"Sent to the gallery {gallery_id}, in this order", columns, [_row(answer) for answer in answers]))
     out.print(
         "score: how alike the two faces are, at most 1. threshold: from this score on a person must look at the pair."

@@ -61,6 +61,31 @@ def test_an_old_python_is_refused_with_advice() -> None:
     assert "Python 3.11 or newer is needed" in refused.stdout
 
 
+@needs_make
+@pytest.mark.parametrize(("folder", "installs"), [("here", False), ("renamed", True)])
+def test_a_checkout_that_was_renamed_is_installed_again(tmp_path: Path, folder: str, installs: bool) -> None:
+    binaries = tmp_path / "here" / ".venv" / "bin"
+    (tmp_path / "here" / "deploy").mkdir(parents=True)
+    binaries.mkdir(parents=True)
+    for name in ("Makefile", "requirements.lock", "requirements-dev.lock", "deploy/install.py"):
+        shutil.copy(ROOT / name, tmp_path / "here" / name)
+    (binaries / "biodedup").write_text(f"#!{binaries.resolve()}/python\n")
+    for stamp in (".installed-runtime", ".installed-dev"):
+        (binaries.parent / stamp).write_text("")
+    (tmp_path / "here").rename(tmp_path / folder)
+    for target in ("serve", "test"):
+        plan = subprocess.run(["make", "-n", target], cwd=tmp_path / folder, capture_output=True, text=True, check=True)
+        assert ("deploy/install.py" in plan.stdout) is installs
+        assert "-m service" in plan.stdout
+
+
+@needs_make
+def test_the_makefile_calls_no_script_that_names_its_folder() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    recipes = [line for line in makefile.splitlines() if line.startswith("\t")]
+    assert {name for line in recipes for name in re.findall(r"\$\(BIN\)/(\S+)", line)} == {"python"}
+
+
 def test_a_skipped_test_fails_the_gate(tmp_path: Path) -> None:
     checked = check_skips(
         tmp_path,
