@@ -186,7 +186,7 @@ class SqlRecords:
             row = connection.execute(wanted.where(column == gallery_id)).one_or_none()
             if row is None:
                 read_gallery(connection, gallery_id)
-                raise missing("there is no such record in this gallery")
+                raise missing(f"there is no such {missing.code.removesuffix('_not_found')} in this gallery")
             return build(connection, gallery_id, [row])[0]
 
     def _page(
