@@ -275,7 +275,7 @@ class FakeWriting(FakeReading):
 
 def existing(found: Mapping[K, T], key: K, missing: type[NotFound]) -> T:
     if key not in found:
-        raise missing("there is no such record")
+        raise missing(f"there is no such {missing.code.removesuffix('_not_found')}")
     return found[key]
 
 
