@@ -53,6 +53,8 @@ def _make_sqlite_engine(url: URL) -> Engine:
     engine = create_engine(
         url.set(drivername="sqlite+pysqlite"),
         connect_args={"timeout": LOCK_TIMEOUT_S},
+        # the connection used last still has the pages in its cache: another's write empties the caches of the others
+        pool_use_lifo=True,
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         hide_parameters=True,
