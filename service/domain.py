@@ -1,4 +1,7 @@
-"""The nouns of biodedup: frozen values without input or output (terms of ISO/IEC 2382-37)."""
+"""The nouns of biodedup: frozen values without input or output (terms of ISO/IEC 2382-37).
+
+Over 300 lines on purpose: all nouns in one place, nothing but declarations.
+"""
 
 from dataclasses import dataclass, field
 from datetime import datetime

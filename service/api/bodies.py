@@ -58,7 +58,7 @@ class _FormReader:
             "on_headers_finished": self._headers_end,
             "on_end": self._form_ends,
         }
-        self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]  # its TypedDict fits no dict
 
     def write(self, chunk: bytes) -> None:
         """Raises InvalidRequest."""

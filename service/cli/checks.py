@@ -152,7 +152,7 @@ def _service(url: str) -> _Running:
 
 
 def _database(settings: Settings) -> Finding:
-    from service.store.sql_store import SqlStore  # noqa: PLC0415
+    from service.store.sql_store import SqlStore  # noqa: PLC0415  (slow to import)
 
     if settings.database_url is None:
         try:

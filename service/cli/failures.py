@@ -55,7 +55,7 @@ class CommandGroup(TyperGroup):
 def report_failure(failure: CommandFailed | BiodedupError) -> None:
     """Write `error: message (code)` to standard error, a line for each line of the message, then the advice."""
     for line in failure.message.splitlines() or [""]:
-        print(f"error: {line} ({failure.code})", file=sys.stderr)  # noqa: T201
+        print(f"error: {line} ({failure.code})", file=sys.stderr)  # noqa: T201  (a command speaks)
     advice = getattr(failure, "advice", None) or _ADVICE.get(failure.code)
     if advice is not None:
-        print(f"       {advice}", file=sys.stderr)  # noqa: T201
+        print(f"       {advice}", file=sys.stderr)  # noqa: T201  (a command speaks)

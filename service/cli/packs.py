@@ -65,7 +65,7 @@ def fetch_model(pack: PackArgument, from_folder: FromOption = None) -> None:
 
     Exit codes: 0 installed, 1 not (no network, wrong digest, licence not accepted), 2 wrong usage.
     """
-    from service.face.model_packs import fetch_pack  # noqa: PLC0415
+    from service.face.model_packs import fetch_pack  # noqa: PLC0415  (slow to import)
 
     settings = load_settings(os.environ)
     with _progress_bar() as bar:
@@ -97,7 +97,7 @@ def verify_models(pack: SomePack = None) -> None:
 
     Exit codes: 0 intact, 1 missing or changed, 2 wrong usage.
     """
-    from service.face.model_packs import list_packs, verify_pack  # noqa: PLC0415
+    from service.face.model_packs import list_packs, verify_pack  # noqa: PLC0415  (slow to import)
 
     models_dir = load_settings(os.environ).models_dir
     out = console()
@@ -121,7 +121,7 @@ def show_path(pack: SomePack = None) -> None:
 
     Exit codes: 0 done, 1 there is no such pack, 2 wrong usage.
     """
-    from service.face.model_packs import load_manifest  # noqa: PLC0415
+    from service.face.model_packs import load_manifest  # noqa: PLC0415  (slow to import)
 
     models_dir = load_settings(os.environ).models_dir
     if pack is not None:

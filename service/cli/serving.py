@@ -135,13 +135,13 @@ def _why(error: OSError) -> str:
 def _url_of(listener: socket.socket) -> str:
     """Return an address that works on this machine, also where the service listens on all of them."""
     host, port = listener.getsockname()[:2]
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (shown to people, not listened on)
     host = everywhere.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _warn_of_strangers(host: str) -> None:
-    print(  # noqa: T201
+    print(  # noqa: T201  (a command speaks)
         f"warning: listening on {host}. Whoever reaches this address can enrol, read and erase: the service does not "
         "ask who is calling. Let only trusted systems reach it.",
         file=sys.stderr,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
 from onnx import helper, numpy_helper
 
 from service.errors import PackGraphUnsupported

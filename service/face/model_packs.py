@@ -222,7 +222,7 @@ def _move_into_place(manifest: Manifest, ready: Path, folder: Path) -> None:
 def _from_insightface(manifest: Manifest, folder: Path) -> _Published:
     """Read a folder as the `insightface` package reads it: its manifest.json, or the shapes of the graphs."""
     # Here because importing insightface takes seconds, and only these packs need it.
-    from insightface.model_zoo import package_manifest  # noqa: PLC0415
+    from insightface.model_zoo import package_manifest  # noqa: PLC0415  (slow to import, seldom needed)
 
     if not folder.is_dir():
         raise PackDownloadFailed("The folder given with --from does not exist.")
@@ -246,7 +246,7 @@ def _from_insightface(manifest: Manifest, folder: Path) -> _Published:
 
 
 def _by_package_manifest(folder: Path) -> dict[str, _InsightfaceModel]:
-    from insightface.model_zoo import package_manifest  # noqa: PLC0415
+    from insightface.model_zoo import package_manifest  # noqa: PLC0415  (slow to import, seldom needed)
 
     found = {}
     try:
@@ -265,7 +265,7 @@ def _by_package_manifest(folder: Path) -> dict[str, _InsightfaceModel]:
 
 
 def _by_graph_shape(folder: Path) -> dict[str, _InsightfaceModel]:
-    from insightface.model_zoo import get_model  # noqa: PLC0415
+    from insightface.model_zoo import get_model  # noqa: PLC0415  (slow to import, seldom needed)
 
     found: dict[str, _InsightfaceModel] = {}
     for path in sorted(folder.glob("*.onnx")):
