@@ -32,6 +32,7 @@ from rich.table import Table
 from benchmarks.datasets import load_dataset
 from benchmarks.demo_photographs import NEW, built_in
 from benchmarks.recapture import recapture
+from benchmarks.search import population, search
 from service.domain import (
     Box,
     EncounterFacts,
@@ -63,6 +64,10 @@ console = Console()
 @app.callback()
 def main() -> None:
     """Each command prints a table and, with --json, writes its figures."""
+
+
+app.command()(search)
+app.command()(population)
 
 
 @dataclass(frozen=True)
