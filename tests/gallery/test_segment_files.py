@@ -1,0 +1,379 @@
+"""The files of sealed segments: what was written comes back, and nothing else ever does."""
+
+import dataclasses
+import os
+import resource
+import stat
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.errors import VarUnusable
+from service.gallery.damage import Damage, SnapshotDamaged
+from service.gallery.durable_files import set_aside
+from service.gallery.file_cipher import FileCipher
+from service.gallery.segment_files import OpenedSegment, Segment, SegmentFile, open_segment, write_segment
+from service.gallery.segment_layout import HEADER_BYTES, PIECE_BYTES, Layout
+from tests.gallery.segments import KEY, OTHER_KEY, made_up_segment
+
+
+def written(folder: Path, segment: Segment) -> tuple[Path, SegmentFile]:
+    file = write_segment(folder, KEY, segment)
+    return folder / file.name, file
+
+
+def layout_of(path: Path) -> Layout:
+    return Layout.unpack(path.read_bytes()[:HEADER_BYTES])
+
+
+def read_everything(path: Path, file: SegmentFile, key: bytes = KEY) -> OpenedSegment:
+    opened = open_segment(path, key, file)
+    opened.all_rows()
+    return opened
+
+
+def damage_of(path: Path, file: SegmentFile, key: bytes = KEY) -> Damage:
+    with pytest.raises(SnapshotDamaged) as caught:
+        read_everything(path, file, key)
+    return caught.value.reason
+
+
+def descriptors_of(path: Path) -> int:
+    """How many descriptors of this process lead to the file."""
+    return sum(os.path.realpath(descriptor) == str(path) for descriptor in Path("/proc/self/fd").iterdir())
+
+
+def swap(path: Path, first: int, second: int, length: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[first : first + length], data[second : second + length] = (
+        data[second : second + length],
+        data[first : first + length],
+    )
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("count", "dimension", "codes_bytes"),
+    [
+        (0, 1, 0),
+        (1, 128, 1),
+        (513, 128, PIECE_BYTES),
+        (1030, 512, 2 * PIECE_BYTES + 5),
+        (PIECE_BYTES // 8 + 1, 1, 3),
+    ],
+)
+def test_a_segment_comes_back_as_it_was_written(tmp_path: Path, count: int, dimension: int, codes_bytes: int) -> None:
+    segment = made_up_segment(1, count, dimension, codes_bytes)
+    path, file = written(tmp_path, segment)
+    opened = open_segment(path, KEY, file, verify=True)
+    np.testing.assert_array_equal(opened.ids, segment.ids)
+    np.testing.assert_array_equal(opened.take_codes(), segment.codes)
+    np.testing.assert_array_equal(opened.all_rows(), segment.rows)
+    assert (opened.metadata, opened.dimension, len(opened), opened.file) == ({"seed": 1}, dimension, count, file)
+    assert (file.count, file.byte_length, file.name) == (count, path.stat().st_size, path.name)
+
+
+def test_rows_come_in_the_order_asked_for_repeats_included(tmp_path: Path) -> None:
+    segment = made_up_segment(2, count=600)
+    opened = open_segment(*_with_key(written(tmp_path, segment)))
+    indices = np.array([599, 0, 513, 0, 512, 511])
+    np.testing.assert_array_equal(opened.rows(indices), segment.rows[indices])
+    assert opened.rows(np.empty(0, np.int64)).shape == (0, 8)
+
+
+@pytest.mark.parametrize("index", [-1, 7])
+def test_a_row_that_is_not_there_is_an_index_error(tmp_path: Path, index: int) -> None:
+    opened = open_segment(*_with_key(written(tmp_path, made_up_segment(2))))
+    with pytest.raises(IndexError):
+        opened.rows(np.array([0, index]))
+
+
+def test_codes_are_handed_over_once(tmp_path: Path) -> None:
+    opened = open_segment(*_with_key(written(tmp_path, made_up_segment(2))))
+    opened.take_codes()
+    with pytest.raises(RuntimeError):
+        opened.take_codes()
+
+
+def test_arrays_that_do_not_fit_together_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    good = made_up_segment(3)
+    bad = [
+        dataclasses.replace(good, ids=good.ids[:-1]),
+        dataclasses.replace(good, ids=good.ids.astype(np.int32)),
+        dataclasses.replace(good, codes=good.codes.astype(np.int16)),
+        dataclasses.replace(good, rows=good.rows.astype(np.float64)),
+        dataclasses.replace(good, rows=good.rows[:, :0]),
+        dataclasses.replace(good, rows=good.rows.ravel()[:7]),
+    ]
+    for segment in bad:
+        with pytest.raises(ValueError):
+            write_segment(tmp_path, KEY, segment)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_strided_arrays_are_written_as_they_read(tmp_path: Path) -> None:
+    wide = made_up_segment(4, count=20, dimension=16)
+    segment = Segment(wide.ids[::2], wide.codes[::3], wide.rows[::2, 1::2], {})
+    opened = open_segment(*_with_key(written(tmp_path, segment)))
+    np.testing.assert_array_equal(opened.ids, segment.ids)
+    np.testing.assert_array_equal(opened.take_codes(), segment.codes)
+    np.testing.assert_array_equal(opened.all_rows(), segment.rows)
+
+
+def test_any_changed_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(5))
+    good = path.read_bytes()
+    for position in range(len(good)):
+        path.write_bytes(good[:position] + bytes([good[position] ^ (1 << position % 8)]) + good[position + 1 :])
+        damage_of(path, file)
+        with pytest.raises(SnapshotDamaged):
+            open_segment(path, KEY, file, verify=True)
+    path.write_bytes(good)
+    read_everything(path, file)
+
+
+def test_any_truncation_and_anything_appended_is_noticed(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(6))
+    good = path.read_bytes()
+    for length in range(len(good)):
+        path.write_bytes(good[:length])
+        assert damage_of(path, file) is Damage.LENGTH
+    path.write_bytes(good + b"\0")
+    assert damage_of(path, file) is Damage.LENGTH
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.integers(0, 120), replacement=st.binary(min_size=1, max_size=300), whole=st.booleans())
+def test_no_bytes_do_anything_but_damage(tmp_path: Path, start: int, replacement: bytes, *, whole: bool) -> None:
+    path, file = written(tmp_path, made_up_segment(7))
+    good = path.read_bytes()
+    data = replacement if whole else good[:start] + replacement + good[start + len(replacement) :]
+    path.write_bytes(data)
+    if data != good:
+        # the length that the manifest knows may be that of the bad file too
+        damage_of(path, dataclasses.replace(file, byte_length=len(data)))
+
+
+def test_swapped_pieces_of_the_codes_are_noticed(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(8, codes_bytes=3 * PIECE_BYTES))
+    start = layout_of(path).codes_start
+    swap(path, start, start + PIECE_BYTES + 16, PIECE_BYTES + 16)
+    assert damage_of(path, file) is Damage.AUTHENTICATION
+
+
+def test_swapped_rows_are_noticed_and_the_others_can_still_be_read(tmp_path: Path) -> None:
+    segment = made_up_segment(9)
+    path, file = written(tmp_path, segment)
+    layout = layout_of(path)
+    swap(path, layout.rows_start, layout.rows_start + layout.row_stride, layout.row_stride)
+    assert damage_of(path, file) is Damage.AUTHENTICATION
+    opened = open_segment(path, KEY, file)
+    np.testing.assert_array_equal(opened.rows(np.array([2, 6])), segment.rows[[2, 6]])
+    for row in (0, 1):
+        with pytest.raises(SnapshotDamaged):
+            opened.rows(np.array([5, row]))
+
+
+def test_parts_of_equal_length_cannot_stand_in_for_each_other(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(10, count=4, dimension=8, codes_bytes=32))
+    layout = layout_of(path)
+    swap(path, layout.ids_start, layout.codes_start, 48)
+    assert damage_of(path, file) is Damage.AUTHENTICATION
+
+
+def test_swapped_files_of_one_shape_are_noticed(tmp_path: Path) -> None:
+    (path, file), (other_path, other_file) = (written(tmp_path, made_up_segment(seed)) for seed in (11, 12))
+    data, other_data = path.read_bytes(), other_path.read_bytes()
+    path.write_bytes(other_data)
+    other_path.write_bytes(data)
+    assert damage_of(path, file) is damage_of(other_path, other_file) is Damage.AUTHENTICATION
+    # nor does the body of one fit under the header of the other
+    path.write_bytes(data[:HEADER_BYTES] + other_data[HEADER_BYTES:])
+    assert damage_of(path, file) is Damage.AUTHENTICATION
+
+
+def test_a_file_opens_under_its_own_master_key_only(tmp_path: Path) -> None:
+    assert damage_of(*written(tmp_path, made_up_segment(13)), key=OTHER_KEY) is Damage.AUTHENTICATION
+
+
+def test_a_key_unwraps_under_its_own_header_and_name_only() -> None:
+    cipher, wrapped = FileCipher.draw(KEY, "name", b"header")
+    sealed = cipher.seal(b"PART", 3, b"secret")
+    assert FileCipher.unwrap(KEY, "name", b"header", wrapped).unseal(b"PART", [(3, sealed)]) == b"secret"
+    for key, name, header in ((OTHER_KEY, "name", b"header"), (KEY, "nam", b"header"), (KEY, "name", b"heade")):
+        with pytest.raises(SnapshotDamaged):
+            FileCipher.unwrap(key, name, header, wrapped)
+
+
+def test_the_places_of_the_parts_belong_to_the_format() -> None:
+    layout = Layout(dimension=512, count=1_000_000, metadata_bytes=20, codes_bytes=64_000_000)
+    starts = (HEADER_BYTES, layout.ids_start, layout.codes_start, layout.rows_start, layout.end)
+    assert starts == (98, 134, 8_000_262, 72_001_254, 2_136_001_254)
+
+
+def test_metadata_that_is_no_object_is_damage(tmp_path: Path) -> None:
+    strange = dataclasses.replace(made_up_segment(25), metadata=[1])  # type: ignore[arg-type]
+    assert damage_of(*written(tmp_path, strange)) is Damage.CONTENTS
+
+
+def test_a_file_of_another_format_is_called_so(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(14))
+    good = path.read_bytes()
+    for foreign in (b"PK" + good[2:], good[:10] + b"\0\2" + good[12:]):
+        path.write_bytes(foreign)
+        assert damage_of(path, file) is Damage.FOREIGN_FORMAT
+
+
+def test_a_file_that_is_missing_or_a_folder_is_damaged(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(15))
+    path.unlink()
+    assert damage_of(path, file) is Damage.MISSING
+    path.mkdir()
+    assert damage_of(path, file) is Damage.UNREADABLE
+
+
+def test_what_the_manifest_expects_is_compared(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(16))
+    assert damage_of(path, dataclasses.replace(file, count=8)) is Damage.HEADER
+    assert damage_of(path, dataclasses.replace(file, byte_length=1)) is Damage.LENGTH
+    assert damage_of(path, dataclasses.replace(file, name="segment-" + 32 * "0" + ".sealed")) is Damage.AUTHENTICATION
+    with pytest.raises(SnapshotDamaged) as caught:
+        open_segment(path, KEY, dataclasses.replace(file, sha256=64 * "0"), verify=True)
+    assert caught.value.reason is Damage.CHECKSUM
+
+
+def test_a_file_truncated_while_open_is_damaged_and_does_not_end_the_process(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(17, count=2000))
+    opened = open_segment(path, KEY, file)
+    os.truncate(path, HEADER_BYTES)
+    for read in (opened.all_rows, lambda: opened.rows(np.array([1999]))):
+        with pytest.raises(SnapshotDamaged):
+            read()
+
+
+def test_a_deleted_file_can_be_read_to_the_end_by_who_has_it_open(tmp_path: Path) -> None:
+    segment = made_up_segment(18)
+    path, file = written(tmp_path, segment)
+    opened = open_segment(path, KEY, file)
+    path.unlink()
+    np.testing.assert_array_equal(opened.all_rows(), segment.rows)
+
+
+def test_a_segment_that_nobody_holds_keeps_no_descriptor(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(19))
+    opened = open_segment(path, KEY, file)
+    assert descriptors_of(path) == 1
+    del opened
+    assert descriptors_of(path) == 0
+    damage_of(path, dataclasses.replace(file, count=8))
+    damage_of(path, file, OTHER_KEY)
+    assert descriptors_of(path) == 0
+
+
+def test_two_readers_at_once_each_get_their_rows(tmp_path: Path) -> None:
+    segment = made_up_segment(20, count=1000, dimension=128)
+    opened = open_segment(*_with_key(written(tmp_path, segment)))
+    meeting, wrong = threading.Barrier(2), []
+
+    def read(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        meeting.wait(timeout=30)
+        for _ in range(40):
+            indices = rng.integers(0, 1000, 50)
+            if not np.array_equal(opened.rows(indices), segment.rows[indices]):
+                wrong.append(seed)
+        if not np.array_equal(opened.all_rows(), segment.rows):
+            wrong.append(seed)
+
+    readers = [threading.Thread(target=read, args=[seed]) for seed in (1, 2)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+    assert meeting.n_waiting == 0
+
+
+def test_the_file_and_its_folder_are_for_their_owner_only(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path, _ = written(tmp_path / "index" / "gallery", made_up_segment(21))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_the_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_call_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, list[str], list[int]]] = []
+    fsync = os.fsync
+
+    def noting_fsync(descriptor: int) -> None:
+        found = sorted(tmp_path.iterdir())
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        seen.append((is_folder, [path.suffix for path in found], [path.stat().st_size for path in found]))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    _, file = written(tmp_path, made_up_segment(22))
+    assert seen == [(False, [".part"], [file.byte_length]), (True, [".sealed"], [file.byte_length])]
+
+
+def test_a_full_disk_is_a_deliberate_error_and_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES, hard))
+    try:
+        with pytest.raises(VarUnusable):
+            write_segment(tmp_path, KEY, made_up_segment(23, codes_bytes=4 * PIECE_BYTES))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_in_the_file_is_readable(tmp_path: Path) -> None:
+    secret = np.arange(8, dtype=np.float32) + 0.12345
+    segment = Segment(
+        ids=np.full(5, 0x1122334455667788),
+        codes=np.frombuffer(b"the codes of somebody" * 10, np.uint8),
+        rows=np.tile(secret, (5, 1)),
+        metadata={"note": "the metadata of somebody"},
+    )
+    path, file = written(tmp_path, segment)
+    everything = path.read_bytes() + path.name.encode()
+    row, reference_id = secret.tobytes(), (0x1122334455667788).to_bytes(8, "big")
+    needles = [row[start : start + 4] for start in range(len(row) - 3)]
+    needles += [reference_id, reference_id[::-1], reference_id[:4], reference_id[4:], b"somebody", b"note", KEY]
+    assert [needle for needle in needles if needle in everything] == []
+    # equal rows do not look equal, so nobody sees who is like whom
+    layout = layout_of(path)
+    sealed = everything[layout.rows_start :]
+    assert len({sealed[row * layout.row_stride :][: layout.row_stride] for row in range(5)}) == 5
+    read_everything(path, file)
+
+
+def test_the_same_segment_written_twice_shares_no_piece(tmp_path: Path) -> None:
+    first, second = (written(tmp_path, made_up_segment(24))[0].read_bytes() for _ in range(2))
+    assert not {first[i : i + 8] for i in range(38, len(first) - 8)} & {
+        second[i : i + 8] for i in range(38, len(second))
+    }
+
+
+def test_damaged_files_are_set_aside_under_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.sealed"
+    for number in (1, 2, 3):
+        path.write_bytes(bytes([number]))
+        assert set_aside(path) == tmp_path / f"manifest.sealed.damaged-{number}"
+    assert set_aside(path) is None
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {
+        f"manifest.sealed.damaged-{number}": bytes([number]) for number in (1, 2, 3)
+    }
+
+
+def _with_key(place: tuple[Path, SegmentFile]) -> tuple[Path, bytes, SegmentFile]:
+    return place[0], KEY, place[1]
