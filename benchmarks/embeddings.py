@@ -13,7 +13,6 @@ from benchmarks.datasets import Dataset
 from service import face
 from service.domain import Embedding, Embeddings, FacePolicy
 from service.errors import SampleRejected
-from service.face.batching import SlotQueue
 from service.face.extractor import Extractor
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack
@@ -48,7 +47,6 @@ def extract_faces(
     extractor = Extractor(
         pack,
         limits=ImageLimits(),
-        queue=SlotQueue(workers, queue_limit=workers, max_wait_s=600),
         min_face_width_px=min_face_width_px,
         observe=_unobserved,
     )

@@ -21,10 +21,10 @@ from service.decision import DecisionRule
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
-from service.face.batching import SlotQueue
-from service.face.extractor import Extractor
 from service.face.image import ImageLimits
-from service.face.model_packs import installed_pack
+from service.face.model_packs import InstalledPack, installed_pack
+from service.face.worker import Setup
+from service.face.worker_pool import WorkerPool, embedders
 from service.galleries import GalleryChange, GalleryDefaults, GalleryService
 from service.gallery.exact_index import ExactIndex
 from service.gallery.faiss_index import FaissIndex
@@ -100,37 +100,43 @@ def _database_url(settings: Settings) -> str:
 def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held: ExitStack) -> Packs:
     """Load the configured packs, and every pack whose templates the record holds."""
     wanted = dict.fromkeys((*settings.packs, *(gallery.pack_id for gallery in store.galleries())))
-    # one line for all packs: they share the cores
-    queue = SlotQueue(_slots(settings), queue_limit=settings.queue_limit, max_wait_s=settings.queue_timeout_s)
-    held.callback(queue.close)
-    extractors = {pack_id: _load_extractor(settings, pack_id, metrics, queue) for pack_id in wanted}
+    installed = [_installed(settings, pack_id) for pack_id in wanted]
+    # one pool for all packs: they share the cores
+    pool = WorkerPool(
+        Setup(tuple(installed), _limits(settings), settings.min_face_width_px, settings.log_level),
+        workers=_workers(settings),
+        queue_limit=settings.queue_limit,
+        max_wait_s=settings.queue_timeout_s,
+        max_sample_s=settings.sample_timeout_s,
+        observe=metrics.observe_phase,
+        on_loss=metrics.worker_losses.inc,
+    )
+    held.callback(pool.close)
     metrics.queue_limit.set(settings.queue_limit)
-    metrics.queue_waiting.set_function(lambda: queue.waiting)
+    metrics.queue_waiting.set_function(lambda: pool.waiting)
     return Packs(
         {
-            pack_id: Pack(extractor, DecisionRule(_calibration(settings, pack_id), settings.fnir_warning))
-            for pack_id, extractor in extractors.items()
+            pack_id: Pack(embedder, DecisionRule(_calibration(settings, pack_id), settings.fnir_warning))
+            for pack_id, embedder in embedders(pool, installed).items()
         }
     )
 
 
-def _load_extractor(settings: Settings, pack_id: str, metrics: Metrics, queue: SlotQueue) -> Extractor:
+def _installed(settings: Settings, pack_id: str) -> InstalledPack:
     pack = installed_pack(settings.models_dir, pack_id, accepted_licences=frozenset(settings.accepted_licences))
     log_event(_log, "pack.loaded", pack_id=pack_id, model_id=pack.model_id)
-    return Extractor(
-        pack,
-        limits=ImageLimits(
-            max_bytes=settings.max_sample_bytes,
-            max_pixels=settings.max_pixels,
-            max_decode_s=settings.decode_timeout_s,
-        ),
-        queue=queue,
-        min_face_width_px=settings.min_face_width_px,
-        observe=metrics.observe_phase,
+    return pack
+
+
+def _limits(settings: Settings) -> ImageLimits:
+    return ImageLimits(
+        max_bytes=settings.max_sample_bytes,
+        max_pixels=settings.max_pixels,
+        max_decode_s=settings.decode_timeout_s,
     )
 
 
-def _slots(settings: Settings) -> int:
+def _workers(settings: Settings) -> int:
     return settings.workers or len(os.sched_getaffinity(0))
 
 
@@ -230,7 +236,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        threads = min(settings.queue_limit + _slots(settings) + _THREADS_BESIDE_SAMPLES, _MAX_THREADS)
+        threads = min(settings.queue_limit + _workers(settings) + _THREADS_BESIDE_SAMPLES, _MAX_THREADS)
         anyio.to_thread.current_default_thread_limiter().total_tokens = threads
         startup.begin(make, on_failure)
         yield

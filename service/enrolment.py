@@ -94,6 +94,7 @@ class EnrolmentService:
         self._face_policy = face_policy
         self._idempotency_period = idempotency_period
         self._clock = clock
+        self._galleries: dict[str, Gallery] = {}  # each as the last enrolment saw it
 
     def enrol(self, request: EnrolmentRequest) -> EnrolmentAnswer:
         """Return the recorded answer to `request`; a repeat of it gets the first answer.
@@ -109,11 +110,7 @@ class EnrolmentService:
         if request.samples and request.biometric_exception is not None:
             raise InvalidRequest("send samples or a biometric_exception, not both")
         digest = request.digest()
-        with self._store.reading() as reading:
-            gallery = reading.gallery(request.gallery_id)
-            earlier = reading.earlier_request(
-                request.gallery_id, request.idempotency_key, request.encounter_id, self._not_before()
-            )
+        gallery, earlier = self._look_up(request)
         if earlier is not None:
             return EnrolmentAnswer(answer_again(earlier, request, digest), is_replay=True)
         try:
@@ -122,6 +119,17 @@ class EnrolmentService:
             return EnrolmentAnswer(answer_again(before.earlier, request, digest), is_replay=True)
         self._metrics.enrolments.labels(outcome=enrolment.outcome.value).inc()
         return EnrolmentAnswer(enrolment, is_replay=False)
+
+    def _look_up(self, request: EnrolmentRequest) -> tuple[Gallery, EarlierRequest | None]:
+        """Return the gallery, perhaps as it was a while ago, and the answer that this request got before."""
+        known = self._galleries.get(request.gallery_id)
+        if known is not None and request.idempotency_key is None and request.encounter_id is None:
+            return known, None  # nothing rests on it: it is read again under the lock
+        with self._store.reading() as reading:
+            gallery = reading.gallery(request.gallery_id)
+            return gallery, reading.earlier_request(
+                request.gallery_id, request.idempotency_key, request.encounter_id, self._not_before()
+            )
 
     def _enrol_new(self, request: EnrolmentRequest, digest: str, gallery: Gallery) -> Enrolment:
         if request.biometric_exception is not None:
@@ -160,8 +168,8 @@ class EnrolmentService:
         return _Probes(tuple(templates), tuple(positions), tuple(rejected), embeddings)
 
     def _search_and_record(self, work: _Work) -> Enrolment:
-        gallery = work.gallery
         for _ in range(_ATTEMPTS):
+            gallery = work.gallery
             # from a lower threshold than needed, so that a gallery that shrinks meanwhile does not hide a candidate
             floor = work.pack.rule.review_threshold(gallery, work.comparisons(gallery.template_count // 2))
             found = self._matcher.search(gallery, work.probes.embeddings, floor)
@@ -179,10 +187,11 @@ class EnrolmentService:
         """Compare with the newcomers and decide, inside the gallery's lock."""
         gallery_id, probes, rule = work.gallery.gallery_id, work.probes, work.pack.rule
         # as it is now, under the lock: its rates and its sample policy may have changed while the sample waited
-        work = replace(work, gallery=writing.gallery(gallery_id))
+        self._galleries[gallery_id] = writing.gallery(gallery_id)
+        work = replace(work, gallery=self._galleries[gallery_id])
         self._matcher.check(work.gallery, found)
         newcomers = self._matcher.compare_newcomers(
-            writing, gallery_id, found.high_water_mark, probes.embeddings, floor
+            writing, work.gallery, found.high_water_mark, probes.embeddings, floor
         )
         hits = found.hits + newcomers.hits
         compared = found.gallery_size + newcomers.compared

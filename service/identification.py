@@ -59,7 +59,7 @@ class IdentificationService:
                     gallery = reading.gallery(gallery_id)
                     self._matcher.check(gallery, found)
                     newcomers = self._matcher.compare_newcomers(
-                        reading, gallery_id, found.high_water_mark, embeddings, floor
+                        reading, gallery, found.high_water_mark, embeddings, floor
                     )
                     hits = found.hits + newcomers.hits
                     references = reading.references(gallery_id, [hit.reference_id for hit in hits]) if hits else {}

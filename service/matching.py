@@ -160,14 +160,23 @@ class Matcher:
             raise SearchAgain
 
     def compare_newcomers(
-        self, reading: Reading, gallery_id: str, after: int, probes: Embeddings, threshold: float
+        self, reading: Reading, gallery: Gallery, after: int, probes: Embeddings, threshold: float
     ) -> Newcomers:
         """Compare exactly with every template added after change `after`.
+
+        Args:
+            reading: the transaction that goes on.
+            gallery: as it is in that transaction.
+            after: the last change that the search has seen.
+            probes: (n, D) float32, rows of L2 norm 1.
+            threshold: cosine, -1..1.
 
         Raises:
             SearchAgain: there are more than NEWCOMER_LIMIT changes.
         """
-        changes = reading.changes_after(gallery_id, after, NEWCOMER_LIMIT + 1)
+        if gallery.last_seq == after:
+            return Newcomers(after, 0, ())
+        changes = reading.changes_after(gallery.gallery_id, after, NEWCOMER_LIMIT + 1)
         if len(changes) > NEWCOMER_LIMIT:
             raise SearchAgain
         added = [pair for change in changes for pair in change.added]

@@ -80,8 +80,8 @@ class Metrics:
             ("code",),
             registry=self.registry,
         )
-        for phase in PHASES:  # a series that starts at 0 can be used with rate() from the first event on
-            self.phase_seconds.labels(phase=phase)
+        # a series that starts at 0 can be used with rate() from the first event on
+        self._phases = {phase: self.phase_seconds.labels(phase=phase) for phase in PHASES}
 
     def _define_outcomes(self) -> None:
         self.enrolments = Counter(
@@ -142,6 +142,11 @@ class Metrics:
         self.queue_limit = Gauge(
             "biodedup_queue_limit", "Samples that may wait before requests get 429.", registry=self.registry
         )
+        self.worker_losses = Counter(
+            "biodedup_worker_losses_total",
+            "Worker processes that died, or were stopped because a sample took too long.",
+            registry=self.registry,
+        )
 
     def _gallery_gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, ("gallery",), registry=self.registry)
@@ -161,9 +166,10 @@ class Metrics:
         Raises:
             ValueError: `name` is not one of `PHASES`.
         """
-        if name not in PHASES:
+        histogram = self._phases.get(name)
+        if histogram is None:
             raise ValueError(f"{name} is not a phase")
-        self.phase_seconds.labels(phase=name).observe(seconds)
+        histogram.observe(seconds)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format; the media type is `prometheus_client.CONTENT_TYPE_LATEST`."""

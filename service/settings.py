@@ -121,15 +121,26 @@ class Settings(BaseSettings):
         description="Width times height of one sample, checked before it is decoded.",
     )
     decode_timeout_s: float = Field(
-        default=5.0, ge=0.1, le=60.0, json_schema_extra=_unit(SECONDS), description="Time to decode one sample."
+        default=5.0,
+        ge=0.1,
+        le=60.0,
+        json_schema_extra=_unit(SECONDS),
+        description="Time to decode one sample, judged beforehand.",
+    )
+    sample_timeout_s: float = Field(
+        default=30.0,
+        ge=1.0,
+        le=600.0,
+        json_schema_extra=_unit(SECONDS),
+        description="A worker busy with one sample for longer is stopped and the sample refused.",
     )
 
     workers: int = Field(
         default=0,
         ge=0,
         le=256,
-        json_schema_extra=_unit("threads"),
-        description="Samples worked on at once; 0: one a core.",
+        json_schema_extra=_unit("processes"),
+        description="Samples worked on at once, each in a process of its own (about 200 MB); 0: one a core.",
     )
     queue_limit: int = Field(
         default=64,

@@ -117,7 +117,7 @@ class UnrulyMatcher(Matcher):
 class BlindMatcher(Matcher):
     """The planted fault: newcomers are not compared."""
 
-    def compare_newcomers(self, reading: Any, gallery_id: str, after: int, *_: Any) -> Newcomers:
+    def compare_newcomers(self, reading: Any, gallery: Gallery, after: int, *_: Any) -> Newcomers:
         return Newcomers(after, 0, ())
 
 

@@ -96,6 +96,7 @@ def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nobody's address is used or logged
             timeout_graceful_shutdown=_FINISH_S,
         ),
         startup,

@@ -21,6 +21,10 @@ TEMPLATE = np.array(
 )
 TEMPLATE.setflags(write=False)
 
+_TARGET_CENTRE = complex(*TEMPLATE.mean(axis=0))
+_TARGET = [complex(x, y) - _TARGET_CENTRE for x, y in TEMPLATE]
+_TARGET_VARIANCE = sum(abs(point) ** 2 for point in _TARGET)
+
 # below this spread (root mean square distance to their centre, pixels) five points say nothing about rotation
 MIN_SPREAD_PX = 2.0
 
@@ -39,21 +43,21 @@ def fit_similarity(landmarks: Landmarks) -> npt.NDArray[np.float64]:
 
     Source: Umeyama, PAMI 13(4), 1991.
     """
-    points = np.asarray(landmarks, np.float64)
-    if points.shape != (5, 2) or not np.isfinite(points).all():
+    if landmarks.shape != (5, 2) or not np.isfinite(landmarks).all():
         raise LandmarksDegenerate("the face's landmarks could not be read: take another photograph from the front")
-    centre, template_centre = points.mean(axis=0), TEMPLATE.mean(axis=0)
-    source, target = points - centre, TEMPLATE - template_centre
-    variance = float((source**2).sum())
+    # five points: plain complex numbers are several times quicker than arrays
+    points = [complex(x, y) for x, y in landmarks.tolist()]
+    centre = sum(points) / 5
+    source = [point - centre for point in points]
+    variance = sum(abs(point) ** 2 for point in source)
     if variance < 5 * MIN_SPREAD_PX**2:
         raise LandmarksDegenerate("the face's landmarks lie on one spot: take a sharper, closer photograph")
-    cosine = float((source * target).sum()) / variance
-    sine = float((source[:, 0] * target[:, 1] - source[:, 1] * target[:, 0]).sum()) / variance
-    linear = np.array([[cosine, -sine], [sine, cosine]])
-    explained = (cosine**2 + sine**2) * variance / float((target**2).sum())
-    if explained < MIN_EXPLAINED:
+    moment = sum(point.conjugate() * wanted for point, wanted in zip(source, _TARGET, strict=True))
+    turn = moment / variance
+    if abs(turn) ** 2 * variance < MIN_EXPLAINED * _TARGET_VARIANCE:
         raise LandmarksDegenerate("the landmarks do not form a face: ask the person to look at the camera")
-    return np.column_stack([linear, template_centre - linear @ centre])
+    shift = _TARGET_CENTRE - turn * centre
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def align(image: Image, landmarks: Landmarks) -> Crop:

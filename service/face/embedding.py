@@ -67,6 +67,8 @@ class Recogniser:
     def _run(self, crop: Crop) -> npt.NDArray[np.float32]:
         channels = crop[:, :, ::-1] if self._colour == "BGR" else crop
         pixels = channels.transpose(2, 0, 1)[None].astype(np.float32)
-        pixels -= self._mean
-        pixels /= self._scale
+        if self._mean:
+            pixels -= self._mean
+        if self._scale != 1:
+            pixels /= self._scale
         return np.asarray(self._session.run(None, {self._input: pixels})[0][0], np.float32)

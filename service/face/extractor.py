@@ -9,7 +9,6 @@ import numpy as np
 from service.domain import Box, FacePolicy, Image, Template
 from service.errors import FaceTooSmall, NoFace, SeveralFaces
 from service.face.alignment import align
-from service.face.batching import SlotQueue
 from service.face.detection import DetectedFace, FaceDetector
 from service.face.embedding import Recogniser
 from service.face.image import ImageLimits, ScaledImage, decode_scaled
@@ -17,7 +16,7 @@ from service.face.model_packs import InstalledPack
 from service.face.quality import measure
 
 Observe = Callable[[str, float], None]
-"""Told the phase (wait, decode, detect, align, quality, embed) and the seconds it took."""
+"""Told the phase (decode, detect, align, quality, embed) and the seconds it took."""
 
 # part of the model id: raised whenever detection, alignment or decoding move the embeddings of a photograph
 PIPELINE_VERSION = 1
@@ -27,14 +26,13 @@ RIVAL_WIDTH_SHARE = 0.4
 
 
 class Extractor:
-    """One model pack, loaded and warmed. Safe for use by many threads; `queue` says how many compute at once."""
+    """One model pack, loaded and warmed. Safe for use by many threads; each call computes on its caller's."""
 
     def __init__(
         self,
         pack: InstalledPack,
         *,
         limits: ImageLimits,
-        queue: SlotQueue,
         min_face_width_px: float,
         observe: Observe,
     ) -> None:
@@ -43,7 +41,6 @@ class Extractor:
         Args:
             pack: checked files.
             limits: of one sample.
-            queue: shared by all packs of a process, since they share its cores; one slot a core is best.
             min_face_width_px: in pixels of the file; a narrower face is refused.
             observe: called on the thread that extracts, once a phase.
 
@@ -65,7 +62,6 @@ class Extractor:
             input_name=entry.input_name,
         )
         self._limits = limits
-        self._queue = queue
         self._min_face_width_px = min_face_width_px
         self._observe = observe
         # the first run of a graph plans its memory, so it is slow: let no caller wait for that
@@ -76,20 +72,14 @@ class Extractor:
 
         Raises:
             SampleRejected: no usable face; the subclass and its message say why and what to do.
-            Overloaded: too many samples are waiting.
-            NotReady: the queue is closed.
         """
-        with self._queue.slot() as waited_s:
-            self._observe("wait", waited_s)
-            with self._phase("decode"):
-                image = decode_scaled(data, self._limits)
-            return self._template(image, policy)
+        with self._phase("decode"):
+            image = decode_scaled(data, self._limits)
+        return self._template(image, policy)
 
     def extract_image(self, image: Image, policy: FacePolicy) -> Template:
         """Return the template of the face in pixels, (H, W, 3) uint8, RGB, upright. Raises what `extract` raises."""
-        with self._queue.slot() as waited_s:
-            self._observe("wait", waited_s)
-            return self._template(ScaledImage(image, 1.0), policy)
+        return self._template(ScaledImage(image, 1.0), policy)
 
     def _template(self, image: ScaledImage, policy: FacePolicy) -> Template:
         with self._phase("detect"):

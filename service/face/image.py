@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import simplejpeg
 
 from service.domain import Image
 from service.errors import (
@@ -118,6 +119,9 @@ def _decode(data: bytes, kind: str, limits: ImageLimits) -> ScaledImage:
     if kind == "JPEG":
         jpeg = read_jpeg(data)
         data, orientation, scans = jpeg.stripped, jpeg.orientation, jpeg.scans
+        plain = _plain_jpeg(data, scans, limits)
+        if plain is not None:
+            return ScaledImage(_turn_upright(plain, orientation), 1.0)
     elif kind == "TIFF" and tiff_pieces(data) > MAX_TIFF_PIECES:
         raise ImageTooSlow(f"the TIFF file has more than {MAX_TIFF_PIECES} strips or tiles: send a JPEG or PNG")
     with PIL.Image.open(io.BytesIO(data), formats=(kind,)) as picture:
@@ -134,6 +138,19 @@ def _decode(data: bytes, kind: str, limits: ImageLimits) -> ScaledImage:
         size = (max(1, pixels.shape[1] // factor), max(1, pixels.shape[0] // factor))
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     return ScaledImage(_turn_upright(pixels, orientation), max(pixels.shape) / longer)
+
+
+def _plain_jpeg(data: bytes, scans: int, limits: ImageLimits) -> Image | None:
+    """Decode an ordinary JPEG to the pixels that Pillow gives, in half the time; None leaves any other to Pillow."""
+    try:
+        height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
+        if colour not in {"YCbCr", "Gray"} or max(width, height) > WORKING_SIDE_PX:
+            return None
+        _check_size((width, height), limits)
+        _check_time((width, height), "JPEG", scans, limits)
+        return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True))
+    except ValueError:
+        return None  # damaged: Pillow tells what can be repaired from what cannot
 
 
 def _sniff(data: bytes) -> str:

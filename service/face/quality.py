@@ -3,7 +3,6 @@
 import math
 
 import cv2
-import numpy as np
 
 from service.domain import Quality
 from service.face.alignment import TEMPLATE, Crop, Landmarks
@@ -29,13 +28,14 @@ def measure(face: DetectedFace, crop: Crop, *, face_count: int, scale: float = 1
         scale: decoded pixels for one pixel of the file; widths are told in the file's pixels.
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    _, edges_deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_32F))
     yaw_deg, pitch_deg = estimate_pose(face.landmarks)
     return Quality(
         face_width_px=face.box.width / scale,
-        inter_eye_px=float(np.linalg.norm(face.landmarks[1] - face.landmarks[0])) / scale,
+        inter_eye_px=math.dist(face.landmarks[0].tolist(), face.landmarks[1].tolist()) / scale,
         detector_score=face.score,
-        sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).var()),
-        brightness=float(grey.mean()),
+        sharpness=float(edges_deviation[0, 0]) ** 2,
+        brightness=cv2.mean(grey)[0],
         yaw_deg=yaw_deg,
         pitch_deg=pitch_deg,
         roll_deg=face.roll_deg,
@@ -49,19 +49,21 @@ def estimate_pose(landmarks: Landmarks) -> tuple[float, float]:
     The offset of the nose from where it lies in a frontal face, measured along and across the line between the
     eyes, is the sine of the angle times the depth of the nose. Landmarks without extent count as frontal.
     """
-    points = np.asarray(landmarks, np.float64)
-    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
-    across = points[1] - points[0]
-    width = float(np.hypot(*across))
+    left_eye, right_eye, nose, left_mouth, right_mouth = (complex(x, y) for x, y in landmarks.tolist())
+    eyes, mouth = (left_eye + right_eye) / 2, (left_mouth + right_mouth) / 2
+    across = right_eye - left_eye
+    width = abs(across)
     if width < 1e-6:
         return 0.0, 0.0
-    across = across / width
-    down = np.array([-across[1], across[0]])
-    height = float((mouth - eyes) @ down)
+    # divided by this direction, a point's real part lies along the line between the eyes, its imaginary part below it
+    direction = across / width
+    height = ((mouth - eyes) / direction).imag
     # a turned head narrows the distance between the eyes but not the height of the face, so the larger rules
     unit = max(width, height)
     expected = eyes + _FRONTAL_NOSE_LEVEL * (mouth - eyes)
-    offset = (points[2] - expected) / (NOSE_DEPTH * unit)
-    yaw = math.degrees(math.asin(float(np.clip(offset @ across, -1, 1))))
-    pitch = math.degrees(math.asin(float(np.clip(-(offset @ down), -1, 1))))
-    return yaw, pitch
+    offset = (nose - expected) / direction / (NOSE_DEPTH * unit)
+    return _arcsine_deg(offset.real), _arcsine_deg(-offset.imag)
+
+
+def _arcsine_deg(sine: float) -> float:
+    return math.degrees(math.asin(max(-1.0, min(1.0, sine))))

@@ -1,5 +1,6 @@
 """Turns pixels into SCRFD's input and its outputs into faces."""
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -15,9 +16,10 @@ FloatArray = npt.NDArray[np.float32]
 def to_input(image: Image) -> FloatArray:
     """Return (1, 3, H', W') float32, RGB, (x - 127.5) / 128, black-padded right and bottom to multiples of 32."""
     height, width = image.shape[:2]
-    padded = (1, 3, -(-height // MULTIPLE) * MULTIPLE, -(-width // MULTIPLE) * MULTIPLE)
-    canvas = np.zeros(padded, np.float32)
-    canvas[0, :, :height, :width] = image.transpose(2, 0, 1)
+    below, right = -height % MULTIPLE, -width % MULTIPLE
+    if below or right:
+        image = np.pad(image, ((0, below), (0, right), (0, 0)))
+    canvas = np.asarray(cv2.dnn.blobFromImage(np.ascontiguousarray(image)), np.float32)
     canvas -= 127.5
     canvas *= 1 / 128
     return canvas

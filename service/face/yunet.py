@@ -1,5 +1,8 @@
 """Turns pixels into YuNet's input and its outputs into faces."""
 
+from functools import lru_cache
+
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -10,15 +13,14 @@ MULTIPLE = 32  # the coarsest stride: each side of the input is a multiple of it
 
 FloatArray = npt.NDArray[np.float32]
 
-_NONE = (np.empty((0, 4), np.float32), np.empty((0, 5, 2), np.float32), np.empty(0, np.float32))
-
 
 def to_input(image: Image) -> FloatArray:
     """Return (1, 3, H', W') float32, BGR, 0..255, zero-padded right and bottom to multiples of 32."""
     height, width = image.shape[:2]
-    canvas = np.zeros((1, 3, -(-height // MULTIPLE) * MULTIPLE, -(-width // MULTIPLE) * MULTIPLE), np.float32)
-    canvas[0, :, :height, :width] = image[:, :, ::-1].transpose(2, 0, 1)
-    return canvas
+    below, right = -height % MULTIPLE, -width % MULTIPLE
+    if below or right:
+        image = np.pad(image, ((0, below), (0, right), (0, 0)))
+    return np.asarray(cv2.dnn.blobFromImage(np.ascontiguousarray(image), swapRB=True), np.float32)
 
 
 def decode(
@@ -37,19 +39,28 @@ def decode(
 
     Source: measured equal to `cv2.FaceDetectorYN` (tests/golden).
     """
-    boxes, landmarks, scores = [_NONE[0]], [_NONE[1]], [_NONE[2]]
+    certainty, raw_boxes, raw_points = (
+        np.concatenate([outputs[f"{name}_{stride}"].reshape(-1, size) for stride in STRIDES])
+        for name, size in (("cls", 1), ("bbox", 4), ("kps", 10))
+    )
+    certainty *= np.concatenate([outputs[f"obj_{stride}"].reshape(-1, 1) for stride in STRIDES])
+    cells = np.flatnonzero(certainty >= min_score * min_score)
+    input_height = outputs[f"cls_{STRIDES[0]}"].size * STRIDES[0] ** 2 // input_width
+    corner, stride = (each[cells] for each in _grid(input_width, input_height))
+    raw_box = raw_boxes[cells]
+    centre = (corner + raw_box[:, :2]) * stride
+    half = np.exp(raw_box[:, 2:]) * (stride / 2)
+    points = (raw_points[cells].reshape(-1, 5, 2) + corner[:, None]) * stride[:, None]
+    scores = np.sqrt(np.minimum(certainty[cells, 0], 1))
+    return np.concatenate([centre - half, centre + half], axis=1), points, scores
+
+
+@lru_cache(maxsize=64)
+def _grid(width: int, height: int) -> tuple[FloatArray, FloatArray]:
+    """Return the column and row (n, 2) and the stride (n, 1), in pixels, of every cell, finest stride first."""
+    corners, strides = [], []
     for stride in STRIDES:
-        certainty = (outputs[f"cls_{stride}"] * outputs[f"obj_{stride}"]).reshape(-1)
-        cells = np.flatnonzero(certainty >= min_score * min_score)
-        if not cells.size:
-            continue
-        row, column = np.divmod(cells, input_width // stride)
-        corner = np.stack([column, row], axis=1).astype(np.float32)
-        raw_box = outputs[f"bbox_{stride}"].reshape(-1, 4)[cells]
-        centre = (corner + raw_box[:, :2]) * stride
-        half = np.exp(raw_box[:, 2:]) * (stride / 2)
-        boxes.append(np.concatenate([centre - half, centre + half], axis=1))
-        points = outputs[f"kps_{stride}"].reshape(-1, 5, 2)[cells]
-        landmarks.append((points + corner[:, None]) * stride)
-        scores.append(np.sqrt(np.minimum(certainty[cells], 1)))
-    return np.concatenate(boxes), np.concatenate(landmarks), np.concatenate(scores)
+        row, column = np.indices((height // stride, width // stride), np.float32).reshape(2, -1)
+        corners.append(np.stack([column, row], axis=1))
+        strides.append(np.full((row.size, 1), stride, np.float32))
+    return np.concatenate(corners), np.concatenate(strides)

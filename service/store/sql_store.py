@@ -10,7 +10,8 @@ from sqlalchemy import Connection, inspect, select, text, update
 
 from service.domain import Gallery
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
-from service.store.engine import LOCK_TIMEOUT_S, WRITES, empty_log, make_engine, translated
+from service.store.checkpoints import Checkpoints
+from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrations.upgrade import head_revision, upgrade
 from service.store.reading import SqlReading, read_gallery
@@ -44,9 +45,9 @@ class SqlStore(SqlRecords):
         self._engine = engine
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._clock = clock
+        self._checkpoints = Checkpoints(engine) if self._is_sqlite else None
         # SQLite's own waiting sleeps up to 0.1 s between two looks; a lock wakes the next writer at once
         self._write_lock = threading.Lock()
-        self._writes = engine.execution_options(**{WRITES: True})
         # on SQLite every transaction is a snapshot by nature
         self._reads = (
             engine
@@ -78,6 +79,8 @@ class SqlStore(SqlRecords):
             connection.execute(select(1))
 
     def close(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         self._engine.dispose()
 
     def renew_timelines(self) -> None:
@@ -168,15 +171,18 @@ class SqlStore(SqlRecords):
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with translated(), self._reads.connect() as connection, connection.begin():
-            yield connection
+        with translated(), self._reads.connect() as connection:
+            begin(connection, writes=False)
+            yield connection  # closing it ends the transaction
 
     @contextmanager
     def _write_transaction(self) -> Iterator[Connection]:
-        with self._alone(), translated(), self._writes.connect() as connection:
-            connection.begin()
+        with self._alone(), translated(), self._engine.connect() as connection:
+            begin(connection, writes=True)
             yield connection
             connection.commit()
+            if self._checkpoints is not None:
+                self._checkpoints.committed()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

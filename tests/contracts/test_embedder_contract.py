@@ -8,10 +8,10 @@ import pytest
 
 from service.domain import FacePolicy
 from service.errors import SampleEmpty, SampleRejected
-from service.face.batching import SlotQueue
-from service.face.extractor import Extractor
 from service.face.image import ImageLimits
 from service.face.model_packs import installed_pack
+from service.face.worker import Setup
+from service.face.worker_pool import PooledEmbedder, WorkerPool
 from service.ports import Embedder
 from tests.fake_embedder import FakeEmbedder
 
@@ -22,14 +22,18 @@ Case = tuple[Embedder, bytes, bytes]
 def _real(request: pytest.FixtureRequest, pack_id: str) -> Case:
     models_dir: Path = request.getfixturevalue("models_dir")
     t1_path: Path = request.getfixturevalue("t1_path")
-    extractor = Extractor(
-        installed_pack(models_dir, pack_id, accepted_licences=frozenset({"buffalo_s"})),
-        limits=ImageLimits(),
-        queue=SlotQueue(1, queue_limit=1, max_wait_s=10.0),
-        min_face_width_px=20,
+    pack = installed_pack(models_dir, pack_id, accepted_licences=frozenset({"buffalo_s"}))
+    pool = WorkerPool(
+        Setup((pack,), ImageLimits(), min_face_width_px=20, log_level="warning"),
+        workers=1,
+        queue_limit=1,
+        max_wait_s=10.0,
+        max_sample_s=60.0,
         observe=lambda _phase, _seconds: None,
+        on_loss=lambda: None,
     )
-    return extractor, t1_path.read_bytes(), b"not an image"
+    request.addfinalizer(pool.close)
+    return PooledEmbedder(pool, pack), t1_path.read_bytes(), b"not an image"
 
 
 MAKERS: dict[str, Callable[[pytest.FixtureRequest], Case]] = {

@@ -10,24 +10,20 @@ import PIL.Image
 import pytest
 
 from service.domain import Box, FacePolicy, Image
-from service.errors import FaceTooSmall, NoFace, NotReady, SeveralFaces
+from service.errors import FaceTooSmall, NoFace, SeveralFaces
 from service.face.alignment import TEMPLATE
-from service.face.batching import SlotQueue
 from service.face.detection import DetectedFace
 from service.face.extractor import PIPELINE_VERSION, Extractor, choose_face
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack
 
-PHASES = ["wait", "decode", "detect", "align", "quality", "embed"]
+PHASES = ["decode", "detect", "align", "quality", "embed"]
 
 
-def new_extractor(
-    pack: InstalledPack, seen: list[str], min_face_width_px: float = 20, queue: SlotQueue | None = None
-) -> Extractor:
+def new_extractor(pack: InstalledPack, seen: list[str], min_face_width_px: float = 20) -> Extractor:
     return Extractor(
         pack,
         limits=ImageLimits(),
-        queue=queue or SlotQueue(2, queue_limit=64, max_wait_s=60),
         min_face_width_px=min_face_width_px,
         observe=lambda phase, seconds: seen.append(phase),
     )
@@ -133,15 +129,6 @@ def test_four_threads_extract_what_one_extracts(extractor: Extractor, t1_image: 
         assert one.box == other.box
         assert one.quality == other.quality
         assert np.array_equal(one.embedding, other.embedding)
-
-
-@pytest.mark.models
-def test_a_closed_queue_turns_samples_away(pack: InstalledPack, portrait: Image) -> None:
-    queue = SlotQueue(2, queue_limit=64, max_wait_s=60)
-    stopping = new_extractor(pack, [], queue=queue)
-    queue.close()
-    with pytest.raises(NotReady):
-        stopping.extract(encoded(portrait), FacePolicy.REFUSE)
 
 
 def test_people_far_behind_do_not_count_as_several() -> None:
