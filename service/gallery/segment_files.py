@@ -34,7 +34,7 @@ ReferenceIds = npt.NDArray[np.int64]
 Metadata = dict[str, object]
 
 SEGMENT_NAME = re.compile(r"segment-[0-9a-f]{32}\.sealed")
-_BLOCK_ROWS = 512
+_BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
