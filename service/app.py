@@ -28,10 +28,12 @@ from service.face.worker_pool import WorkerPool, embedders
 from service.galleries import GalleryChange, GalleryDefaults, GalleryService
 from service.gallery.exact_index import ExactIndex
 from service.gallery.faiss_index import FaissIndex
+from service.gallery.segmented_index import SegmentedIndex
 from service.identification import IdentificationService
 from service.logs import log_event
 from service.matching import Matcher, Pack, Packs
 from service.metrics import Metrics
+from service.ports import GalleryIndex
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.var_lock import VarLock
@@ -41,6 +43,11 @@ _log = logging.getLogger(__name__)
 
 VERSION = version("biodedup")
 IDEMPOTENCY_PERIOD = timedelta(hours=24)
+_INDEXES: dict[str, Callable[[int], GalleryIndex]] = {
+    "segmented": SegmentedIndex,
+    "faiss": FaissIndex,
+    "exact": ExactIndex,
+}
 _SQLITE_FILE = "biodedup.sqlite"
 _THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sample's thread waits
 _MAX_THREADS = 256
@@ -163,7 +170,7 @@ def _wire(
     def now() -> datetime:
         return datetime.now(UTC)
 
-    matcher = Matcher(store, FaissIndex if settings.index == "faiss" else ExactIndex, packs, metrics)
+    matcher = Matcher(store, _INDEXES[settings.index], packs, metrics)
     defaults = GalleryDefaults(
         pack_id=settings.pack,
         review_fpir=settings.review_fpir,

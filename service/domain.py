@@ -194,6 +194,8 @@ class Searched:
     gallery_size: int  # templates compared
     high_water_mark: int
     complete: bool
+    # upper 95 % bound on the share of pairs at or above the threshold that the index misses; 0 when all were compared
+    miss_bound: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,7 @@ class EnrolmentService:
         own = writing.subject_references(gallery_id, subject_id, inactive=True) if subject_id else []
         decision = rule.decide(hits, references, subject_id, thresholds)
         continuity = rule.continuity(probes.embeddings, own, work.gallery.verification_fmr)
-        searched = Searched(compared, newcomers.high_water_mark, complete=True)
+        searched = Searched(compared, newcomers.high_water_mark, complete=True, miss_bound=found.miss_bound)
         return _new_enrolment(work, decision, searched, continuity)
 
     def _record_exception(self, request: EnrolmentRequest, digest: str, gallery: Gallery) -> Enrolment:

@@ -80,5 +80,10 @@ class IdentificationService:
         if newcomers.compared:
             self._matcher.follow(gallery_id)
         self._metrics.identifications.labels(found=str(bool(decision.candidates)).lower()).inc()
-        searched = Searched(found.gallery_size + newcomers.compared, newcomers.high_water_mark, complete=True)
+        searched = Searched(
+            gallery_size=found.gallery_size + newcomers.compared,
+            high_water_mark=newcomers.high_water_mark,
+            complete=True,
+            miss_bound=found.miss_bound,
+        )
         return Identification(gallery_id, decision, searched, probe)

@@ -59,6 +59,7 @@ class IndexSearch:
     timeline_id: str
     high_water_mark: int
     gallery_size: int
+    miss_bound: float
     hits: tuple[Hit, ...]  # of all probes
 
 
@@ -137,7 +138,11 @@ class Matcher:
                 self._throw_away(gallery.gallery_id, slot)
                 raise
         return IndexSearch(
-            slot.timeline_id, high_water_mark, gallery_size, tuple(hit for hits in found for hit in hits)
+            timeline_id=slot.timeline_id,
+            high_water_mark=high_water_mark,
+            gallery_size=gallery_size,
+            miss_bound=slot.index.miss_bound,
+            hits=tuple(hit for hits in found for hit in hits),
         )
 
     def check(self, gallery: Gallery, found: IndexSearch) -> None:
@@ -246,6 +251,11 @@ class Matcher:
         """Return how many changes of `gallery` the index has not applied, without applying any."""
         slot = self._slots.get(gallery.gallery_id)
         return max(gallery.last_seq - slot.index.high_water_mark, 0) if slot else gallery.last_seq
+
+    def miss_bound(self, gallery: Gallery) -> float:
+        """Return the bound on what the index of `gallery` misses, 0 while there is none."""
+        slot = self._slots.get(gallery.gallery_id)
+        return slot.index.miss_bound if slot else 0.0
 
     def _added_next(
         self, gallery_id: str, slot: _Slot, seq: int, reference_ids: Sequence[int], embeddings: Embeddings

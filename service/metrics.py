@@ -122,6 +122,10 @@ class Metrics:
         self.index_lag_changes = self._gallery_gauge(
             "biodedup_index_lag_changes", "Changes that are in the record and not yet in the index."
         )
+        self.miss_bound = self._gallery_gauge(
+            "biodedup_miss_bound",
+            "Upper 95 % bound on the share of pairs at or above a threshold that the index misses (0 to 1).",
+        )
         self.expected_fnir = self._gallery_gauge(
             "biodedup_expected_fnir", "Share of duplicates that the review threshold is expected to miss (0 to 1)."
         )

@@ -58,6 +58,11 @@ class GalleryIndex(Protocol):
         """The last change applied; 0 when nothing was."""
         ...
 
+    @property
+    def miss_bound(self) -> float:
+        """Upper 95 % bound on the share of pairs at or above a threshold that `search` misses; 0 for an exact one."""
+        ...
+
     def __len__(self) -> int: ...
 
     def add(self, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
@@ -78,6 +83,8 @@ class GalleryIndex(Protocol):
 
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
         """Return for each probe every reference with score >= threshold, best first, however many there are.
+
+        What an index that is not exact may miss is its `miss_bound`.
 
         Args:
             probes: (n, D) float32, rows of L2 norm 1.

@@ -61,7 +61,9 @@ class Settings(BaseSettings):
     pack: str = Field(default="opencv-zoo", min_length=1, description="Model pack of new galleries.")
     extra_packs: Names = Field(default=(), description="Further packs to load, for galleries that use them.")
     accepted_licences: Names = Field(default=(), description="Packs whose restricted licence you have read and accept.")
-    index: Literal["faiss", "exact"] = Field(default="faiss", description="How galleries are searched.")
+    index: Literal["segmented", "faiss", "exact"] = Field(
+        default="segmented", description="How galleries are searched."
+    )
     default_gallery: str = Field(
         default="default",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",

@@ -110,6 +110,7 @@ def _refresh(service: Service, gallery: Gallery) -> None:
     metrics.gallery_templates.labels(gallery=name).set(gallery.template_count)
     metrics.open_cases.labels(gallery=name).set(service.store.gallery_counts(name).open_cases)
     metrics.index_lag_changes.labels(gallery=name).set(lag)
+    metrics.miss_bound.labels(gallery=name).set(service.matcher.miss_bound(gallery))
     metrics.index_high_water_mark.labels(gallery=name).set(gallery.last_seq - lag)
     if gallery.pack_id in service.packs.loaded():
         rule = service.packs.of(gallery.pack_id).rule

@@ -88,6 +88,10 @@ class SearchedOut(_Out):
     gallery_size: int
     high_water_mark: int
     complete: bool
+    miss_bound: float = Field(
+        description="Upper 95 % bound on the share of candidates at or above the threshold that the index misses; "
+        "0 when all templates were compared exactly."
+    )
 
 
 class ContinuityOut(_Out):

@@ -46,6 +46,10 @@ class ExactIndex:
     def high_water_mark(self) -> int:
         return self._high_water_mark
 
+    @property
+    def miss_bound(self) -> float:
+        return 0.0
+
     def __len__(self) -> int:
         return len(self._row_of)
 

@@ -23,6 +23,10 @@ class FaissIndex:
     def high_water_mark(self) -> int:
         return self._high_water_mark
 
+    @property
+    def miss_bound(self) -> float:
+        return 0.0
+
     def __len__(self) -> int:
         return int(self._index.ntotal)
 

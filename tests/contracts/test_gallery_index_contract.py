@@ -11,13 +11,19 @@ from service.domain import Embeddings
 from service.errors import IndexUnavailable
 from service.gallery.exact_index import ExactIndex
 from service.gallery.faiss_index import FaissIndex
+from service.gallery.segmented_index import SegmentedIndex
 from service.ports import GalleryIndex
 
 DIMENSION = 16
 NewIndex = Callable[[], GalleryIndex]
 
 
-@pytest.fixture(params=[ExactIndex, FaissIndex])
+def new_segmented(dimension: int) -> SegmentedIndex:
+    """Small segments, so that a test of thousands of rows seals and merges some."""
+    return SegmentedIndex(dimension, threads=2, seal_at=700, max_segment=2000)
+
+
+@pytest.fixture(params=[ExactIndex, FaissIndex, new_segmented])
 def new_index(request: pytest.FixtureRequest) -> NewIndex:
     return lambda: request.param(DIMENSION)
 

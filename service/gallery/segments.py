@@ -1,0 +1,273 @@
+"""The parts of a gallery index: an open segment is compared exactly, a sealed one by its codes and then exactly.
+
+A sealed segment holds each template twice: as a 4-bit product-quantised code that is scanned to find a shortlist, and
+as its row, that gives the shortlist its true scores.
+
+Source of the codes: Jégou et al., "Product Quantization for Nearest Neighbor Search", PAMI 33(1), 2011; André et al.,
+"Quicker ADC", PAMI 43(5), 2021 (FAISS's fast-scan).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from service.domain import Embeddings
+
+Ids = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+Found = list[tuple[Ids, Scores]]
+"""For each probe the references at or above the threshold, in no order."""
+
+_FINE_BELOW = 256  # dimensions: groups of two become 4 bits, above groups of four
+TRAINED_ON = 32_768  # templates of the segment itself; 16 centroids a group need far fewer
+
+# a candidate is missed if its code makes it look worse by more than this many standard deviations: 2 of 10,000 of those
+# that lie exactly at the threshold, fewer above it
+SURE_DEVIATIONS = 3.5
+
+_FIRST_SHARE, _LEAST_FIRST = 512, 64  # of the segment's templates in the first shortlist
+_WIDER = 8  # times as long is the second shortlist; a probe that is like still more templates is compared with all
+_BLOCK = 16_384  # rows
+_MEASURED = 512  # pairs from which the error of the codes is estimated
+_COPIED_AT_ONCE = 4096  # rows
+_AUDITED, _AUDITED_EACH = 32, 200  # probes and pairs of a new segment's first audit
+
+
+class OpenSegment:
+    """Templates compared one by one. One thread changes it at a time (the index's lock); any number search it."""
+
+    def __init__(self, dimension: int, room: int = 1024) -> None:
+        self._rows: Embeddings = np.empty((room, dimension), np.float32)
+        self._ids: Ids = np.empty(room, np.int64)
+        self._live = np.zeros(room, np.bool_)
+        self._row_of: dict[int, int] = {}
+        # what a search takes in one step, while rows are appended or the arrays replaced by larger ones
+        self._view = (self._rows[:0], self._ids[:0], self._live[:0])
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    @property
+    def used(self) -> int:
+        """Rows in use, those of removed templates too."""
+        return len(self._view[1])
+
+    def append(self, ids: Sequence[int], embeddings: Embeddings) -> None:
+        start, end = self.used, self.used + len(ids)
+        if end > len(self._ids):
+            self._grow(max(end, 2 * len(self._ids)))
+        self._rows[start:end] = embeddings
+        self._ids[start:end] = ids
+        self._live[start:end] = True
+        self._row_of.update(zip(ids, range(start, end), strict=True))
+        self._view = (self._rows[:end], self._ids[:end], self._live[:end])
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Switch references off and overwrite their rows; unknown ones are ignored."""
+        rows = [self._row_of.pop(each) for each in ids if each in self._row_of]
+        self._live[rows] = False
+        self._rows[rows] = 0.0  # erased means erased, in memory too
+
+    def search(self, probes: Embeddings, threshold: float) -> Found:
+        """Compare `probes`, (n, D) float32, with every template."""
+        rows, ids, live = self._view
+        return [_at_least(scores, threshold, ids, live) for scores in probes @ rows.T]
+
+    def live_ids(self) -> Ids:
+        _, ids, live = self._view
+        return ids[live]
+
+    def contents(self) -> tuple[Ids, Embeddings]:
+        """Return the live ids and copies of their rows, in one order."""
+        rows, ids, live = self._view
+        return _copied(rows, ids, live)
+
+    def _grow(self, room: int) -> None:
+        used = self.used
+        rows = np.empty((room, self._rows.shape[1]), np.float32)
+        ids, live = np.empty(room, np.int64), np.zeros(room, np.bool_)
+        rows[:used], ids[:used], live[:used] = self._view
+        self._rows, self._ids, self._live = rows, ids, live
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many of the pairs at or above a threshold were looked for, and how many of them a search missed."""
+
+    pairs: int = 0
+    missed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CodeError:
+    """What a code makes of a score: about `slope` times the score, with this standard deviation."""
+
+    slope: float
+    deviation: float
+
+    def cutoff(self, threshold: float) -> float:
+        """Return the code's score below which a candidate at `threshold` hardly ever falls."""
+        return self.slope * threshold - SURE_DEVIATIONS * self.deviation
+
+
+class SealedSegment:
+    """Immutable templates with codes; only switching off changes it. Any number of threads search it."""
+
+    def __init__(self, ids: Ids, rows: Embeddings, codes: "faiss.IndexPQFastScan", error: CodeError) -> None:
+        """Take the parts as `seal` makes them: `ids` ascending, `rows` (n, D) float32 in their order."""
+        self.ids, self.rows = ids, rows
+        self._codes, self._error = codes, error
+        self._live = np.ones(len(ids), np.bool_)
+        self._live_count = len(ids)
+        first = max(_LEAST_FIRST, self.used // _FIRST_SHARE)
+        # a longer list than an eighth of the segment costs more than comparing all of it
+        self._sizes = [size for size in (first, first * _WIDER) if size * 8 < self.used]
+        self.tally = Tally()
+
+    def __len__(self) -> int:
+        return self._live_count
+
+    @property
+    def used(self) -> int:
+        """Rows in use, those of removed templates too."""
+        return len(self.ids)
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Switch references off and overwrite their rows; unknown ones are ignored. Their codes go by compaction."""
+        if not self.used:
+            return
+        wanted = np.asarray(ids, np.int64)
+        places = np.minimum(np.searchsorted(self.ids, wanted), self.used - 1)
+        places = places[self.ids[places] == wanted]
+        self._live[places] = False
+        self.rows[places] = 0.0
+        self._live_count = int(np.count_nonzero(self._live))
+
+    def live_ids(self) -> Ids:
+        return self.ids[self._live]
+
+    def contents(self) -> tuple[Ids, Embeddings]:
+        """Return the live ids and copies of their rows, in one order."""
+        return _copied(self.rows, self.ids, self._live)
+
+    def search(self, probes: Embeddings, threshold: float) -> Found:
+        """Return what scores at least `threshold`; how much of it may be missing is what `tally` counts.
+
+        The shortlist of a probe must reach down to codes so low that nothing at the threshold is expected behind them.
+        Else it is widened, and if that is not enough the probe is compared with all.
+
+        Args:
+            probes: (n, D) float32, rows of L2 norm 1.
+            threshold: cosine, -1..1.
+        """
+        found: Found = [(self.ids[:0], np.empty(0, np.float32))] * len(probes)
+        cutoff = self._error.cutoff(threshold)
+        waiting = np.arange(len(probes))
+        # OpenMP counts its threads for each calling thread; the index shares the cores out itself
+        faiss.omp_set_num_threads(1)
+        for size in self._sizes:
+            approximate, places = self._codes.search(probes[waiting], size)
+            is_done = approximate[:, -1] < cutoff
+            for probe, codes, row in zip(waiting[is_done], approximate[is_done], places[is_done], strict=True):
+                found[probe] = self._ranked(probes[probe], row[codes >= cutoff], threshold)
+            waiting = waiting[~is_done]
+            if not len(waiting):
+                return found
+        for probe, one in zip(waiting, self._exactly(probes[waiting], threshold), strict=True):
+            found[probe] = one
+        return found
+
+    def audit(self, probes: Embeddings, threshold: float) -> int:
+        """Search exactly as well, count in `tally` what there was and what the codes missed, and return the latter."""
+        missed = 0
+        for (ids, _), (true, _) in zip(self.search(probes, threshold), self._exactly(probes, threshold), strict=True):
+            missed += len(np.setdiff1d(true, ids, assume_unique=True))
+            self.tally.pairs += len(true)
+        self.tally.missed += missed
+        return missed
+
+    def _exactly(self, probes: Embeddings, threshold: float) -> Found:
+        """Compare with every row, in blocks whose scores stay in the cache."""
+        parts: list[Found] = []
+        for start in range(0, self.used, _BLOCK):
+            end = start + _BLOCK
+            ids, live = self.ids[start:end], self._live[start:end]
+            parts.append([_at_least(scores, threshold, ids, live) for scores in probes @ self.rows[start:end].T])
+        return [
+            (np.concatenate([ids for ids, _ in one]), np.concatenate([scores for _, scores in one]))
+            for one in zip(*parts, strict=True)
+        ]
+
+    def _ranked(self, probe: npt.NDArray[np.float32], places: Ids, threshold: float) -> tuple[Ids, Scores]:
+        """Return the true scores of a shortlist, as far as they reach the threshold."""
+        scores = np.empty(len(places), np.float32)
+        places = np.ascontiguousarray(places)
+        faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]  # of FAISS's own extra functions
+            faiss.swig_ptr(scores),
+            faiss.swig_ptr(probe),
+            faiss.swig_ptr(self.rows),
+            faiss.swig_ptr(places),
+            self.rows.shape[1],
+            1,
+            len(places),
+        )
+        kept = places[(scores >= threshold) & self._live[places]]
+        return self.ids[kept], scores[(scores >= threshold) & self._live[places]]
+
+
+def seal(ids: Ids, rows: Embeddings, seed: int = 0) -> SealedSegment:
+    """Make a sealed segment, and audit it once.
+
+    Args:
+        ids: (n,) ascending.
+        rows: (n, D) float32 of L2 norm 1 in their order, D even, a multiple of 4 from 256 on; kept, not copied.
+        seed: of the choice of the templates to train on and to audit with.
+    """
+    dimension = rows.shape[1]
+    rng = np.random.default_rng(seed)
+    faiss.omp_set_num_threads(1)
+    group = 2 if dimension < _FINE_BELOW else 4
+    codes = faiss.IndexPQFastScan(dimension, dimension // group, 4, faiss.METRIC_INNER_PRODUCT)
+    codes.train(rows[rng.permutation(len(rows))[:TRAINED_ON]])
+    codes.add(rows)
+    segment = SealedSegment(ids, rows, codes, _measured_error(codes, rows, rng))
+    chosen = rows[rng.permutation(len(rows))[:_AUDITED]]
+    each = min(_AUDITED_EACH, len(rows))
+    for probe in chosen:
+        scores = rows @ probe
+        segment.audit(probe[np.newaxis], float(np.partition(scores, -each)[-each]))
+    return segment
+
+
+def _measured_error(codes: "faiss.IndexPQFastScan", rows: Embeddings, rng: np.random.Generator) -> CodeError:
+    """Compare the codes' scores with the true ones, for pairs made to lie at cosines of 0.2 to 0.8."""
+    count = min(_MEASURED, len(rows))
+    places, others = (rng.permutation(len(rows))[:count] for _ in range(2))
+    template = rows[places]
+    cosine = rng.uniform(0.2, 0.8, (count, 1)).astype(np.float32)
+    away = rows[others] - np.sum(rows[others] * template, axis=1, keepdims=True) * template
+    away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), np.float32(1e-6))
+    probes = cosine * template + np.sqrt(1 - cosine**2) * away
+    decoded = np.stack([codes.reconstruct(int(place)) for place in places])
+    true = np.sum(probes * template, axis=1)
+    coded = np.sum(probes * decoded, axis=1)
+    slope = float(true @ coded / (true @ true))
+    return CodeError(slope, float(np.std(coded - slope * true)))
+
+
+def _copied(rows: Embeddings, ids: Ids, live: npt.NDArray[np.bool_]) -> tuple[Ids, Embeddings]:
+    """Copy what is live, block by block: one copy of all would hold the interpreter's lock for too long."""
+    places = np.flatnonzero(live)
+    copies = np.empty((len(places), rows.shape[1]), np.float32)
+    for start in range(0, len(places), _COPIED_AT_ONCE):
+        part = places[start : start + _COPIED_AT_ONCE]
+        copies[start : start + len(part)] = rows[part]
+    return ids[places], copies
+
+
+def _at_least(scores: Scores, threshold: float, ids: Ids, live: npt.NDArray[np.bool_]) -> tuple[Ids, Scores]:
+    places = np.flatnonzero((scores >= threshold) & live)
+    return ids[places], scores[places]
