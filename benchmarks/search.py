@@ -1,6 +1,7 @@
 """1:N search of biodedup beside other libraries, in one run: `python -m benchmarks.speed search`."""
 
 import json
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ FACES = Path("../shared/data/lfw-dev")
 CORE = (Biodedup, Flat, Gemm)
 OTHERS = (FaissHnsw, FaissIvf, Hnswlib, UsearchExact, UsearchGraph, PgVectorExact, PgVectorHnsw, QdrantLocal)
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (*CORE, *OTHERS)}
+# how a library that is not installed, or a server that does not start here, makes itself known
+NOT_USABLE = (ImportError, LookupError, OSError, psycopg.Error, subprocess.SubprocessError)
 
 console = Console()
 
@@ -140,7 +143,7 @@ def _measure_all(plan: Plan, task: Task) -> tuple[dict[str, Figures], dict[str, 
     for group in ([core] if core else []) + [[kind] for kind in usable if not kind.is_core]:
         try:
             figures |= measure(group, task)
-        except (ImportError, psycopg.Error) as error:
+        except NOT_USABLE as error:
             if group is core:
                 raise
             skipped[group[0].name] = str(error)
@@ -217,6 +220,8 @@ def _extracted(dataset: Dataset, pack_id: str) -> FaceSet:
 
 @contextmanager
 def _steps(title: str, total: int) -> Iterator[Advance]:
+    if not console.is_terminal:
+        console.print(title)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total)

@@ -181,6 +181,7 @@ def _figures(contestant: Contestant, task: Task) -> Figures:
         "batch_probes_per_s": 1 / batch.seconds_a_probe(),
         "probes_searched": len(batch.found),
         "mates_found": share_of_mates(batch.found, task.truth, task.probes, strict),
+        "real_mates_found": share_of_mates(batch.found, task.truth, task.probes, strict, only_real=True),
         "pairs_at_threshold_found": share_of_pairs(batch.found, task.truth, strict),
         "probes_searched_fpir_50": len(lower.found),
         "mates_found_fpir_50": share_of_mates(lower.found, task.truth, task.probes, loose),

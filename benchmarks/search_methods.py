@@ -98,6 +98,11 @@ class Biodedup(Method):
         super().__init__(size, dimension, threads, folder)
         self._index = SegmentedIndex(dimension, threads=threads)
 
+    def use(self, setting: int | None) -> None:  # noqa: ARG002
+        faiss.cvar.distance_compute_blas_threshold = (
+            DEFAULT_BLAS_THRESHOLD  # as the service runs, not as `flat` left it
+        )
+
     def build(self, blocks: Blocks) -> None:
         for seq, (start, block) in enumerate(blocks, start=1):
             self._index.add(seq, range(start, start + len(block)), block)

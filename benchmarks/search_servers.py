@@ -133,6 +133,13 @@ class _Server:
         self._programs = Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
         self._folder = Path(tempfile.mkdtemp(prefix="biodedup-search-"))
         self._owner = "nobody" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+        try:
+            self._start(threads)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    def _start(self, threads: int) -> None:
         if self._owner is not None:
             shutil.chown(self._folder, self._owner)
         data = str(self._folder / "data")

@@ -71,10 +71,14 @@ def share_of_pairs(found: Sequence[Found], truth: Truth, fpir: float) -> float |
     return _share(_is_found(found, probes[searched], ids[searched]))
 
 
-def share_of_mates(found: Sequence[Found], truth: Truth, probes: Probes, fpir: float) -> float | None:
+def share_of_mates(
+    found: Sequence[Found], truth: Truth, probes: Probes, fpir: float, *, only_real: bool = False
+) -> float | None:
     """Return the share of mated probes whose mate was found, of those whose mate is at or above the threshold."""
     numbers, ids = truth.pairs(fpir)
     counted = (numbers < len(found)) & (probes.mates[numbers] == ids)
+    if only_real:
+        counted &= probes.is_real[numbers]
     return _share(_is_found(found, numbers[counted], ids[counted]))
 
 

@@ -26,7 +26,9 @@ from benchmarks.search_gallery import (
     real_mates,
     save_population,
 )
-from benchmarks.search_methods import Flat, Gemm
+from benchmarks.search_graphs import Hnswlib, UsearchExact, UsearchGraph
+from benchmarks.search_methods import FaissHnsw, FaissIvf, Flat, Gemm, Method
+from benchmarks.search_servers import PgVectorExact, PgVectorHnsw, QdrantLocal
 from benchmarks.search_truth import FPIRS, Found, find_truth, share_of_mates, share_of_pairs, threshold_of
 
 DIMENSION = 64
@@ -172,7 +174,10 @@ def test_the_threshold_lets_that_share_of_searches_through() -> None:
     assert (highest >= threshold_of(highest, 0.5)).sum() == 500
 
 
-def test_the_shares_count_what_is_missing(gallery: GalleryFile, probes: Probes, tmp_path: Path) -> None:
+def test_the_shares_count_what_is_missing(
+    gallery: GalleryFile, probes: Probes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gemm, "_rows", 700)
     truth = find_truth(gallery, probes)
     exact = Gemm(SIZE, DIMENSION, 1, tmp_path)
     exact.build(gallery.blocks())
@@ -197,6 +202,36 @@ def test_probes_that_were_not_searched_do_not_count_as_missed(gallery: GalleryFi
 
     assert share_of_pairs(found, truth, 0.5) == 1
     assert share_of_pairs([], truth, 0.5) is None
+
+
+IN_PROCESS = (Gemm, Flat, FaissHnsw, FaissIvf, Hnswlib, UsearchExact, UsearchGraph, QdrantLocal)
+SERVERS = [pytest.param(kind, marks=pytest.mark.postgres) for kind in (PgVectorExact, PgVectorHnsw)]
+
+
+@pytest.mark.parametrize("kind", [*IN_PROCESS, *SERVERS])
+def test_every_method_finds_the_pairs_of_a_small_gallery_with_their_scores(
+    kind: type[Method], gallery: GalleryFile, probes: Probes, tmp_path: Path
+) -> None:
+    truth = find_truth(gallery, probes)
+    method = kind(SIZE, DIMENSION, 2, tmp_path)
+    try:
+        method.build(gallery.blocks())
+    except search.NOT_USABLE as error:
+        method.close()
+        pytest.skip(f"{kind.name} cannot run here: {error}")
+    try:
+        method.use(method.settings[-1])
+        found = method.search_batch(probes.embeddings, truth.thresholds[0.01])
+        single = method.search_one(probes.embeddings[0], truth.thresholds[0.01])
+    finally:
+        method.close()
+
+    assert (share_of_pairs(found, truth, 0.01) or 0) >= 0.9
+    exact = probes.embeddings @ all_rows(gallery).T
+    for row, one in zip(exact, found, strict=True):
+        assert np.allclose(one.scores, row[one.ids], atol=1e-5)
+        assert (one.scores >= truth.thresholds[0.01]).all()
+    assert set(found[0].ids) <= set(single.ids)
 
 
 class Forgetful(Flat):
