@@ -18,6 +18,7 @@ from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
 from service.calibration import Calibration
 from service.decision import DecisionRule
+from service.domain import Gallery
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
@@ -28,12 +29,14 @@ from service.face.worker_pool import WorkerPool, embedders
 from service.galleries import GalleryChange, GalleryDefaults, GalleryService
 from service.gallery.exact_index import ExactIndex
 from service.gallery.faiss_index import FaissIndex
+from service.gallery.master_key import load_or_create_master_key
 from service.gallery.segmented_index import SegmentedIndex
+from service.gallery.snapshots import SnapshotFolder
 from service.identification import IdentificationService
 from service.logs import log_event
 from service.matching import Matcher, Pack, Packs
 from service.metrics import Metrics
-from service.ports import GalleryIndex
+from service.ports import Embedder, GalleryIndex, NewIndex
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.var_lock import VarLock
@@ -43,11 +46,7 @@ _log = logging.getLogger(__name__)
 
 VERSION = version("biodedup")
 IDEMPOTENCY_PERIOD = timedelta(hours=24)
-_INDEXES: dict[str, Callable[[int], GalleryIndex]] = {
-    "segmented": SegmentedIndex,
-    "faiss": FaissIndex,
-    "exact": ExactIndex,
-}
+_MASTER_KEY, _INDEX_FOLDER = "master.key", "index"
 _SQLITE_FILE = "biodedup.sqlite"
 _THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sample's thread waits
 _MAX_THREADS = 256
@@ -170,7 +169,7 @@ def _wire(
     def now() -> datetime:
         return datetime.now(UTC)
 
-    matcher = Matcher(store, _INDEXES[settings.index], packs, metrics)
+    matcher = Matcher(store, _new_index(settings, metrics), packs, metrics)
     defaults = GalleryDefaults(
         pack_id=settings.pack,
         review_fpir=settings.review_fpir,
@@ -201,6 +200,33 @@ def _wire(
         max_samples=settings.max_samples,
         close=close,
     )
+
+
+def _new_index(settings: Settings, metrics: Metrics) -> NewIndex:
+    """Return what makes the index of a gallery. Raises VarUnusable."""
+    if settings.index == "exact":
+        return lambda _gallery, embedder: ExactIndex(embedder.dimension)
+    if settings.index == "faiss":
+        return lambda _gallery, embedder: FaissIndex(embedder.dimension)
+    folder = _local_folder(settings)
+    if folder is None:
+        # beside a database server several processes may share a folder: each fills its index from the record
+        return lambda _gallery, embedder: SegmentedIndex(embedder.dimension)
+    key = load_or_create_master_key(folder / _MASTER_KEY)
+
+    def new(gallery: Gallery, embedder: Embedder) -> GalleryIndex:
+        snapshots = SnapshotFolder(
+            folder / _INDEX_FOLDER,
+            key,
+            gallery_id=gallery.gallery_id,
+            timeline_id=gallery.timeline_id,
+            model_id=embedder.model_id,
+            dimension=embedder.dimension,
+            on_damage=lambda reason: metrics.index_files_set_aside.labels(reason=reason).inc(),
+        )
+        return SegmentedIndex(embedder.dimension, snapshots=snapshots, last_seq=gallery.last_seq)
+
+    return new
 
 
 def _prepare(service: Service, settings: Settings) -> None:

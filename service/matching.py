@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from service.domain import Embeddings, Gallery, Hit
 from service.errors import BiodedupError, IndexUnavailable, PackMismatch, PackNotLoaded
 from service.logs import log_event
 from service.metrics import Metrics
-from service.ports import Embedder, GalleryIndex, Reading, Store
+from service.ports import Embedder, GalleryIndex, NewIndex, Reading, Store
 
 NEWCOMER_LIMIT = 1000  # more than these are not compared under the gallery's lock: let go, catch up, try again
 _CHANGES_PER_READ = 2000
@@ -107,7 +107,7 @@ class Matcher:
     order, and is thrown away and filled again when it fails, is of another timeline or is ahead of the record.
     """
 
-    def __init__(self, store: Store, new_index: Callable[[int], GalleryIndex], packs: Packs, metrics: Metrics) -> None:
+    def __init__(self, store: Store, new_index: NewIndex, packs: Packs, metrics: Metrics) -> None:
         self._store = store
         self._new_index = new_index
         self._packs = packs
@@ -280,6 +280,8 @@ class Matcher:
         with filling:  # one gallery's filling keeps nobody from another
             slot = self._slots.get(gallery.gallery_id)
             if slot is None or slot.timeline_id != gallery.timeline_id:
+                if slot is not None:
+                    slot.index.discard()  # of another history
                 slot = self._fill(gallery)
                 with self._slots_lock:
                     self._slots[gallery.gallery_id] = slot
@@ -287,7 +289,7 @@ class Matcher:
 
     def _fill(self, gallery: Gallery) -> _Slot:
         self._check_model(gallery)
-        index = self._new_index(self._packs.of(gallery.pack_id).embedder.dimension)
+        index = self._new_index(gallery, self._packs.of(gallery.pack_id).embedder)
         self._follow_log(gallery.gallery_id, index)
         self._metrics.index_rebuilds.inc()
         log_event(_log, "index.filled", gallery_id=gallery.gallery_id, seq=index.high_water_mark, count=len(index))
@@ -326,8 +328,10 @@ class Matcher:
 
     def _throw_away(self, gallery_id: str, slot: _Slot) -> None:
         with self._slots_lock:
-            if self._slots.get(gallery_id) is slot:
-                del self._slots[gallery_id]
+            if self._slots.get(gallery_id) is not slot:
+                return
+            del self._slots[gallery_id]
+        slot.index.discard()
 
     def _failed(self, gallery_id: str, error: BiodedupError) -> None:
         self._metrics.index_failures.inc()

@@ -135,6 +135,12 @@ class Metrics:
         self.index_rebuilds = Counter(
             "biodedup_index_rebuilds_total", "Indexes built again from the record.", registry=self.registry
         )
+        self.index_files_set_aside = Counter(
+            "biodedup_index_files_set_aside_total",
+            "Times that the files of an index could not be used, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.index_failures = Counter(
             "biodedup_index_failures_total", "Changes that an index failed to apply.", registry=self.registry
         )

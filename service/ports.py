@@ -92,6 +92,18 @@ class GalleryIndex(Protocol):
         """
         ...
 
+    def discard(self) -> None:
+        """Keep nothing of it: it differs from the record, and another takes its place."""
+        ...
+
+
+class NewIndex(Protocol):
+    """Makes the index of a gallery, empty or with what it kept since the last start."""
+
+    def __call__(self, gallery: Gallery, embedder: Embedder) -> GalleryIndex:
+        """Raises VarUnusable."""
+        ...
+
 
 class Reading(Protocol):
     """Reads of the record from one consistent snapshot."""

@@ -124,7 +124,7 @@ class BlindMatcher(Matcher):
 def services(race: Race, store: SqlStore) -> tuple[EnrolmentService, ErasureService]:
     kind = BlindMatcher if race.blind else UnrulyMatcher if race.trouble.unruly_index else Matcher
     metrics = Metrics(CollectorRegistry())
-    matcher = kind(store, FaissIndex, packs(), metrics)
+    matcher = kind(store, lambda _gallery, embedder: FaissIndex(embedder.dimension), packs(), metrics)
     enrolment = EnrolmentService(
         store,
         matcher,

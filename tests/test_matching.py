@@ -8,7 +8,6 @@ import pytest
 from service.domain import OutcomeKind
 from service.errors import IndexUnavailable, PackMismatch, PackNotLoaded
 from service.gallery.exact_index import ExactIndex
-from service.gallery.faiss_index import FaissIndex
 from service.matching import Matcher, Packs
 from tests.fakes import FakeStore
 from tests.synthetic import PACK_ID, PersonEmbedder
@@ -101,7 +100,7 @@ def test_templates_of_another_model_are_never_compared() -> None:
     later = World.beside(store)
     pack = later.packs.of(PACK_ID)
     later.packs = Packs({PACK_ID: replace(pack, embedder=LaterEmbedder())})
-    later.matcher = Matcher(store, FaissIndex, later.packs, later.metrics)
+    later.matcher = Matcher(store, later._new_index, later.packs, later.metrics)
     with pytest.raises(PackMismatch, match="synthetic-1"):
         later.matcher.catch_up(GALLERY)
 

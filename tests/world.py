@@ -16,7 +16,7 @@ from service.gallery.faiss_index import FaissIndex
 from service.identification import Identification, IdentificationService
 from service.matching import Matcher
 from service.metrics import Metrics
-from service.ports import GalleryIndex, Store
+from service.ports import Embedder, GalleryIndex, Store
 from service.verification import VerificationService
 from tests.fake_transactions import FakeWriting
 from tests.fakes import FakeStore
@@ -109,8 +109,8 @@ class World:
         """Another process on the same record, with an index of its own."""
         return cls(store, has_gallery=True)
 
-    def _new_index(self, dimension: int) -> GalleryIndex:
-        self.indexes.append(self.new_index(dimension))
+    def _new_index(self, gallery: Gallery, embedder: Embedder) -> GalleryIndex:
+        self.indexes.append(self.new_index(embedder.dimension))
         return self.indexes[-1]
 
     def answer(self, *samples: bytes, **fields: object) -> EnrolmentAnswer:

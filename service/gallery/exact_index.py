@@ -76,6 +76,9 @@ class ExactIndex:
                 self._rows[rows] = 0.0  # erased means erased, in memory too
             self._high_water_mark = seq
 
+    def discard(self) -> None:
+        """Do nothing: all of it is in memory."""
+
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
         with self._lock:
             rows, ids, live = self._rows[: self._count], self._ids[: self._count], self._live[: self._count]

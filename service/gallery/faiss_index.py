@@ -46,6 +46,9 @@ class FaissIndex:
                 self._index.remove_ids(faiss.IDSelectorBatch(np.asarray(reference_ids, np.int64)))
             self._high_water_mark = seq
 
+    def discard(self) -> None:
+        """Do nothing: all of it is in memory."""
+
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
         # OpenMP counts its threads for each calling thread, and idle ones spin: a search of 300 templates took 4 ms of
         # processor time instead of 0.1 while other requests waited for the cores

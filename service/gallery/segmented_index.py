@@ -13,8 +13,10 @@ import numpy as np
 from scipy.special import betaincinv
 
 from service.domain import Embeddings, Hit
+from service.errors import VarUnusable
 from service.gallery.exact_index import foreign_errors, next_change
 from service.gallery.segments import Found, Ids, OpenSegment, Scores, SealedSegment, Tally, seal
+from service.gallery.snapshots import SnapshotFolder
 from service.logs import log_event
 
 _log = logging.getLogger(__name__)
@@ -65,8 +67,10 @@ class SegmentedIndex:
         seal_at: int = SEAL_AT,
         max_segment: int = MAX_SEGMENT,
         make_sealed: Callable[[Ids, Embeddings], SealedSegment] = seal,
+        snapshots: SnapshotFolder | None = None,
+        last_seq: int = 0,
     ) -> None:
-        """Make an empty index.
+        """Make an index of what the snapshots hold, an empty one without them.
 
         Args:
             dimension: of the embeddings, a multiple of 4.
@@ -74,6 +78,11 @@ class SegmentedIndex:
             seal_at: templates of an open segment from which it is sealed.
             max_segment: templates of a sealed segment that is not made larger.
             make_sealed: for tests.
+            snapshots: where sealed segments are kept on disk; None: nowhere.
+            last_seq: the record's last change; snapshots that are ahead of it are not used.
+
+        Raises:
+            VarUnusable: the folder of the snapshots cannot be written.
         """
         self._dimension = dimension
         self._threads = threads or len(os.sched_getaffinity(0))
@@ -81,8 +90,9 @@ class SegmentedIndex:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._open = OpenSegment(dimension)
-        self._segments: tuple[Segment, ...] = (self._open,)
-        self._high_water_mark = 0
+        self._snapshots, self._files_lock = snapshots, threading.Lock()
+        restored, self._high_water_mark = snapshots.load(last_seq) if snapshots is not None else ([], 0)
+        self._segments: tuple[Segment, ...] = (*restored, self._open)
         self._pool: ThreadPoolExecutor | None = None
         self._caretaker: threading.Thread | None = None
         self._next_audit = 0.0
@@ -107,6 +117,8 @@ class SegmentedIndex:
         with self._lock, foreign_errors():
             next_change(self._high_water_mark, seq)
             if len(reference_ids):
+                if self._open.first_change is None:
+                    self._open.first_change = seq
                 self._open.append([int(each) for each in reference_ids], embeddings)
             self._high_water_mark = seq
             if self._open.used >= self._seal_at:
@@ -127,6 +139,13 @@ class SegmentedIndex:
             parts = self._searched(segments, probes, threshold)
         self._audit_now_and_then(segments, probes, threshold)
         return [_hits(part[number] for part in parts) for number in range(len(probes))]
+
+    def discard(self) -> None:
+        """Keep nothing on disk from now on, and let nobody use what is there."""
+        with self._files_lock:
+            if self._snapshots is not None:
+                self._snapshots.forget()
+                self._snapshots = None
 
     def settle(self) -> None:
         """Wait until nothing is left to seal, merge or compact, or until that failed."""
@@ -193,6 +212,7 @@ class SegmentedIndex:
         try:
             while work := self._claimed_work():
                 self._replace(work)
+                self._write_snapshot()
         except (RuntimeError, ValueError, MemoryError) as error:
             # searches stay right, only slower: the old segments are still there
             log_event(_log, "index.sealing_failed", level=logging.ERROR, error=error)
@@ -223,6 +243,29 @@ class SegmentedIndex:
                 new.remove(np.setdiff1d(ids, still).tolist())
             kept = tuple(segment for segment in self._segments if segment not in old)
             self._segments = (new, *kept) if new is not None else kept
+
+    def _write_snapshot(self) -> None:
+        """Bring the files up to the segments. Where that fails a start reads more of the record, and nothing else."""
+        segments = self._segments
+        sealed = [segment for segment in segments if isinstance(segment, SealedSegment)]
+        with self._files_lock:
+            if self._snapshots is None:
+                return
+            try:
+                for segment in sealed:
+                    segment.file = segment.file or self._snapshots.save(segment)
+                with self._lock:
+                    files = [(segment.file, segment.removed_ids()) for segment in sealed if segment.file is not None]
+                    covered = self._covered(segments)
+                self._snapshots.commit(files, covered)
+            except VarUnusable as error:
+                log_event(_log, "index.snapshot_failed", level=logging.ERROR, error=error)
+
+    def _covered(self, segments: tuple[Segment, ...]) -> int:
+        """Return the last change whose templates are all in sealed segments; with the lock held."""
+        firsts = [each.first_change for each in (*segments, self._open) if isinstance(each, OpenSegment)]
+        waiting = [first for first in firsts if first is not None]
+        return min(waiting) - 1 if waiting else self._high_water_mark
 
 
 def _audit(sealed: Sequence[SealedSegment], probes: Embeddings, threshold: float) -> None:

@@ -7,6 +7,7 @@ Source of the codes: Jégou et al., "Product Quantization for Nearest Neighbor S
 "Quicker ADC", PAMI 43(5), 2021 (FAISS's fast-scan).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
+from service.gallery.segment_files import SegmentFile
 
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
@@ -24,6 +26,8 @@ Found = list[tuple[Ids, Scores]]
 _FINE_BELOW = 256  # dimensions: groups of two become 4 bits, above groups of four
 TRAINED_ON = 32_768  # templates of the segment itself; 16 centroids a group need far fewer
 
+ODD_DEVIATIONS = 3.0  # below the mean: about one template in a thousand is odd
+
 # a candidate is missed if its code makes it look worse by more than this many standard deviations: 2 of 10,000 of those
 # that lie exactly at the threshold, fewer above it
 SURE_DEVIATIONS = 3.5
@@ -31,7 +35,7 @@ SURE_DEVIATIONS = 3.5
 _FIRST_SHARE, _LEAST_FIRST = 512, 64  # of the segment's templates in the first shortlist
 _WIDER = 8  # times as long is the second shortlist; a probe that is like still more templates is compared with all
 _BLOCK = 16_384  # rows
-_MEASURED = 512  # pairs from which the error of the codes is estimated
+_MEASURED = 2048  # pairs from which the noise of the codes is estimated
 _COPIED_AT_ONCE = 4096  # rows
 _AUDITED, _AUDITED_EACH = 32, 200  # probes and pairs of a new segment's first audit
 
@@ -46,6 +50,7 @@ class OpenSegment:
         self._row_of: dict[int, int] = {}
         # what a search takes in one step, while rows are appended or the arrays replaced by larger ones
         self._view = (self._rows[:0], self._ids[:0], self._live[:0])
+        self.first_change: int | None = None  # that added to it
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -103,29 +108,38 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class CodeError:
-    """What a code makes of a score: about `slope` times the score, with this standard deviation."""
+    """What the codes of a segment make of a score.
+
+    A probe at cosine c to a template is c times the template and sqrt(1 - c^2) times something else. The code shows of
+    the first part about `slope`, more of one template and less of another (`own_deviation`), and of the second part
+    noise (`other_deviation`). The few templates whose code shows very little of them are `odd`: compared exactly always.
+    """
 
     slope: float
-    deviation: float
+    own_deviation: float
+    other_deviation: float
+    odd: Ids  # places, ascending
 
     def cutoff(self, threshold: float) -> float:
-        """Return the code's score below which a candidate at `threshold` hardly ever falls."""
-        return self.slope * threshold - SURE_DEVIATIONS * self.deviation
+        """Return the code's score below which a candidate at `threshold`, -1..1, hardly ever falls."""
+        deviation = math.hypot(threshold * self.own_deviation, (1 - threshold**2) ** 0.5 * self.other_deviation)
+        return self.slope * threshold - SURE_DEVIATIONS * deviation
 
 
 class SealedSegment:
     """Immutable templates with codes; only switching off changes it. Any number of threads search it."""
 
-    def __init__(self, ids: Ids, rows: Embeddings, codes: "faiss.IndexPQFastScan", error: CodeError) -> None:
+    def __init__(self, ids: Ids, rows: Embeddings, codes: faiss.Index, error: CodeError) -> None:
         """Take the parts as `seal` makes them: `ids` ascending, `rows` (n, D) float32 in their order."""
         self.ids, self.rows = ids, rows
-        self._codes, self._error = codes, error
+        self.codes, self.error = codes, error
         self._live = np.ones(len(ids), np.bool_)
         self._live_count = len(ids)
         first = max(_LEAST_FIRST, self.used // _FIRST_SHARE)
         # a longer list than an eighth of the segment costs more than comparing all of it
         self._sizes = [size for size in (first, first * _WIDER) if size * 8 < self.used]
         self.tally = Tally()
+        self.file: SegmentFile | None = None  # once it was written
 
     def __len__(self) -> int:
         return self._live_count
@@ -149,6 +163,9 @@ class SealedSegment:
     def live_ids(self) -> Ids:
         return self.ids[self._live]
 
+    def removed_ids(self) -> list[int]:
+        return self.ids[~self._live].tolist()  # type: ignore[no-any-return]  # ints, numpy's stubs do not say
+
     def contents(self) -> tuple[Ids, Embeddings]:
         """Return the live ids and copies of their rows, in one order."""
         return _copied(self.rows, self.ids, self._live)
@@ -164,12 +181,12 @@ class SealedSegment:
             threshold: cosine, -1..1.
         """
         found: Found = [(self.ids[:0], np.empty(0, np.float32))] * len(probes)
-        cutoff = self._error.cutoff(threshold)
+        cutoff = self.error.cutoff(threshold)
         waiting = np.arange(len(probes))
         # OpenMP counts its threads for each calling thread; the index shares the cores out itself
         faiss.omp_set_num_threads(1)
         for size in self._sizes:
-            approximate, places = self._codes.search(probes[waiting], size)
+            approximate, places = self.codes.search(probes[waiting], size)
             is_done = approximate[:, -1] < cutoff
             for probe, codes, row in zip(waiting[is_done], approximate[is_done], places[is_done], strict=True):
                 found[probe] = self._ranked(probes[probe], row[codes >= cutoff], threshold)
@@ -202,9 +219,9 @@ class SealedSegment:
         ]
 
     def _ranked(self, probe: npt.NDArray[np.float32], places: Ids, threshold: float) -> tuple[Ids, Scores]:
-        """Return the true scores of a shortlist, as far as they reach the threshold."""
+        """Return what reaches the threshold of a shortlist and the odd templates, with its true scores."""
+        places = np.union1d(places, self.error.odd)
         scores = np.empty(len(places), np.float32)
-        places = np.ascontiguousarray(places)
         faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]  # of FAISS's own extra functions
             faiss.swig_ptr(scores),
             faiss.swig_ptr(probe),
@@ -243,19 +260,23 @@ def seal(ids: Ids, rows: Embeddings, seed: int = 0) -> SealedSegment:
 
 
 def _measured_error(codes: "faiss.IndexPQFastScan", rows: Embeddings, rng: np.random.Generator) -> CodeError:
-    """Compare the codes' scores with the true ones, for pairs made to lie at cosines of 0.2 to 0.8."""
-    count = min(_MEASURED, len(rows))
-    places, others = (rng.permutation(len(rows))[:count] for _ in range(2))
+    """Compare the codes with all templates, and with vectors at right angles to some of them."""
+    own = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _COPIED_AT_ONCE):
+        block = rows[start : start + _COPIED_AT_ONCE]
+        own[start : start + len(block)] = np.sum(codes.reconstruct_n(start, len(block)) * block, axis=1)
+    places, others = (rng.permutation(len(rows))[:_MEASURED] for _ in range(2))
     template = rows[places]
-    cosine = rng.uniform(0.2, 0.8, (count, 1)).astype(np.float32)
     away = rows[others] - np.sum(rows[others] * template, axis=1, keepdims=True) * template
     away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), np.float32(1e-6))
-    probes = cosine * template + np.sqrt(1 - cosine**2) * away
     decoded = np.stack([codes.reconstruct(int(place)) for place in places])
-    true = np.sum(probes * template, axis=1)
-    coded = np.sum(probes * decoded, axis=1)
-    slope = float(true @ coded / (true @ true))
-    return CodeError(slope, float(np.std(coded - slope * true)))
+    slope, deviation = float(own.mean()), float(own.std())
+    return CodeError(
+        slope=slope,
+        own_deviation=deviation,
+        other_deviation=float(np.sqrt(np.mean(np.sum(away * decoded, axis=1) ** 2))),
+        odd=np.flatnonzero(own < slope - ODD_DEVIATIONS * deviation),
+    )
 
 
 def _copied(rows: Embeddings, ids: Ids, live: npt.NDArray[np.bool_]) -> tuple[Ids, Embeddings]:

@@ -127,7 +127,7 @@ class HastySegment(SealedSegment):
     """A planted fault: the shortlist has room for two, and is never widened."""
 
     def search(self, probes: Embeddings, threshold: float) -> Found:
-        _, places = self._codes.search(probes, 2)
+        _, places = self.codes.search(probes, 2)
         return [self._ranked(probe, row, threshold) for probe, row in zip(probes, places, strict=True)]
 
 
@@ -135,7 +135,7 @@ class HastySegment(SealedSegment):
 def test_a_planted_fault_is_found(kind: type[SealedSegment]) -> None:
     def faulty(ids: Ids, rows: Embeddings) -> SealedSegment:
         good = seal(ids, rows)
-        return kind(good.ids, good.rows, good._codes, good._error)
+        return kind(good.ids, good.rows, good.codes, good.error)
 
     class Faulty(IndexMachine):
         make_sealed = staticmethod(faulty)
@@ -241,7 +241,7 @@ def test_live_searches_are_audited_in_the_background(
 ) -> None:
     def hasty(ids: Ids, rows: Embeddings) -> SealedSegment:
         good = seal(ids, rows)
-        return HastySegment(good.ids, good.rows, good._codes, good._error)
+        return HastySegment(good.ids, good.rows, good.codes, good.error)
 
     monkeypatch.setattr(segmented_index, "AUDIT_EVERY_S", 0.0)
     index = SegmentedIndex(DIMENSION, threads=1, seal_at=SEAL_AT, make_sealed=hasty)

@@ -1,0 +1,161 @@
+"""The sealed segments of a gallery's index on disk: what a start loads instead of reading the whole record again."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from service.gallery.damage import SnapshotDamaged
+from service.gallery.durable_files import set_aside
+from service.gallery.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    ManifestSegment,
+    read_manifest,
+    remove_orphans,
+    write_manifest,
+)
+from service.gallery.segment_files import Segment, SegmentFile, open_segment, write_segment
+from service.gallery.segments import CodeError, SealedSegment, Tally
+from service.logs import log_event
+from service.var_lock import make_var_folder
+
+_log = logging.getLogger(__name__)
+
+
+class SnapshotFolder:
+    """Where one gallery's index of one timeline and one model keeps its segments. One thread writes at a time.
+
+    The files are encrypted under the master key. A segment belongs to the index once the manifest names it; the
+    manifest is replaced as a whole, and what it does not name is deleted.
+    """
+
+    def __init__(
+        self,
+        var_index: Path,
+        key: bytes,
+        *,
+        gallery_id: str,
+        timeline_id: str,
+        model_id: str,
+        dimension: int,
+        on_damage: Callable[[str], None],
+    ) -> None:
+        """Make the folder.
+
+        Args:
+            var_index: folder of all galleries' folders.
+            key: 32 bytes, the master key.
+            gallery_id: kept in the encrypted manifest; the folder's name is its digest.
+            timeline_id: the record's; segments of another are of no use.
+            model_id: of the templates.
+            dimension: of the embeddings.
+            on_damage: told the reason whenever files are set aside.
+
+        Raises:
+            VarUnusable: the folder cannot be made.
+        """
+        self._folder = var_index / hashlib.sha256(gallery_id.encode()).hexdigest()[:32]
+        self._key, self._on_damage = key, on_damage
+        self._gallery_id, self._timeline_id, self._model_id = gallery_id, timeline_id, model_id
+        self._dimension = dimension
+        make_var_folder(self._folder)
+
+    def load(self, last_seq: int) -> tuple[list[SealedSegment], int]:
+        """Return the segments, and the last change that they hold together with the open segment left empty.
+
+        Nothing and 0 where there are none, where one is damaged, or where they are of another timeline or model or
+        ahead of the record's change `last_seq`: the index is then filled from the record, and the manifest and any
+        damaged file are set aside.
+
+        Raises:
+            VarUnusable: the folder cannot be written.
+        """
+        try:
+            manifest = read_manifest(self._folder, self._key, self._gallery_id)
+        except SnapshotDamaged as error:
+            self._set_aside(error.reason)
+            manifest = None
+        foreign = self._foreign(manifest, last_seq) if manifest is not None else None
+        if foreign is not None:
+            self._set_aside(foreign)
+            manifest = None
+        remove_orphans(self._folder, manifest)
+        if manifest is None:
+            return [], 0
+        segments = []
+        for entry in manifest.segments:
+            try:
+                segments.append(self._restored(entry))
+            except SnapshotDamaged as error:
+                self._set_aside(error.reason, entry.file.name)
+                return [], 0
+        return segments, manifest.high_water_mark
+
+    def save(self, segment: SealedSegment) -> SegmentFile:
+        """Write a segment; it counts from the next `commit` on. Raises VarUnusable."""
+        codes = np.array(faiss.serialize_index(segment.codes), np.uint8)
+        metadata: dict[str, object] = {
+            "slope": segment.error.slope,
+            "own_deviation": segment.error.own_deviation,
+            "other_deviation": segment.error.other_deviation,
+            "odd": segment.error.odd.tolist(),
+            "pairs": segment.tally.pairs,
+            "missed": segment.tally.missed,
+        }
+        return write_segment(self._folder, self._key, Segment(segment.ids, codes, segment.rows, metadata))
+
+    def commit(self, segments: Sequence[tuple[SegmentFile, Sequence[int]]], high_water_mark: int) -> None:
+        """Make `segments`, each with the references removed from it, the index as of change `high_water_mark`.
+
+        Raises:
+            VarUnusable: the folder cannot be written.
+        """
+        manifest = Manifest(
+            gallery_id=self._gallery_id,
+            timeline_id=self._timeline_id,
+            model_id=self._model_id,
+            dimension=self._dimension,
+            high_water_mark=high_water_mark,
+            segments=tuple(ManifestSegment(file, tuple(erased)) for file, erased in segments),
+        )
+        write_manifest(self._folder, self._key, manifest)
+        remove_orphans(self._folder, manifest)
+
+    def forget(self) -> None:
+        """Set the manifest aside: the index turned out to differ from the record, so its files are not trusted."""
+        self._set_aside("differs_from_record")
+
+    def _foreign(self, manifest: Manifest, last_seq: int) -> str | None:
+        if manifest.timeline_id != self._timeline_id:
+            return "other_timeline"
+        if (manifest.model_id, manifest.dimension) != (self._model_id, self._dimension):
+            return "other_model"
+        return "ahead_of_record" if manifest.high_water_mark > last_seq else None
+
+    def _restored(self, entry: ManifestSegment) -> SealedSegment:
+        """Raises SnapshotDamaged."""
+        opened = open_segment(self._folder / entry.file.name, self._key, entry.file)
+        codes = faiss.deserialize_index(opened.take_codes())
+        facts: dict[str, Any] = opened.metadata
+        error = CodeError(
+            float(facts["slope"]),
+            float(facts["own_deviation"]),
+            float(facts["other_deviation"]),
+            np.array(facts["odd"], np.int64),
+        )
+        segment = SealedSegment(opened.ids, opened.all_rows(), codes, error)
+        segment.tally = Tally(int(facts["pairs"]), int(facts["missed"]))
+        segment.file = entry.file
+        segment.remove(entry.erased)
+        return segment
+
+    def _set_aside(self, reason: str, *names: str) -> None:
+        for name in (MANIFEST_NAME, *names):
+            set_aside(self._folder / name)
+        self._on_damage(reason)
+        log_event(_log, "index.files_set_aside", level=logging.ERROR, gallery_id=self._gallery_id, reason=reason)

@@ -1,0 +1,195 @@
+"""An index that was saved comes back as it was, with the changes since replayed; one that was damaged is not used."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.domain import Embeddings
+from service.gallery.manifest import MANIFEST_NAME
+from service.gallery.segmented_index import SegmentedIndex
+from service.gallery.segments import SealedSegment
+from service.gallery.snapshots import SnapshotFolder
+
+DIMENSION, SEAL_AT = 32, 1000
+KEY = bytes(range(32))
+Change = tuple[list[int], Embeddings | None]
+"""Reference ids with their rows, or to be removed."""
+
+
+class Record:
+    """A change log, and indexes that follow it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rng = np.random.default_rng(5)
+        self.changes: list[Change] = []
+        self.damages: list[str] = []
+        self.rows: dict[int, Embeddings] = {}
+
+    def add(self, count: int) -> None:
+        rows = self.rng.standard_normal((count, DIMENSION), dtype=np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        first = max(self.rows, default=-1) + 1
+        ids = list(range(first, first + count))
+        self.rows |= dict(zip(ids, rows, strict=True))
+        self.changes.append((ids, rows))
+
+    def remove(self, ids: list[int]) -> None:
+        self.changes.append((ids, None))
+        for each in ids:
+            self.rows[each] = np.zeros(DIMENSION, np.float32)
+
+    def open(self, key: bytes = KEY, timeline_id: str = "t1", model_id: str = "m1") -> SegmentedIndex:
+        snapshots = SnapshotFolder(
+            self.folder,
+            key,
+            gallery_id="camp",
+            timeline_id=timeline_id,
+            model_id=model_id,
+            dimension=DIMENSION,
+            on_damage=self.damages.append,
+        )
+        return SegmentedIndex(
+            DIMENSION, threads=1, seal_at=SEAL_AT, max_segment=4000, snapshots=snapshots, last_seq=len(self.changes)
+        )
+
+    def follow(self, index: SegmentedIndex) -> SegmentedIndex:
+        while index.high_water_mark < len(self.changes):
+            seq = index.high_water_mark + 1
+            ids, rows = self.changes[seq - 1]
+            if rows is None:
+                index.remove(seq, ids)
+            else:
+                index.add(seq, ids, rows)
+        index.settle()
+        return index
+
+    def check(self, index: SegmentedIndex) -> None:
+        live = {each: row for each, row in self.rows.items() if row.any()}
+        assert len(index) == len(live)
+        for each in self.rng.choice(list(live), 30):
+            assert int(each) in {hit.reference_id for hit in index.search(live[int(each)][np.newaxis], 0.999)[0]}
+        gone = [each for each in self.rows if each not in live]
+        for each in gone[:30]:
+            assert each not in {hit.reference_id for hit in index.search(self.original(each)[np.newaxis], 0.5)[0]}
+
+    def original(self, reference_id: int) -> Embeddings:
+        return next(
+            rows[ids.index(reference_id)] for ids, rows in self.changes if rows is not None and reference_id in ids
+        )
+
+    @property
+    def gallery_folder(self) -> Path:
+        return next(path for path in self.folder.iterdir() if path.is_dir())
+
+    def files(self, pattern: str) -> list[Path]:
+        return sorted(self.gallery_folder.glob(pattern))
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    record = Record(tmp_path / "index")
+    for _ in range(9):
+        record.add(500)
+    record.remove(list(range(40, 60)))
+    record.follow(record.open())
+    return record
+
+
+def test_a_start_loads_the_segments_and_replays_only_what_came_since(record: Record) -> None:
+    index = record.open()
+    assert 0 < index.high_water_mark < len(record.changes)
+    assert sum(len(each) for each in index._segments if isinstance(each, SealedSegment)) >= 3980
+    record.check(record.follow(index))
+    assert record.damages == []
+
+
+def test_what_was_removed_after_the_snapshot_does_not_come_back(record: Record) -> None:
+    folder = record.gallery_folder
+    old = shutil.copytree(folder, record.folder.parent / "old")
+    record.remove(list(range(100, 130)))
+    for _ in range(4):
+        record.add(500)
+    record.follow(record.open())
+    shutil.rmtree(folder)
+    old.rename(folder)
+    record.check(record.follow(record.open()))
+
+
+def test_a_template_that_came_back_is_found_once(record: Record) -> None:
+    row = record.original(45)
+    record.changes.append(([45], row[np.newaxis]))
+    record.rows[45] = row
+    record.follow(record.open())
+    index = record.follow(record.open())
+    assert [hit.reference_id for hit in index.search(row[np.newaxis], 0.999)[0]] == [45]
+    record.check(index)
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda record: flip(record.files("*.sealed")[0]), "authentication"),
+        (lambda record: flip(record.gallery_folder / MANIFEST_NAME), "authentication"),
+        (lambda record: record.files("segment-*.sealed")[0].unlink(), "missing"),
+        (lambda record: (record.gallery_folder / MANIFEST_NAME).write_bytes(b"none"), "foreign_format"),
+    ],
+)
+def test_damaged_files_are_set_aside_and_the_index_is_filled_from_the_record(
+    record: Record, harm: Callable[[Record], None], reason: str
+) -> None:
+    harm(record)
+    index = record.open()
+    assert (index.high_water_mark, len(index), record.damages) == (0, 0, [reason])
+    assert record.files("*.damaged-1")
+    record.check(record.follow(index))
+    assert record.open().high_water_mark > 0
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"timeline_id": "t2"}, "other_timeline"),
+        ({"model_id": "m2"}, "other_model"),
+        ({"key": bytes(32)}, "authentication"),
+    ],
+)
+def test_files_of_another_history_model_or_key_are_not_used(record: Record, other: dict[str, str], reason: str) -> None:
+    index = record.open(**other)  # type: ignore[arg-type]  # by name
+    assert (index.high_water_mark, record.damages) == (0, [reason])
+
+
+def test_files_ahead_of_the_record_are_not_used(record: Record) -> None:
+    del record.changes[2:]
+    assert record.open().high_water_mark == 0
+    assert record.damages == ["ahead_of_record"]
+
+
+def test_a_discarded_index_leaves_nothing_to_load_and_writes_no_more(record: Record) -> None:
+    index = record.follow(record.open())
+    index.discard()
+    for _ in range(4):
+        record.add(500)
+    record.follow(index)
+    record.check(index)
+    assert record.open().high_water_mark == 0
+    assert record.damages == ["differs_from_record"]
+
+
+def test_nothing_on_disk_is_plain(record: Record) -> None:
+    written = b"".join(path.read_bytes() for path in record.gallery_folder.iterdir())
+    assert len(written) > 4000 * DIMENSION * 4
+    ids, rows = record.changes[0]
+    assert rows is not None
+    assert rows[100].tobytes() not in written
+    assert np.array(ids[100:104], np.int64).tobytes() not in written
+    assert b"camp" not in written
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
