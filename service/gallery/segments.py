@@ -112,7 +112,8 @@ class CodeError:
 
     A probe at cosine c to a template is c times the template and sqrt(1 - c^2) times something else. The code shows of
     the first part about `slope`, more of one template and less of another (`own_deviation`), and of the second part
-    noise (`other_deviation`). The few templates whose code shows very little of them are `odd`: compared exactly always.
+    noise (`other_deviation`). The few templates whose code shows very little of them are `odd`: always compared
+    exactly.
     """
 
     slope: float
