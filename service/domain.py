@@ -38,6 +38,7 @@ class CaseKind(StrEnum):
 
     DUPLICATE = "DUPLICATE"
     CONTINUITY = "CONTINUITY"
+    SWEEP = "SWEEP"  # a possible duplicate that a sweep found: one pair of subjects
 
 
 class CaseStatus(StrEnum):
@@ -49,6 +50,20 @@ class EncounterStatus(StrEnum):
     ACTIVE = "active"
     INACTIVE = "inactive"  # kept, not searched, can be made active again
     WITHDRAWN = "withdrawn"  # templates and samples erased, only the fact of the encounter is left
+
+
+class JobState(StrEnum):
+    """How far a job in the background is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def has_ended(self) -> bool:
+        return self not in {JobState.QUEUED, JobState.RUNNING}
 
 
 class FacePolicy(StrEnum):
@@ -340,7 +355,11 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A pair, or a set of pairs, that a human must look at."""
+    """A pair, or a set of pairs, that a human must look at.
+
+    The case of a sweep belongs to the later of the two encounters and names the other as `candidate`; those of the
+    other kinds have their candidates in the enrolment.
+    """
 
     case_id: int
     gallery_id: str
@@ -350,6 +369,60 @@ class Case:
     subject_id: str
     encounter_id: str
     created_at: datetime
+    candidate: Candidate | None = None
+    job_id: int | None = None  # of the sweep that opened it
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The comparison of a whole gallery with itself, as a job that goes on where it stopped."""
+
+    job_id: int
+    gallery_id: str
+    state: JobState
+    allowed_false_pairs: int
+    threshold: float
+    cursor: int  # the last reference that was compared, 0 before the first
+    last_reference_id: int  # the sweep ends with it: who came later was compared when enrolled
+    started_seq: int  # the gallery's last change when the sweep began
+    done: int  # references compared
+    total: int  # references to compare
+    found_pairs: int  # pairs of templates of different subjects at or above the threshold
+    cases_opened: int
+    worked_s: float  # seconds spent on it, without interruptions
+    error_code: str | None  # why it failed
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPair:
+    """A possible duplicate: an encounter of one subject, and the earlier reference of another that looks like it."""
+
+    subject_id: str
+    encounter_id: str
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class SweepStep:
+    """What one block of a sweep found. It is written only where the sweep still stands at `after`."""
+
+    after: int
+    cursor: int
+    done: int
+    found_pairs: int
+    pairs: tuple[FoundPair, ...]  # one a pair of subjects
+    worked_s: float
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who works on a job, and until when nobody else may."""
+
+    owner: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ BiodedupError
 │   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
+│       SweepNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
+│       SweepUnderway
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
@@ -145,6 +147,10 @@ class CaseNotFound(NotFound):
     code = "case_not_found"
 
 
+class SweepNotFound(NotFound):
+    code = "sweep_not_found"
+
+
 class Conflict(BiodedupError):
     code = "conflict"
     status = 409
@@ -182,6 +188,12 @@ class NoReference(Conflict):
     """The subject has no template that may verify anyone."""
 
     code = "no_reference"
+
+
+class SweepUnderway(Conflict):
+    """One sweep of a gallery at a time: another is not begun before it ended."""
+
+    code = "sweep_underway"
 
 
 class Overloaded(BiodedupError):

@@ -18,10 +18,14 @@ from service.domain import (
     Gallery,
     GalleryCounts,
     Hit,
+    JobState,
+    Lease,
     NewEnrolment,
     Page,
     Reference,
     Subject,
+    Sweep,
+    SweepStep,
     Template,
 )
 
@@ -127,6 +131,10 @@ class Reading(Protocol):
         """
         ...
 
+    def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
+        """Return up to `limit` searched references above `after` and up to `last`, in the order of their ids."""
+        ...
+
     def earlier_request(
         self, gallery_id: str, idempotency_key: str | None, encounter_id: str | None, not_before: datetime
     ) -> EarlierRequest | None:
@@ -163,6 +171,36 @@ class Writing(Reading, Protocol):
         ...
 
 
+class Sweeping(Reading, Protocol):
+    """The transaction that works on a gallery's sweeps: holds the gallery's lock, and makes no change of the gallery.
+
+    `SweepNotFound` where there is no sweep of this number in the gallery.
+    """
+
+    def begin_sweep(self, allowed_false_pairs: int, threshold: float) -> Sweep:
+        """Queue a sweep over the references that are searched now. Raises SweepUnderway."""
+        ...
+
+    def lease_sweep(self, job_id: int, lease: Lease) -> Sweep | None:
+        """Take a sweep to work on it; None where it ended or somebody else is at it."""
+        ...
+
+    def release_sweep(self, job_id: int, owner: str) -> None:
+        """Let somebody else go on with it, if it is this owner's."""
+        ...
+
+    def advance_sweep(self, job_id: int, lease: Lease, step: SweepStep) -> Sweep | None:
+        """Move the sweep on and open a case for each pair of subjects that has none yet.
+
+        None, and nothing is written, where it ended, stands elsewhere or is somebody else's.
+        """
+        ...
+
+    def end_sweep(self, job_id: int, state: JobState, error_code: str | None = None) -> Sweep:
+        """Cancel it or let it fail; one that ended already stays as it is."""
+        ...
+
+
 class Records(Protocol):
     """Listings and single records, each a read of its own, for the read routes."""
 
@@ -182,6 +220,10 @@ class Records(Protocol):
 
     def cases(self, gallery_id: str, after: str | None, limit: int) -> Page[Case]: ...
 
+    def sweep(self, gallery_id: str, job_id: int) -> Sweep: ...
+
+    def sweeps(self, gallery_id: str, after: str | None, limit: int) -> Page[Sweep]: ...
+
 
 class Store(Records, Protocol):
     """The record. A restore renews the timeline id of each gallery; an index of another timeline is thrown away."""
@@ -195,6 +237,18 @@ class Store(Records, Protocol):
             GalleryNotFound: there is no such gallery.
             StoreUnavailable: the database does not answer.
         """
+        ...
+
+    def sweeping(self, gallery_id: str) -> AbstractContextManager[Sweeping]:
+        """Take the gallery's lock; commit on leaving, roll back on an exception.
+
+        Raises:
+            GalleryNotFound, StoreUnavailable
+        """
+        ...
+
+    def unfinished_sweeps(self) -> list[Sweep]:
+        """Return the sweeps of all galleries that have not ended, oldest first."""
         ...
 
     def remember_rejection(

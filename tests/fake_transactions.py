@@ -13,16 +13,19 @@ from service.domain import (
     CaseStatus,
     Change,
     EarlierRequest,
+    Embedding,
     Encounter,
     EncounterFacts,
     EncounterStatus,
     Enrolment,
     Erasure,
     Gallery,
+    Lease,
     NewEnrolment,
     Reference,
     SampleFinding,
     Subject,
+    Sweep,
     TemplateFacts,
 )
 from service.errors import (
@@ -69,6 +72,8 @@ class Records:
     enrolments: dict[str, Enrolment] = field(default_factory=dict)
     cases: dict[int, Case] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
+    sweeps: dict[int, Sweep] = field(default_factory=dict)
+    leases: dict[int, Lease] = field(default_factory=dict)
 
     def copy(self) -> "Records":
         tables = {name: table.copy() for name, table in vars(self).items() if name != "gallery"}
@@ -107,6 +112,10 @@ class FakeReading:
         records = self._galleries.get(gallery_id, _NOTHING)
         found = records.references if inactive else searched(records)
         return [found[each] for each in sorted(found) if found[each].subject_id == subject_id]
+
+    def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
+        found = searched(self._galleries.get(gallery_id, _NOTHING))
+        return [found[each] for each in sorted(found) if after < each <= last][:limit]
 
     def earlier_request(
         self, gallery_id: str, idempotency_key: str | None, encounter_id: str | None, not_before: datetime
@@ -194,6 +203,10 @@ class FakeWriting(FakeReading):
         records.cases = {number: case for number, case in records.cases.items() if case.subject_id != subject_id}
         for enrolment in list(records.enrolments.values()):
             self._forget(enrolment, subject_id)
+        for case in list(records.cases.values()):
+            if case.candidate is not None and case.candidate.subject_id == subject_id:
+                nobody = replace(case.candidate, subject_id=None, encounter_id=None, reference_id=None)
+                records.cases[case.case_id] = replace(case, candidate=nobody, status=CaseStatus.VOID)
         self._change(added=(), removed=removed)
         return Erasure(len(subject.encounter_ids), len(removed), sample_count, self.seq)
 
@@ -261,6 +274,10 @@ class FakeWriting(FakeReading):
             if enrolment.encounter_id == encounter.encounter_id:
                 findings = tuple(replace(each, reference_id=None, quality=None, box=None) for each in findings)
             records.enrolments[enrolment_id] = replace(enrolment, candidates=candidates, samples=findings)
+
+        for number, case in records.cases.items():
+            if case.candidate is not None and case.candidate.encounter_id == encounter.encounter_id:
+                records.cases[number] = replace(case, candidate=replace(case.candidate, reference_id=None))
 
     def _expect_no_change(self) -> None:
         if self.has_changed:

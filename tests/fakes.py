@@ -19,6 +19,7 @@ from service.domain import (
     OutcomeKind,
     Page,
     Subject,
+    Sweep,
 )
 from service.errors import (
     CaseNotFound,
@@ -28,7 +29,9 @@ from service.errors import (
     GalleryNotFound,
     InvalidRequest,
     SubjectNotFound,
+    SweepNotFound,
 )
+from tests.fake_sweeping import FakeSweeping
 from tests.fake_transactions import KEY_RETENTION, FakeReading, FakeWriting, Key, Records, existing
 
 T = TypeVar("T")
@@ -59,6 +62,17 @@ class FakeStore:
             yield writing
             if writing.has_changed:
                 self._galleries = {**self._galleries, gallery_id: writing.records}
+
+    @contextmanager
+    def sweeping(self, gallery_id: str) -> Iterator[FakeSweeping]:
+        with self._lock:
+            sweeping = FakeSweeping(self._galleries, gallery_id, self._clock(), self._numbers)
+            yield sweeping
+            self._galleries = {**self._galleries, gallery_id: sweeping.records}
+
+    def unfinished_sweeps(self) -> list[Sweep]:
+        found = [each for records in self._galleries.values() for each in records.sweeps.values()]
+        return sorted((each for each in found if not each.state.has_ended), key=lambda each: each.job_id)
 
     def remember_rejection(
         self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str
@@ -124,6 +138,13 @@ class FakeStore:
     def cases(self, gallery_id: str, after: str | None, limit: int) -> Page[Case]:
         records, start = self._of(gallery_id), _to_number(after)
         return _page([each for each in records.cases.items() if each[0] > start], limit)
+
+    def sweep(self, gallery_id: str, job_id: int) -> Sweep:
+        return existing(self._of(gallery_id).sweeps, job_id, SweepNotFound)
+
+    def sweeps(self, gallery_id: str, after: str | None, limit: int) -> Page[Sweep]:
+        records, start = self._of(gallery_id), _to_number(after)
+        return _page([each for each in records.sweeps.items() if each[0] > start], limit)
 
     def gallery_counts(self, gallery_id: str) -> GalleryCounts:
         records = self._of(gallery_id)

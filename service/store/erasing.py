@@ -12,6 +12,7 @@ from service.store.records import build_encounters
 from service.store.rows import AnyRow, facts_columns, finding_json, to_finding
 from service.store.tables import (
     candidates,
+    case_pairs,
     cases,
     encounters,
     enrolments,
@@ -87,6 +88,17 @@ def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_i
             )
             .values(status=CaseStatus.VOID.value)
         )
+    _forget_in_pairs(connection, gallery_id, subject_id)
+
+
+def _forget_in_pairs(connection: Connection, gallery_id: str, subject_id: str) -> None:
+    """Void the cases of sweeps in which a subject is the other one, and null its ids there."""
+    is_about = (case_pairs.c.gallery_id == gallery_id, case_pairs.c.subject_id == subject_id)
+    touched = select(case_pairs.c.case_id).where(*is_about).scalar_subquery()
+    connection.execute(update(cases).where(cases.c.case_id.in_(touched)).values(status=CaseStatus.VOID.value))
+    connection.execute(
+        update(case_pairs).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None)
+    )
 
 
 def _clear_encounters(connection: Connection, gallery_id: str, encounter_ids: Sequence[str]) -> tuple[Moved, int]:
@@ -97,6 +109,8 @@ def _clear_encounters(connection: Connection, gallery_id: str, encounter_ids: Se
         .where(enrolments.c.gallery_id == gallery_id, enrolments.c.encounter_id.in_(encounter_ids))
         .scalar_subquery()
     )
+    its_cases = select(cases.c.case_id).where(cases.c.gallery_id == gallery_id, cases.c.enrolment_id.in_(enrolment_ids))
+    connection.execute(delete(case_pairs).where(case_pairs.c.case_id.in_(its_cases.scalar_subquery())))
     for table in (cases, candidates):
         connection.execute(
             delete(table).where(table.c.gallery_id == gallery_id, table.c.enrolment_id.in_(enrolment_ids))
@@ -187,15 +201,16 @@ def _withdraw(connection: Connection, gallery_id: str, encounter_id: str) -> Mov
         )
     )
     subject_id = select(encounters.c.subject_id).where(*_of_encounters(encounters, gallery_id, [encounter_id]))
-    connection.execute(
-        update(candidates)
-        .where(
-            candidates.c.gallery_id == gallery_id,
-            candidates.c.subject_id == subject_id.scalar_subquery(),
-            candidates.c.encounter_id == encounter_id,
+    for table in (candidates, case_pairs):
+        connection.execute(
+            update(table)
+            .where(
+                table.c.gallery_id == gallery_id,
+                table.c.subject_id == subject_id.scalar_subquery(),
+                table.c.encounter_id == encounter_id,
+            )
+            .values(reference_id=None)
         )
-        .values(reference_id=None)
-    )
     is_finding = _of_encounters(enrolments, gallery_id, [encounter_id])
     findings = connection.execute(select(enrolments.c.samples).where(*is_finding)).scalar_one()
     bare = [replace(to_finding(each), reference_id=None, quality=None, box=None) for each in findings]

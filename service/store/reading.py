@@ -2,15 +2,26 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select, bindparam, select
 
-from service.domain import Change, EarlierRequest, Embedding, Enrolment, Gallery, Reference
+from service.domain import CaseKind, Change, EarlierRequest, Embedding, Enrolment, Gallery, Reference
 from service.errors import GalleryNotFound
 from service.store.rows import AnyRow, to_candidate, to_embedding, to_enrolment, to_gallery, to_reference
-from service.store.tables import candidates, cases, changes, encounters, enrolments, galleries, idempotency_keys
+from service.store.tables import (
+    candidates,
+    case_pairs,
+    cases,
+    changes,
+    encounters,
+    enrolments,
+    galleries,
+    idempotency_keys,
+)
 from service.store.tables import templates as templates_table
+
+T = TypeVar("T")
 
 # SQLite may be compiled with a limit of 999 parameters a statement (SQLITE_MAX_VARIABLE_NUMBER before 3.32).
 IDS_PER_STATEMENT = 900
@@ -19,9 +30,19 @@ ENROLMENT_ROWS: Select[*tuple[Any, ...]] = select(
     enrolments, encounters.c.subject_id, encounters.c.biometric_exception
 ).join_from(enrolments, encounters)
 
-CASE_ROWS: Select[*tuple[Any, ...]] = select(cases, enrolments.c.encounter_id, encounters.c.subject_id).select_from(
-    cases.join(enrolments).join(encounters)
-)
+CASE_ROWS: Select[*tuple[Any, ...]] = select(
+    cases,
+    enrolments.c.encounter_id,
+    encounters.c.subject_id,
+    case_pairs.c.job_id,
+    case_pairs.c.subject_id.label("other_subject_id"),
+    case_pairs.c.encounter_id.label("other_encounter_id"),
+    case_pairs.c.reference_id.label("other_reference_id"),
+    case_pairs.c.score,
+    case_pairs.c.fmr,
+    case_pairs.c.fmr_upper,
+    case_pairs.c.extrapolated,
+).select_from(cases.join(enrolments).join(encounters).outerjoin(case_pairs, case_pairs.c.case_id == cases.c.case_id))
 
 _ALL_REFERENCE_ROWS: Select[*tuple[Any, ...]] = select(
     templates_table.c.reference_id,
@@ -32,6 +53,9 @@ _ALL_REFERENCE_ROWS: Select[*tuple[Any, ...]] = select(
 ).join_from(templates_table, encounters)
 
 _REFERENCE_ROWS = _ALL_REFERENCE_ROWS.where(templates_table.c.active)
+
+# in the order of the primary key: an index on the gallery would have the whole gallery read for every block
+_gallery_of_template = templates_table.c.gallery_id + ""
 
 # built once: putting a statement together costs more than running it
 _GALLERY = select(galleries).where(galleries.c.gallery_id == bindparam("wanted"))
@@ -46,10 +70,10 @@ _EMBEDDINGS = select(templates_table.c.reference_id, templates_table.c.embedding
 )
 
 
-def in_parts(ids: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def in_parts(ids: Sequence[T], most: int = IDS_PER_STATEMENT) -> Iterator[Sequence[T]]:
     """Yield `ids` in parts that fit into one statement."""
-    for start in range(0, len(ids), IDS_PER_STATEMENT):
-        yield ids[start : start + IDS_PER_STATEMENT]
+    for start in range(0, len(ids), most):
+        yield ids[start : start + most]
 
 
 def read_gallery(connection: Connection, gallery_id: str) -> Gallery:
@@ -74,7 +98,11 @@ def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[Any
             found[candidate.enrolment_id].append(candidate)
         for case in connection.execute(
             select(cases.c.enrolment_id, cases.c.case_id)
-            .where(cases.c.gallery_id == gallery_id, cases.c.enrolment_id.in_(part))
+            .where(
+                cases.c.gallery_id == gallery_id,
+                cases.c.enrolment_id.in_(part),
+                cases.c.kind != CaseKind.SWEEP.value,  # what was answered stays as it was
+            )
             .order_by(cases.c.case_id)
         ):
             case_ids[case.enrolment_id].append(case.case_id)
@@ -135,6 +163,12 @@ class SqlReading:
             )
         )
         return [to_reference(row) for row in rows]
+
+    def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
+        """Return up to `limit` searched references above `after` and up to `last`, in the order of their ids."""
+        number = templates_table.c.reference_id
+        wanted = _REFERENCE_ROWS.where(_gallery_of_template == gallery_id, number > after, number <= last)
+        return [to_reference(row) for row in self._connection.execute(wanted.order_by(number).limit(limit))]
 
     def earlier_request(
         self, gallery_id: str, idempotency_key: str | None, encounter_id: str | None, not_before: datetime

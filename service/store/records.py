@@ -12,9 +12,11 @@ from service.domain import (
     Encounter,
     Enrolment,
     GalleryCounts,
+    JobState,
     OutcomeKind,
     Page,
     Subject,
+    Sweep,
     TemplateFacts,
 )
 from service.errors import (
@@ -24,10 +26,11 @@ from service.errors import (
     InvalidRequest,
     NotFound,
     SubjectNotFound,
+    SweepNotFound,
 )
 from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, in_parts, read_gallery
-from service.store.rows import AnyRow, to_case, to_encounter, to_template_facts
-from service.store.tables import cases, encounters, enrolments, samples, subjects, templates
+from service.store.rows import AnyRow, to_case, to_encounter, to_sweep, to_template_facts
+from service.store.tables import cases, encounters, enrolments, jobs, samples, subjects, templates
 
 T = TypeVar("T")
 
@@ -83,6 +86,10 @@ def build_subjects(connection: Connection, gallery_id: str, rows: Iterable[AnyRo
 
 def build_cases(_connection: Connection, _gallery_id: str, rows: Iterable[AnyRow]) -> list[Case]:
     return [to_case(row) for row in rows]
+
+
+def build_sweeps(_connection: Connection, _gallery_id: str, rows: Iterable[AnyRow]) -> list[Sweep]:
+    return [to_sweep(row) for row in rows]
 
 
 def to_number(after: str | None) -> int:
@@ -144,6 +151,23 @@ class SqlRecords:
         """Return cases in the order of their numbers."""
         wanted = CASE_ROWS.where(cases.c.case_id > to_number(after))
         return self._page(gallery_id, wanted, (cases.c.gallery_id, cases.c.case_id), limit, build_cases)
+
+    def sweep(self, gallery_id: str, job_id: int) -> Sweep:
+        """Raises GalleryNotFound, SweepNotFound."""
+        wanted = select(jobs).where(jobs.c.job_id == min(max(job_id, 0), MAX_ROW_NUMBER))
+        return self._single(gallery_id, wanted, jobs.c.gallery_id, build_sweeps, SweepNotFound)
+
+    def sweeps(self, gallery_id: str, after: str | None, limit: int) -> Page[Sweep]:
+        """Return sweeps in the order of their numbers."""
+        wanted = select(jobs).where(jobs.c.job_id > to_number(after))
+        return self._page(gallery_id, wanted, (jobs.c.gallery_id, jobs.c.job_id), limit, build_sweeps)
+
+    def unfinished_sweeps(self) -> list[Sweep]:
+        """Return the sweeps of all galleries that have not ended, oldest first."""
+        unfinished = [state.value for state in JobState if not state.has_ended]
+        wanted = select(jobs).where(jobs.c.state.in_(unfinished)).order_by(jobs.c.job_id)
+        with self._read() as connection:
+            return [to_sweep(row) for row in connection.execute(wanted)]
 
     def gallery_counts(self, gallery_id: str) -> GalleryCounts:
         """Return what a gallery holds now; encounters count whatever their status. Raises GalleryNotFound."""

@@ -20,11 +20,13 @@ from service.domain import (
     Enrolment,
     FalseMatchRate,
     Gallery,
+    JobState,
     OutcomeKind,
     Quality,
     Reference,
     SampleFinding,
     Searched,
+    Sweep,
     TemplateFacts,
     Thresholds,
 )
@@ -170,6 +172,17 @@ def to_enrolment(row: AnyRow, candidates: Sequence[Candidate], case_ids: Sequenc
 
 
 def to_case(row: AnyRow) -> Case:
+    """Return the case of a row of `CASE_ROWS`."""
+    candidate = None
+    if row.job_id is not None:
+        candidate = Candidate(
+            rank=1,
+            subject_id=row.other_subject_id,
+            encounter_id=row.other_encounter_id,
+            reference_id=row.other_reference_id,
+            score=row.score,
+            false_match=FalseMatchRate(row.fmr, row.fmr_upper, row.extrapolated),
+        )
     return Case(
         case_id=row.case_id,
         gallery_id=row.gallery_id,
@@ -179,4 +192,11 @@ def to_case(row: AnyRow) -> Case:
         subject_id=row.subject_id,
         encounter_id=row.encounter_id,
         created_at=row.created_at,
+        candidate=candidate,
+        job_id=row.job_id,
     )
+
+
+def to_sweep(row: AnyRow) -> Sweep:
+    columns = {name: value for name, value in row._mapping.items() if name not in {"kind", "leased_by", "leased_until"}}
+    return Sweep(**{**columns, "state": JobState(row.state)})

@@ -17,6 +17,7 @@ from service.store.migrations.upgrade import head_revision, upgrade
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
 from service.store.rows import to_gallery
+from service.store.sweeping import SqlSweeping
 from service.store.tables import galleries
 from service.store.writing import SqlWriting
 
@@ -115,6 +116,16 @@ class SqlStore(SqlRecords):
             # the erasure is committed: a record that is busy now must not turn its answer into an error
             with suppress(StoreUnavailable), self._alone():
                 empty_log(self._engine)
+
+    @contextmanager
+    def sweeping(self, gallery_id: str) -> Iterator[SqlSweeping]:
+        """Hold the gallery's lock and use no number; commit on leaving, roll back on an exception.
+
+        Raises:
+            GalleryNotFound, StoreUnavailable
+        """
+        with self._write_transaction() as connection:
+            yield SqlSweeping(connection, gallery_id, self._clock().astimezone(UTC))
 
     def remember_rejection(
         self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str

@@ -223,6 +223,51 @@ cases = Table(
     sqlite_autoincrement=True,
 )
 
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("gallery_id", Identifier, ForeignKey("galleries.gallery_id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("allowed_false_pairs", BigInteger, nullable=False),
+    Column("threshold", Double, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    Column("last_reference_id", BigInteger, nullable=False),
+    Column("started_seq", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("found_pairs", BigInteger, nullable=False),
+    Column("cases_opened", BigInteger, nullable=False),
+    Column("worked_s", Double, nullable=False),
+    Column("error_code", Text),
+    Column("leased_by", Text),  # the process that works on it
+    Column("leased_until", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index(None, "gallery_id", "job_id"),
+    Index(None, "state"),
+    sqlite_autoincrement=True,
+)
+
+# the other half of a sweep's case: the earlier encounter of another subject
+case_pairs = Table(
+    "case_pairs",
+    metadata,
+    Column("case_id", RowNumber, ForeignKey("cases.case_id"), primary_key=True, autoincrement=False),
+    Column("gallery_id", Identifier, nullable=False),
+    Column("job_id", RowNumber, ForeignKey("jobs.job_id"), nullable=False),
+    Column("subject_id", Identifier),  # the three ids are null once that subject was erased
+    Column("encounter_id", Identifier),
+    Column("reference_id", BigInteger),
+    Column("score", Double, nullable=False),
+    Column("fmr", Double, nullable=False),
+    Column("fmr_upper", Double, nullable=False),
+    Column("extrapolated", Boolean, nullable=False),
+    _of_subject(),
+    Index(None, "gallery_id", "subject_id"),
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

@@ -7,15 +7,18 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+from service.domain import CaseKind, EncounterStatus
 from service.errors import StoreUnavailable
+from service.store.migrations.upgrade import _config
 from service.store.sql_store import SqlStore
 from service.store.tables import metadata
 from tests import postgres
-from tests.store.building import SQL_KINDS, Clock, enrol, new_enrolment, new_gallery
+from tests.store.building import SQL_KINDS, Clock, candidate_of, enrol, new_enrolment, new_gallery
 
 
 @pytest.fixture(params=SQL_KINDS)
@@ -65,6 +68,31 @@ def test_migrating_again_changes_nothing(store: SqlStore) -> None:
 
     assert store.galleries()[0].timeline_id == gallery.timeline_id
     assert store.enrolment("camp", "n-a") == enrolled
+
+
+def test_a_record_of_the_first_version_keeps_its_cases_and_can_be_swept(store: SqlStore) -> None:
+    with store._engine.connect() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.commit()
+    store.create_gallery(new_gallery())
+    first = enrol(store, new_enrolment("a"))
+    flagged = enrol(store, new_enrolment("b", candidates=[candidate_of(first)], cases=[CaseKind.DUPLICATE]))
+    assert not store.is_migrated()
+
+    store.migrate()
+
+    assert store.is_migrated()
+    assert store.enrolment("camp", "n-b") == flagged
+    (case,) = store.cases("camp", None, 10).items
+    assert (case.case_id, case.kind, case.candidate) == (flagged.case_ids[0], CaseKind.DUPLICATE, None)
+    with store.sweeping("camp") as tx:
+        assert tx.begin_sweep(10, 0.4).total == 2
+    with store.writing("camp") as tx:
+        tx.set_encounter_status("e-a", EncounterStatus.WITHDRAWN)
+    with store.writing("camp") as tx:
+        tx.erase_subject("s-b")
 
 
 def test_several_that_start_at_once_migrate_once(url: str) -> None:

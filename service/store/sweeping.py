@@ -1,0 +1,186 @@
+"""The transaction that works on a gallery's sweeps: their progress, and the cases of the pairs they found."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, or_, select, update
+
+from service.domain import CaseKind, CaseStatus, FoundPair, Gallery, JobState, Lease, Sweep, SweepStep
+from service.errors import SweepNotFound, SweepUnderway
+from service.store.reading import IDS_PER_STATEMENT, SqlReading, in_parts, read_gallery
+from service.store.rows import AnyRow, candidate_columns, to_sweep
+from service.store.tables import candidates, case_pairs, cases, encounters, enrolments, galleries, jobs, templates
+
+SWEEP_KIND = "sweep"
+_UNFINISHED = (JobState.QUEUED.value, JobState.RUNNING.value)
+_PAIRS_PER_STATEMENT = IDS_PER_STATEMENT // 4  # a pair is two ids, and each list of ids is sent twice
+
+
+class SqlSweeping(SqlReading):
+    """`service.ports.Sweeping` on one connection, which the store commits."""
+
+    def __init__(self, connection: Connection, gallery_id: str, now: datetime) -> None:
+        """Take the gallery's lock. Raises GalleryNotFound."""
+        super().__init__(connection)
+        # on SQLite the transaction itself is the lock
+        locked = select(galleries.c.gallery_id).where(galleries.c.gallery_id == gallery_id).with_for_update()
+        connection.execute(locked)
+        self._gallery: Gallery = read_gallery(connection, gallery_id)
+        self._gallery_id = gallery_id
+        self._now = now
+
+    def begin_sweep(self, allowed_false_pairs: int, threshold: float) -> Sweep:
+        """Queue a sweep over the references that are searched now. Raises SweepUnderway."""
+        in_gallery = jobs.c.gallery_id == self._gallery_id
+        if self._connection.execute(select(jobs.c.job_id).where(in_gallery, jobs.c.state.in_(_UNFINISHED))).first():
+            raise SweepUnderway("a sweep of this gallery has not ended yet")
+        searched = templates.c.gallery_id == self._gallery_id, templates.c.active
+        total, last = self._connection.execute(
+            select(func.count(), func.max(templates.c.reference_id)).where(*searched)
+        ).one()
+        row = {
+            "gallery_id": self._gallery_id,
+            "kind": SWEEP_KIND,
+            "state": JobState.QUEUED.value,
+            "allowed_false_pairs": allowed_false_pairs,
+            "threshold": threshold,
+            "cursor": 0,
+            "last_reference_id": last or 0,
+            "started_seq": self._gallery.last_seq,
+            "done": 0,
+            "total": total,
+            "found_pairs": 0,
+            "cases_opened": 0,
+            "worked_s": 0.0,
+            "created_at": self._now,
+            "updated_at": self._now,
+        }
+        return to_sweep(self._connection.execute(insert(jobs).values(row).returning(*jobs.c)).one())
+
+    def lease_sweep(self, job_id: int, lease: Lease) -> Sweep | None:
+        """Take a sweep to work on it; None where it ended or somebody else is at it. Raises SweepNotFound."""
+        self._row(job_id)
+        row = self._connection.execute(
+            update(jobs)
+            .where(
+                jobs.c.job_id == job_id,
+                jobs.c.state.in_(_UNFINISHED),
+                or_(jobs.c.leased_by.is_(None), jobs.c.leased_by == lease.owner, jobs.c.leased_until < self._now),
+            )
+            .values(state=JobState.RUNNING.value, leased_by=lease.owner, leased_until=lease.until)
+            .returning(*jobs.c)
+        ).one_or_none()
+        return None if row is None else to_sweep(row)
+
+    def release_sweep(self, job_id: int, owner: str) -> None:
+        """Let somebody else go on with it, if it is this owner's."""
+        self._connection.execute(
+            update(jobs)
+            .where(jobs.c.gallery_id == self._gallery_id, jobs.c.job_id == job_id, jobs.c.leased_by == owner)
+            .values(leased_by=None, leased_until=None)
+        )
+
+    def advance_sweep(self, job_id: int, lease: Lease, step: SweepStep) -> Sweep | None:
+        """Move the sweep on and open a case for each pair of subjects that has none yet. Raises SweepNotFound.
+
+        None, and nothing is written, where it ended, stands elsewhere or is somebody else's.
+        """
+        before = self._row(job_id)
+        if (before.state, before.cursor, before.leased_by) != (JobState.RUNNING.value, step.after, lease.owner):
+            return None
+        opened = self._open_cases(job_id, step.pairs)
+        row = self._connection.execute(
+            update(jobs)
+            .where(jobs.c.job_id == job_id)
+            .values(
+                state=JobState.DONE.value if step.is_last else JobState.RUNNING.value,
+                cursor=step.cursor,
+                done=jobs.c.done + step.done,
+                found_pairs=jobs.c.found_pairs + step.found_pairs,
+                cases_opened=jobs.c.cases_opened + opened,
+                worked_s=jobs.c.worked_s + step.worked_s,
+                leased_until=lease.until,
+                updated_at=self._now,
+            )
+            .returning(*jobs.c)
+        ).one()
+        return to_sweep(row)
+
+    def end_sweep(self, job_id: int, state: JobState, error_code: str | None = None) -> Sweep:
+        """Cancel it or let it fail; one that ended already stays as it is. Raises SweepNotFound."""
+        self._connection.execute(
+            update(jobs)
+            .where(jobs.c.gallery_id == self._gallery_id, jobs.c.job_id == job_id, jobs.c.state.in_(_UNFINISHED))
+            .values(state=state.value, error_code=error_code, leased_by=None, updated_at=self._now)
+        )
+        return to_sweep(self._row(job_id))
+
+    def _row(self, job_id: int) -> AnyRow:
+        row = self._connection.execute(
+            select(jobs).where(jobs.c.gallery_id == self._gallery_id, jobs.c.job_id == job_id)
+        ).one_or_none()
+        if row is None:
+            raise SweepNotFound("there is no such sweep in this gallery")
+        return row
+
+    def _open_cases(self, job_id: int, pairs: Sequence[FoundPair]) -> int:
+        """Open a case for each of the pairs that has none; return how many those were."""
+        opened = 0
+        for part in in_parts(pairs, _PAIRS_PER_STATEMENT):
+            known = self._known_pairs(part)
+            new = [each for each in part if frozenset((each.subject_id, each.candidate.subject_id)) not in known]
+            enrolment_ids = self._enrolment_ids([each.encounter_id for each in new])
+            for each in new:
+                self._open_case(job_id, enrolment_ids[each.encounter_id], each)
+            opened += len(new)
+        return opened
+
+    def _known_pairs(self, pairs: Sequence[FoundPair]) -> set[frozenset[str | None]]:
+        """Return the pairs of subjects, out of these and more, for which an enrolment or a sweep opened a case."""
+        ids = {each.subject_id for each in pairs} | {each.candidate.subject_id for each in pairs}
+        of_enrolment = cases.join(enrolments).join(encounters)
+        duplicates = of_enrolment.join(
+            candidates,
+            (candidates.c.gallery_id == cases.c.gallery_id) & (candidates.c.enrolment_id == cases.c.enrolment_id),
+        )
+        found: set[frozenset[str | None]] = set()
+        for table, joined, kind in (
+            (candidates, duplicates, CaseKind.DUPLICATE),
+            (case_pairs, of_enrolment.join(case_pairs, case_pairs.c.case_id == cases.c.case_id), CaseKind.SWEEP),
+        ):
+            rows = self._connection.execute(
+                select(encounters.c.subject_id, table.c.subject_id.label("other"))
+                .select_from(joined)
+                .where(
+                    cases.c.gallery_id == self._gallery_id,
+                    cases.c.kind == kind.value,
+                    table.c.gallery_id == self._gallery_id,
+                    table.c.subject_id.in_(ids),
+                    encounters.c.subject_id.in_(ids),
+                )
+            )
+            found |= {frozenset((row.subject_id, row.other)) for row in rows}
+        return found
+
+    def _enrolment_ids(self, encounter_ids: Sequence[str]) -> dict[str, str]:
+        rows = self._connection.execute(
+            select(enrolments.c.encounter_id, enrolments.c.enrolment_id).where(
+                enrolments.c.gallery_id == self._gallery_id, enrolments.c.encounter_id.in_(encounter_ids)
+            )
+        )
+        return {row.encounter_id: row.enrolment_id for row in rows}
+
+    def _open_case(self, job_id: int, enrolment_id: str, pair: FoundPair) -> None:
+        case: dict[str, Any] = {
+            "gallery_id": self._gallery_id,
+            "enrolment_id": enrolment_id,
+            "kind": CaseKind.SWEEP.value,
+            "status": CaseStatus.OPEN.value,
+            "created_at": self._now,
+        }
+        case_id = self._connection.execute(insert(cases).values(case).returning(cases.c.case_id)).scalar_one()
+        other = candidate_columns(pair.candidate)
+        del other["rank"]  # a pair has one candidate
+        row = {"case_id": case_id, "gallery_id": self._gallery_id, "job_id": job_id, **other}
+        self._connection.execute(insert(case_pairs).values(row))

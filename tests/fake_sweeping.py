@@ -1,0 +1,103 @@
+"""The transaction of `tests.fakes.FakeStore` that works on sweeps."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from service.domain import Case, CaseKind, CaseStatus, FoundPair, JobState, Lease, Sweep, SweepStep
+from service.errors import GalleryNotFound, SweepNotFound, SweepUnderway
+from tests.fake_transactions import FakeReading, Records, existing, searched
+
+
+class FakeSweeping(FakeReading):
+    """`service.ports.Sweeping`: works on a copy, which the store keeps."""
+
+    def __init__(self, galleries: dict[str, Records], gallery_id: str, now: datetime, numbers: Iterator[int]) -> None:
+        super().__init__(galleries)
+        self.records = existing(galleries, gallery_id, GalleryNotFound).copy()
+        self._gallery_id = gallery_id
+        self._now = now
+        self._numbers = numbers
+
+    def begin_sweep(self, allowed_false_pairs: int, threshold: float) -> Sweep:
+        records = self.records
+        if any(not each.state.has_ended for each in records.sweeps.values()):
+            raise SweepUnderway("a sweep of this gallery has not ended yet")
+        references = searched(records)
+        sweep = Sweep(
+            next(self._numbers), self._gallery_id, JobState.QUEUED, allowed_false_pairs, threshold,
+            0, max(references, default=0), records.gallery.last_seq, 0, len(references), 0, 0, 0.0, None,
+            self._now, self._now,
+        )  # fmt: skip
+        records.sweeps[sweep.job_id] = sweep
+        return sweep
+
+    def lease_sweep(self, job_id: int, lease: Lease) -> Sweep | None:
+        sweep = self._existing(job_id)
+        held = self.records.leases.get(job_id)
+        is_free = held is None or held.owner == lease.owner or held.until < self._now
+        if sweep.state.has_ended or not is_free:
+            return None
+        self.records.leases[job_id] = lease
+        self.records.sweeps[job_id] = replace(sweep, state=JobState.RUNNING)
+        return self.records.sweeps[job_id]
+
+    def release_sweep(self, job_id: int, owner: str) -> None:
+        held = self.records.leases.get(job_id)
+        if held is not None and held.owner == owner:
+            del self.records.leases[job_id]
+
+    def advance_sweep(self, job_id: int, lease: Lease, step: SweepStep) -> Sweep | None:
+        sweep = self._existing(job_id)
+        held = self.records.leases.get(job_id)
+        if (
+            sweep.state is not JobState.RUNNING
+            or sweep.cursor != step.after
+            or held is None
+            or held.owner != lease.owner
+        ):
+            return None
+        opened = sum(self._open_case(job_id, pair) for pair in step.pairs)
+        self.records.leases[job_id] = lease
+        self.records.sweeps[job_id] = replace(
+            sweep,
+            state=JobState.DONE if step.is_last else JobState.RUNNING,
+            cursor=step.cursor,
+            done=sweep.done + step.done,
+            found_pairs=sweep.found_pairs + step.found_pairs,
+            cases_opened=sweep.cases_opened + opened,
+            worked_s=sweep.worked_s + step.worked_s,
+            updated_at=self._now,
+        )
+        return self.records.sweeps[job_id]
+
+    def end_sweep(self, job_id: int, state: JobState, error_code: str | None = None) -> Sweep:
+        sweep = self._existing(job_id)
+        if not sweep.state.has_ended:
+            self.records.leases.pop(job_id, None)
+            self.records.sweeps[job_id] = replace(sweep, state=state, error_code=error_code, updated_at=self._now)
+        return self.records.sweeps[job_id]
+
+    def _existing(self, job_id: int) -> Sweep:
+        return existing(self.records.sweeps, job_id, SweepNotFound)
+
+    def _open_case(self, job_id: int, pair: FoundPair) -> bool:
+        if {pair.subject_id, pair.candidate.subject_id} in self._known_pairs():
+            return False
+        case_id = next(self._numbers)
+        _, enrolment_id = self.records.answers[pair.encounter_id]
+        self.records.cases[case_id] = Case(
+            case_id, self._gallery_id, CaseKind.SWEEP, CaseStatus.OPEN,
+            enrolment_id, pair.subject_id, pair.encounter_id, self._now, pair.candidate, job_id,
+        )  # fmt: skip
+        return True
+
+    def _known_pairs(self) -> list[set[str | None]]:
+        found: list[set[str | None]] = []
+        for case in self.records.cases.values():
+            if case.candidate is not None:
+                found.append({case.subject_id, case.candidate.subject_id})
+            elif case.kind is CaseKind.DUPLICATE:
+                others = self.records.enrolments[case.enrolment_id].candidates
+                found += [{case.subject_id, other.subject_id} for other in others]
+        return found
