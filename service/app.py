@@ -30,6 +30,7 @@ from service.galleries import GalleryChange, GalleryDefaults, GalleryService
 from service.gallery.exact_index import ExactIndex
 from service.gallery.faiss_index import FaissIndex
 from service.gallery.master_key import load_or_create_master_key
+from service.gallery.meter import Meter
 from service.gallery.segmented_index import SegmentedIndex
 from service.gallery.snapshots import SnapshotFolder
 from service.identification import IdentificationService
@@ -208,10 +209,10 @@ def _new_index(settings: Settings, metrics: Metrics) -> NewIndex:
         return lambda _gallery, embedder: ExactIndex(embedder.dimension)
     if settings.index == "faiss":
         return lambda _gallery, embedder: FaissIndex(embedder.dimension)
-    folder = _local_folder(settings)
+    meter, folder = Meter(metrics), _local_folder(settings)
     if folder is None:
         # beside a database server several processes may share a folder: each fills its index from the record
-        return lambda _gallery, embedder: SegmentedIndex(embedder.dimension)
+        return lambda _gallery, embedder: SegmentedIndex(embedder.dimension, meter=meter)
     key = load_or_create_master_key(folder / _MASTER_KEY)
 
     def new(gallery: Gallery, embedder: Embedder) -> GalleryIndex:
@@ -224,7 +225,7 @@ def _new_index(settings: Settings, metrics: Metrics) -> NewIndex:
             dimension=embedder.dimension,
             on_damage=lambda reason: metrics.index_files_set_aside.labels(reason=reason).inc(),
         )
-        return SegmentedIndex(embedder.dimension, snapshots=snapshots, last_seq=gallery.last_seq)
+        return SegmentedIndex(embedder.dimension, snapshots=snapshots, last_seq=gallery.last_seq, meter=meter)
 
     return new
 

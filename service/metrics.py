@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
-from service.domain import OutcomeKind
+from service.domain import JobState, OutcomeKind
 from service.errors import SampleRejected, all_errors
 
-PHASES = ("decode", "detect", "align", "quality", "embed", "wait", "search", "store", "index")
-"""What an enrolment spends its time on; `wait` is the time in the queue."""
+PHASES = ("decode", "detect", "align", "quality", "embed", "wait", "search", "store", "index", "sweep")
+"""What an enrolment spends its time on; `wait` is the time in the queue. `sweep`: the search of one block of a sweep."""
 
 # from a comparison with a thousand templates (1 ms) to a request that gives up (30 s), about two steps a doubling
 SECONDS_BUCKETS = (
@@ -34,6 +34,10 @@ SECONDS_BUCKETS = (
     30.0,
 )
 
+# a segment of 262,144 is searched in a millisecond, an open one in tens of microseconds
+INDEX_SECONDS_BUCKETS = (1e-5, 3e-5, 1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+SHORTLIST_BUCKETS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
+
 
 class Metrics:
     """The metrics of one process, registered with `registry`; tests build one each.
@@ -49,7 +53,9 @@ class Metrics:
         self._define_requests()
         self._define_outcomes()
         self._define_galleries()
+        self._define_index()
         self._define_queue()
+        self._define_sweeps()
         self.build_info = Info("biodedup_build", "Version of the running service.", registry=self.registry)
         self.build_info.info({"version": version})
 
@@ -145,6 +151,58 @@ class Metrics:
             "biodedup_index_failures_total", "Changes that an index failed to apply.", registry=self.registry
         )
 
+    def _define_index(self) -> None:
+        self.index_templates = Gauge(
+            "biodedup_index_templates",
+            "Templates in a gallery's index, by state of their segment (open, sealing, sealed) and those removed.",
+            ("gallery", "state"),
+            registry=self.registry,
+        )
+        self.index_bytes = Gauge(
+            "biodedup_index_bytes",
+            "Bytes of a gallery's index, by place (ram, disk).",
+            ("gallery", "place"),
+            registry=self.registry,
+        )
+        self.index_search_seconds = Histogram(
+            "biodedup_index_search_seconds",
+            "Seconds that a search spent in one segment: on codes, rows of the shortlist, all rows, an open segment.",
+            ("phase",),
+            buckets=INDEX_SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.index_build_seconds = Histogram(
+            "biodedup_index_build_seconds",
+            "Seconds that making a segment took: seal, merge or compaction.",
+            ("kind",),
+            buckets=SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.index_shortlist_templates = Histogram(
+            "biodedup_index_shortlist_templates",
+            "Templates that one probe was compared with after the codes of one sealed segment, the mean of a batch.",
+            buckets=SHORTLIST_BUCKETS,
+            registry=self.registry,
+        )
+        self.index_widenings = Counter(
+            "biodedup_index_widenings_total",
+            "Probes whose shortlist was too short: those with a second one, and those compared with all.",
+            ("step",),
+            registry=self.registry,
+        )
+        self.index_verifications = Counter(
+            "biodedup_index_verifications_total",
+            "Comparisons of an index with its record, by result (ok, different).",
+            ("result",),
+            registry=self.registry,
+        )
+        for step in ("second", "exact"):
+            self.index_widenings.labels(step=step)
+        for result in ("ok", "different"):
+            self.index_verifications.labels(result=result)
+        for kind in ("seal", "merge", "compaction"):
+            self.index_build_seconds.labels(kind=kind)
+
     def _define_queue(self) -> None:
         self.queue_waiting = Gauge(
             "biodedup_queue_waiting", "Samples that wait for a free worker.", registry=self.registry
@@ -157,6 +215,25 @@ class Metrics:
             "Worker processes that died, or were stopped because a sample took too long.",
             registry=self.registry,
         )
+
+    def _define_sweeps(self) -> None:
+        self.sweep_progress = self._gallery_gauge(
+            "biodedup_sweep_progress", "Share of a gallery that its last sweep has compared (0 to 1)."
+        )
+        self.sweep_pairs = Counter(
+            "biodedup_sweep_pairs_total",
+            "Pairs of templates of different subjects that sweeps found at or above their threshold.",
+            registry=self.registry,
+        )
+        self.sweep_cases = Counter(
+            "biodedup_sweep_cases_total", "Cases that sweeps opened, one a pair of subjects.", registry=self.registry
+        )
+        self.sweeps_ended = Counter(
+            "biodedup_sweeps_ended_total", "Sweeps that ended, by state.", ("state",), registry=self.registry
+        )
+        for state in JobState:
+            if state.has_ended:
+                self.sweeps_ended.labels(state=state.value)
 
     def _gallery_gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, ("gallery",), registry=self.registry)

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from service.domain import (
     Case,
@@ -54,6 +58,21 @@ class Embedder(Protocol):
         ...
 
 
+PartState = Literal["open", "sealing", "sealed"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPart:
+    """One part of an index. An open part takes templates and is compared exactly; a sealed one never grows."""
+
+    state: PartState
+    templates: int
+    removed: int  # templates that were taken out and whose place is not yet given back
+    ram_bytes: int
+    disk_bytes: int = 0
+    file_name: str | None = None
+
+
 class GalleryIndex(Protocol):
     """The searchable copy of one gallery. It applies the change log in order and without gaps."""
 
@@ -96,8 +115,26 @@ class GalleryIndex(Protocol):
         """
         ...
 
-    def discard(self) -> None:
-        """Keep nothing of it: it differs from the record, and another takes its place."""
+    def templates(self, after: int, up_to: int) -> tuple[npt.NDArray[np.int64], Embeddings]:
+        """Return what it holds of references `after` < id <= `up_to`, to be compared with the record.
+
+        Returns:
+            (n,) int64 ids, ascending, and copies of their rows, (n, D) float32, as they were added.
+        """
+        ...
+
+    def parts(self) -> list[IndexPart]: ...
+
+    def compact(self) -> None:
+        """Leave nothing, in memory and on disk, of the templates that were removed before the call.
+
+        Raises:
+            IndexUnavailable: that failed; what is searched is right nevertheless.
+        """
+        ...
+
+    def discard(self, reason: str = "differs_from_record") -> None:
+        """Keep nothing of it: another takes its place, for this reason."""
         ...
 
 

@@ -22,12 +22,18 @@ def test_no_label_names_a_person() -> None:
         "code",
         "found",
         "gallery",
+        "kind",
         "matched",
         "method",
         "outcome",
         "phase",
+        "place",
+        "reason",
+        "result",
         "route",
+        "state",
         "status",
+        "step",
     }
 
 

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 
 from service.domain import Embeddings, Hit
 from service.errors import IndexUnavailable
+from service.ports import IndexPart
 
 
 def next_change(high_water_mark: int, seq: int) -> None:
@@ -76,7 +78,28 @@ class ExactIndex:
                 self._rows[rows] = 0.0  # erased means erased, in memory too
             self._high_water_mark = seq
 
-    def discard(self) -> None:
+    def templates(self, after: int, up_to: int) -> tuple[npt.NDArray[np.int64], Embeddings]:
+        with self._lock:
+            ids = self._ids[: self._count]
+            places = np.flatnonzero(self._live[: self._count] & (ids > after) & (ids <= up_to))
+            places = places[np.argsort(ids[places], kind="stable")]
+            return ids[places], self._rows[places]
+
+    def parts(self) -> list[IndexPart]:
+        with self._lock:
+            size = self._rows.nbytes + self._ids.nbytes + self._live.nbytes
+            return [IndexPart("open", len(self._row_of), self._count - len(self._row_of), size)]
+
+    def compact(self) -> None:
+        """Close the gaps that removed templates left; their rows were overwritten when they went."""
+        with self._lock:
+            places = np.flatnonzero(self._live[: self._count])
+            # new arrays: a search may be at work on the old ones
+            self._rows, self._ids, self._live = self._rows[places], self._ids[places], self._live[places]
+            self._count = len(places)
+            self._row_of = {reference_id: row for row, reference_id in enumerate(self._ids.tolist())}
+
+    def discard(self, reason: str = "differs_from_record") -> None:
         """Do nothing: all of it is in memory."""
 
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from service.domain import Embeddings, Hit
 from service.gallery.exact_index import foreign_errors, next_change
+from service.ports import IndexPart
 
 
 class FaissIndex:
@@ -46,7 +48,24 @@ class FaissIndex:
                 self._index.remove_ids(faiss.IDSelectorBatch(np.asarray(reference_ids, np.int64)))
             self._high_water_mark = seq
 
-    def discard(self) -> None:
+    def templates(self, after: int, up_to: int) -> tuple[npt.NDArray[np.int64], Embeddings]:
+        with self._lock, foreign_errors():
+            if not self._index.ntotal:
+                return np.empty(0, np.int64), np.empty((0, self._index.d), np.float32)
+            ids = faiss.vector_to_array(self._index.id_map).astype(np.int64)
+            places = np.flatnonzero((ids > after) & (ids <= up_to))
+            places = places[np.argsort(ids[places], kind="stable")]
+            rows = faiss.downcast_index(self._index.index).reconstruct_n(0, self._index.ntotal)
+            return ids[places], rows[places]
+
+    def parts(self) -> list[IndexPart]:
+        count = len(self)
+        return [IndexPart("open", count, 0, count * (4 * self._index.d + 8))]
+
+    def compact(self) -> None:
+        """Do nothing: FAISS moves the last rows into the place of what is removed."""
+
+    def discard(self, reason: str = "differs_from_record") -> None:
         """Do nothing: all of it is in memory."""
 
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:

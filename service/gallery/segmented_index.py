@@ -3,52 +3,30 @@
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import chain
-from typing import Protocol
 
 import numpy as np
-from scipy.special import betaincinv
 
 from service.domain import Embeddings, Hit
-from service.errors import VarUnusable
+from service.errors import IndexUnavailable, VarUnusable
+from service.gallery.audits import Auditor, miss_bound
 from service.gallery.exact_index import foreign_errors, next_change
-from service.gallery.segments import Found, Ids, OpenSegment, Scores, SealedSegment, Tally, seal
+from service.gallery.meter import Meter
+from service.gallery.sealing import seal
+from service.gallery.segment_files import SegmentFile
+from service.gallery.segments import Found, Ids, OpenSegment, Scores, SealedSegment
 from service.gallery.snapshots import SnapshotFolder
+from service.gallery.upkeep import Segment, Work, described, is_stale, next_work
 from service.logs import log_event
+from service.ports import IndexPart
 
 _log = logging.getLogger(__name__)
 
 SEAL_AT = 16_384  # templates: compared exactly in a few milliseconds; fewer are not worth training codes on
 MAX_SEGMENT = 262_144  # two threads share a million as four segments, and one is made anew within seconds
-MERGE_COUNT = 4  # sealed segments of about one size become one
-COMPACT_FROM = 0.1  # share of a segment's rows that were removed
-AUDIT_EVERY_S = 10.0  # one search in this time is repeated exactly: a percent of one core at a million templates
-_CONFIDENCE = 0.95
-
-
-class Segment(Protocol):
-    """What both kinds of segment can do."""
-
-    def __len__(self) -> int: ...
-
-    def search(self, probes: Embeddings, threshold: float) -> Found:
-        """Return for each probe the references at or above `threshold`."""
-        ...
-
-    def remove(self, ids: Sequence[int]) -> None:
-        """Switch references off; unknown ones are ignored."""
-        ...
-
-    def live_ids(self) -> Ids:
-        """Return the ids of what was not removed, in no order."""
-        ...
-
-    def contents(self) -> tuple[Ids, Embeddings]:
-        """Return the live ids and copies of their rows, in one order."""
-        ...
 
 
 class SegmentedIndex:
@@ -69,6 +47,7 @@ class SegmentedIndex:
         make_sealed: Callable[[Ids, Embeddings], SealedSegment] = seal,
         snapshots: SnapshotFolder | None = None,
         last_seq: int = 0,
+        meter: Meter | None = None,
     ) -> None:
         """Make an index of what the snapshots hold, an empty one without them.
 
@@ -80,6 +59,7 @@ class SegmentedIndex:
             make_sealed: for tests.
             snapshots: where sealed segments are kept on disk; None: nowhere.
             last_seq: the record's last change; snapshots that are ahead of it are not used.
+            meter: told what searches and sealing cost.
 
         Raises:
             VarUnusable: the folder of the snapshots cannot be written.
@@ -89,13 +69,18 @@ class SegmentedIndex:
         self._seal_at, self._max_segment, self._make_sealed = seal_at, max_segment, make_sealed
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._open = OpenSegment(dimension)
+        self._meter = meter
+        self._open = self._new_open()
         self._snapshots, self._files_lock = snapshots, threading.Lock()
         restored, self._high_water_mark = snapshots.load(last_seq) if snapshots is not None else ([], 0)
+        for segment in restored:
+            segment.meter = meter
         self._segments: tuple[Segment, ...] = (*restored, self._open)
+        self._compact_to = -1  # change up to which nothing that was removed may be left
+        self._working_since: int | None = None  # the last change when the segment that is being made was begun
         self._pool: ThreadPoolExecutor | None = None
         self._caretaker: threading.Thread | None = None
-        self._next_audit = 0.0
+        self._auditor = Auditor()
 
     @property
     def high_water_mark(self) -> int:
@@ -103,12 +88,8 @@ class SegmentedIndex:
 
     @property
     def miss_bound(self) -> float:
-        """Upper 95 % bound on the share of pairs at or above a threshold that a search misses; 0: all is exact.
-
-        From the audits of the sealed segments. Source: Clopper and Pearson, Biometrika 26(4), 1934.
-        """
-        tallies = [each.tally for each in self._segments if isinstance(each, SealedSegment)]
-        return _upper_bound(Tally(sum(each.pairs for each in tallies), sum(each.missed for each in tallies)))
+        """Upper 95 % bound on the share of pairs at or above a threshold that a search misses; 0: all is exact."""
+        return miss_bound(self._sealed())
 
     def __len__(self) -> int:
         return sum(len(segment) for segment in self._segments)
@@ -128,23 +109,50 @@ class SegmentedIndex:
         with self._lock, foreign_errors():
             next_change(self._high_water_mark, seq)
             for segment in self._segments:
+                before = len(segment)
                 segment.remove(reference_ids)
+                if isinstance(segment, SealedSegment) and segment.first_removal is None and len(segment) < before:
+                    segment.first_removal = seq
             self._high_water_mark = seq
             self._wake()
 
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
         segments = self._segments  # one step: a segment that is replaced meanwhile is searched as it was
-        probes = np.ascontiguousarray(probes, np.float32)
         with foreign_errors():
-            parts = self._searched(segments, probes, threshold)
-        self._audit_now_and_then(segments, probes, threshold)
+            parts = self._searched(segments, np.ascontiguousarray(probes, np.float32), threshold)
+        self._auditor.now_and_then(segments, probes, threshold)
         return [_hits(part[number] for part in parts) for number in range(len(probes))]
 
-    def discard(self) -> None:
+    def templates(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
+        with self._lock, foreign_errors():
+            parts = [segment.between(after, up_to) for segment in self._segments]
+            ids = np.concatenate([ids for ids, _ in parts])
+            order = np.argsort(ids, kind="stable")
+            return ids[order], np.concatenate([rows for _, rows in parts])[order]
+
+    def parts(self) -> list[IndexPart]:
+        with self._lock:
+            return [described(segment, self._open) for segment in self._segments]
+
+    def compact(self) -> None:
+        """Make each sealed segment with anything removed anew, and replace its file; returns when that is done.
+
+        Raises:
+            IndexUnavailable: it could not be; every answer is right nevertheless.
+        """
+        with self._lock:
+            wanted = self._compact_to = self._high_water_mark
+            self._wake()
+            self._changed.wait_for(lambda: self._caretaker is None or self._is_compact(wanted))
+            failed = not self._is_compact(wanted)
+        if failed or not self._write_snapshot(tidy=True):
+            raise IndexUnavailable("the index could not be compacted: the log says why. Searches are right as before")
+
+    def discard(self, reason: str = "differs_from_record") -> None:
         """Keep nothing on disk from now on, and let nobody use what is there."""
         with self._files_lock:
             if self._snapshots is not None:
-                self._snapshots.forget()
+                self._snapshots.forget(reason)
                 self._snapshots = None
 
     def settle(self) -> None:
@@ -164,25 +172,26 @@ class SegmentedIndex:
         shares = list(pool.map(lambda chunk: [segment.search(chunk, threshold) for segment in segments], chunks))
         return [list(chain.from_iterable(share[number] for share in shares)) for number in range(len(segments))]
 
-    def _audit_now_and_then(self, segments: tuple[Segment, ...], probes: Embeddings, threshold: float) -> None:
-        """Repeat this search exactly, on a thread of its own, if the last such audit is long ago."""
-        sealed = [segment for segment in segments if isinstance(segment, SealedSegment)]
-        now = time.monotonic()
-        if not sealed or not len(probes) or now < self._next_audit:
-            return
-        self._next_audit = now + AUDIT_EVERY_S
-        audited = probes[:1].copy()
-        threading.Thread(target=_audit, args=(sealed, audited, threshold), name="audit", daemon=True).start()
-
     def _threads_pool(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._threads, "search")
             return self._pool
 
+    def _new_open(self) -> OpenSegment:
+        segment = OpenSegment(self._dimension)
+        segment.meter = self._meter
+        return segment
+
+    def _is_compact(self, compact_to: int) -> bool:
+        # a segment begun before that change may hold the code of what it removed
+        is_coming = self._working_since is not None and self._working_since < compact_to
+        others = (segment for segment in self._segments if segment is not self._open)
+        return not is_coming and not any(is_stale(segment, compact_to) for segment in others)
+
     def _begin_another(self) -> None:
         """Leave the open segment to be sealed and begin the next; with the lock held."""
-        self._open = OpenSegment(self._dimension)
+        self._open = self._new_open()
         self._segments = (*self._segments, self._open)
         self._wake()
 
@@ -192,37 +201,27 @@ class SegmentedIndex:
             self._caretaker = threading.Thread(target=self._take_care, name="segments", daemon=True)
             self._caretaker.start()
 
-    def _next_work(self) -> tuple[Segment, ...]:
-        """Return the segments that should become one, or none, nothing if all is well; with the lock held."""
-        full = [each for each in self._segments if isinstance(each, OpenSegment) and each is not self._open]
-        if full:
-            return _up_to(full, self._max_segment)
-        sealed = [each for each in self._segments if isinstance(each, SealedSegment)]
-        for segment in sealed:
-            if len(segment) <= segment.used * (1 - COMPACT_FROM):
-                return (segment,)
-        tiers: dict[int, list[Segment]] = {}
-        for segment in sealed:
-            if len(segment) * MERGE_COUNT <= self._max_segment:
-                tiers.setdefault(_tier(len(segment), self._seal_at), []).append(segment)
-        return next((tuple(tier[:MERGE_COUNT]) for tier in tiers.values() if len(tier) >= MERGE_COUNT), ())
+    def _next_work(self) -> Work | None:  # with the lock held
+        return next_work(self._segments, self._open, self._seal_at, self._max_segment, self._compact_to)
 
     def _take_care(self) -> None:
         """Seal, merge and compact until nothing is left to do; the thread then ends and holds nothing."""
         try:
             while work := self._claimed_work():
-                self._replace(work)
+                with self._meter.building(work.kind) if self._meter is not None else nullcontext():
+                    self._replace(work.segments)
                 self._write_snapshot()
         except (RuntimeError, ValueError, MemoryError) as error:
             # searches stay right, only slower: the old segments are still there
             log_event(_log, "index.sealing_failed", level=logging.ERROR, error=error)
             with self._lock:
-                self._caretaker = None
+                self._caretaker = self._working_since = None
                 self._changed.notify_all()
 
-    def _claimed_work(self) -> tuple[Segment, ...]:
+    def _claimed_work(self) -> Work | None:
         with self._lock:
             work = self._next_work()
+            self._working_since = self._high_water_mark if work else None
             if not work:
                 self._caretaker = None
                 self._changed.notify_all()
@@ -239,59 +238,55 @@ class SegmentedIndex:
         new = self._make_sealed(ids[order], rows[order]) if len(ids) else None
         with self._lock:
             if new is not None:
+                new.meter = self._meter
                 still = np.concatenate([segment.live_ids() for segment in old])
                 new.remove(np.setdiff1d(ids, still).tolist())
+                if len(new) < new.used:
+                    new.first_removal = (self._working_since or 0) + 1
             kept = tuple(segment for segment in self._segments if segment not in old)
             self._segments = (new, *kept) if new is not None else kept
+            self._working_since = None
+            self._changed.notify_all()
 
-    def _write_snapshot(self) -> None:
-        """Bring the files up to the segments. Where that fails a start reads more of the record, and nothing else."""
-        segments = self._segments
-        sealed = [segment for segment in segments if isinstance(segment, SealedSegment)]
+    def _write_snapshot(self, *, tidy: bool = False) -> bool:
+        """Bring the files up to the segments, and tell whether they are: if not, a start reads more of the record.
+
+        Args:
+            tidy: also delete what was set aside, which may hold templates that were erased since.
+        """
         with self._files_lock:
             if self._snapshots is None:
-                return
+                return True
             try:
-                for segment in sealed:
-                    segment.file = segment.file or self._snapshots.save(segment)
-                with self._lock:
-                    files = [(segment.file, segment.removed_ids()) for segment in sealed if segment.file is not None]
-                    covered = self._covered(segments)
+                files, covered = self._saved(self._snapshots)
                 self._snapshots.commit(files, covered)
+                if tidy:
+                    self._snapshots.delete_set_aside()
             except VarUnusable as error:
                 log_event(_log, "index.snapshot_failed", level=logging.ERROR, error=error)
+                return False
+        return True
 
-    def _covered(self, segments: tuple[Segment, ...]) -> int:
+    def _saved(self, snapshots: SnapshotFolder) -> tuple[list[tuple[SegmentFile, list[int]]], int]:
+        """Write the segments that have no file; return all files with what was removed, and what they cover."""
+        while True:
+            with self._lock:
+                # in one step: a segment that is no longer in its place does not learn of the next removal
+                sealed = self._sealed()
+                files = [(each.file, each.removed_ids()) for each in sealed if each.file is not None]
+                if len(files) == len(sealed):
+                    return files, self._covered()
+            for segment in sealed:
+                segment.file = segment.file or snapshots.save(segment)
+
+    def _sealed(self) -> list[SealedSegment]:
+        return [segment for segment in self._segments if isinstance(segment, SealedSegment)]
+
+    def _covered(self) -> int:
         """Return the last change whose templates are all in sealed segments; with the lock held."""
-        firsts = [each.first_change for each in (*segments, self._open) if isinstance(each, OpenSegment)]
+        firsts = [each.first_change for each in self._segments if isinstance(each, OpenSegment)]
         waiting = [first for first in firsts if first is not None]
         return min(waiting) - 1 if waiting else self._high_water_mark
-
-
-def _audit(sealed: Sequence[SealedSegment], probes: Embeddings, threshold: float) -> None:
-    missed = sum(segment.audit(probes, threshold) for segment in sealed)
-    if missed:
-        log_event(_log, "index.candidates_missed", level=logging.WARNING, count=missed)
-
-
-def _up_to(segments: Sequence[Segment], most: int) -> tuple[Segment, ...]:
-    """Return the first of `segments`, at least one, that together hold at most `most` templates."""
-    taken: list[Segment] = []
-    room = most
-    for segment in segments:
-        room -= len(segment)
-        if taken and room < 0:
-            break
-        taken.append(segment)
-    return tuple(taken)
-
-
-def _tier(size: int, smallest: int) -> int:
-    tier = 0
-    while size >= smallest * MERGE_COUNT:
-        size //= MERGE_COUNT
-        tier += 1
-    return tier
 
 
 def _hits(parts: Iterable[tuple[Ids, Scores]]) -> list[Hit]:
@@ -303,11 +298,3 @@ def _hits(parts: Iterable[tuple[Ids, Scores]]) -> list[Hit]:
     ]
     hits.sort(key=lambda hit: (-hit.score, hit.reference_id))
     return hits
-
-
-def _upper_bound(tally: Tally) -> float:
-    if not tally.pairs:
-        return 0.0
-    if tally.missed == tally.pairs:
-        return 1.0
-    return float(betaincinv(tally.missed + 1, tally.pairs - tally.missed, _CONFIDENCE))

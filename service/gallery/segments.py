@@ -8,6 +8,7 @@ Source of the codes: Jégou et al., "Product Quantization for Nearest Neighbor S
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,17 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
+from service.gallery.meter import Meter
 from service.gallery.segment_files import SegmentFile
 
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Found = list[tuple[Ids, Scores]]
 """For each probe the references at or above the threshold, in no order."""
-
-_FINE_BELOW = 256  # dimensions: groups of two become 4 bits, above groups of four
-TRAINED_ON = 32_768  # templates of the segment itself; 16 centroids a group need far fewer
-
-ODD_DEVIATIONS = 3.0  # below the mean: about one template in a thousand is odd
 
 # a candidate is missed if its code makes it look worse by more than this many standard deviations: 2 of 10,000 of those
 # that lie exactly at the threshold, fewer above it
@@ -35,9 +32,7 @@ SURE_DEVIATIONS = 3.5
 _FIRST_SHARE, _LEAST_FIRST = 512, 64  # of the segment's templates in the first shortlist
 _WIDER = 8  # times as long is the second shortlist; a probe that is like still more templates is compared with all
 _BLOCK = 16_384  # rows
-_MEASURED = 2048  # pairs from which the noise of the codes is estimated
-_COPIED_AT_ONCE = 4096  # rows
-_AUDITED, _AUDITED_EACH = 32, 200  # probes and pairs of a new segment's first audit
+COPIED_AT_ONCE = 4096  # rows
 
 
 class OpenSegment:
@@ -51,6 +46,7 @@ class OpenSegment:
         # what a search takes in one step, while rows are appended or the arrays replaced by larger ones
         self._view = (self._rows[:0], self._ids[:0], self._live[:0])
         self.first_change: int | None = None  # that added to it
+        self.meter: Meter | None = None
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -78,8 +74,12 @@ class OpenSegment:
 
     def search(self, probes: Embeddings, threshold: float) -> Found:
         """Compare `probes`, (n, D) float32, with every template."""
+        start = time.perf_counter()
         rows, ids, live = self._view
-        return [_at_least(scores, threshold, ids, live) for scores in probes @ rows.T]
+        found = [_at_least(scores, threshold, ids, live) for scores in probes @ rows.T]
+        if self.meter is not None:
+            self.meter.searched_open(time.perf_counter() - start)
+        return found
 
     def live_ids(self) -> Ids:
         _, ids, live = self._view
@@ -89,6 +89,15 @@ class OpenSegment:
         """Return the live ids and copies of their rows, in one order."""
         rows, ids, live = self._view
         return _copied(rows, ids, live)
+
+    def between(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
+        """Return the live ids above `after` and not above `up_to` and copies of their rows, in one order."""
+        rows, ids, live = self._view
+        return _copied(rows, ids, live & (ids > after) & (ids <= up_to))
+
+    @property
+    def ram_bytes(self) -> int:
+        return self._rows.nbytes + self._ids.nbytes + self._live.nbytes
 
     def _grow(self, room: int) -> None:
         used = self.used
@@ -141,6 +150,9 @@ class SealedSegment:
         self._sizes = [size for size in (first, first * _WIDER) if size * 8 < self.used]
         self.tally = Tally()
         self.file: SegmentFile | None = None  # once it was written
+        # the change that took the first template out of it, or an earlier one: its code, and its file, still hold it
+        self.first_removal: int | None = None
+        self.meter: Meter | None = None
 
     def __len__(self) -> int:
         return self._live_count
@@ -171,6 +183,16 @@ class SealedSegment:
         """Return the live ids and copies of their rows, in one order."""
         return _copied(self.rows, self.ids, self._live)
 
+    def between(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
+        """Return the live ids above `after` and not above `up_to` and copies of their rows, in one order."""
+        start, end = np.searchsorted(self.ids, (after, up_to), side="right")
+        return _copied(self.rows[start:end], self.ids[start:end], self._live[start:end])
+
+    @property
+    def ram_bytes(self) -> int:
+        codes = self.used * int(self.codes.code_size)  # type: ignore[attr-defined]  # of the fast-scan ones
+        return self.rows.nbytes + self.ids.nbytes + self._live.nbytes + codes
+
     def search(self, probes: Embeddings, threshold: float) -> Found:
         """Return what scores at least `threshold`; how much of it may be missing is what `tally` counts.
 
@@ -182,21 +204,40 @@ class SealedSegment:
             threshold: cosine, -1..1.
         """
         found: Found = [(self.ids[:0], np.empty(0, np.float32))] * len(probes)
-        cutoff = self.error.cutoff(threshold)
         waiting = np.arange(len(probes))
         # OpenMP counts its threads for each calling thread; the index shares the cores out itself
         faiss.omp_set_num_threads(1)
-        for size in self._sizes:
-            approximate, places = self.codes.search(probes[waiting], size)
-            is_done = approximate[:, -1] < cutoff
-            for probe, codes, row in zip(waiting[is_done], approximate[is_done], places[is_done], strict=True):
-                found[probe] = self._ranked(probes[probe], row[codes >= cutoff], threshold)
-            waiting = waiting[~is_done]
+        for number, size in enumerate(self._sizes):
+            if number and self.meter is not None:
+                self.meter.widened(len(waiting))
+            waiting = waiting[~self._shortlisted(probes, waiting, size, threshold, found)]
             if not len(waiting):
                 return found
+        start = time.perf_counter()
         for probe, one in zip(waiting, self._exactly(probes[waiting], threshold), strict=True):
             found[probe] = one
+        if self.meter is not None and len(waiting):
+            self.meter.compared_with_all(len(waiting), time.perf_counter() - start)
         return found
+
+    def _shortlisted(
+        self, probes: Embeddings, waiting: Ids, size: int, threshold: float, found: Found
+    ) -> npt.NDArray[np.bool_]:
+        """Fill in `found` for the `waiting` probes that a shortlist of `size` is long enough for; tell which."""
+        start = time.perf_counter()
+        cutoff = self.error.cutoff(threshold)
+        approximate, places = self.codes.search(probes[waiting], size)
+        scanned = time.perf_counter()
+        is_done: npt.NDArray[np.bool_] = approximate[:, -1] < cutoff
+        ranked = 0
+        for probe, codes, row in zip(waiting[is_done], approximate[is_done], places[is_done], strict=True):
+            chosen = row[codes >= cutoff]
+            ranked += len(chosen)
+            found[probe] = self._ranked(probes[probe], chosen, threshold)
+        if self.meter is not None:
+            self.meter.searched_codes(scanned - start, time.perf_counter() - scanned)
+            self.meter.shortlisted(int(np.count_nonzero(is_done)), ranked)
+        return is_done
 
     def audit(self, probes: Embeddings, threshold: float) -> int:
         """Search exactly as well, count in `tally` what there was and what the codes missed, and return the latter."""
@@ -236,56 +277,12 @@ class SealedSegment:
         return self.ids[kept], scores[(scores >= threshold) & self._live[places]]
 
 
-def seal(ids: Ids, rows: Embeddings, seed: int = 0) -> SealedSegment:
-    """Make a sealed segment, and audit it once.
-
-    Args:
-        ids: (n,) ascending.
-        rows: (n, D) float32 of L2 norm 1 in their order, D even, a multiple of 4 from 256 on; kept, not copied.
-        seed: of the choice of the templates to train on and to audit with.
-    """
-    dimension = rows.shape[1]
-    rng = np.random.default_rng(seed)
-    faiss.omp_set_num_threads(1)
-    group = 2 if dimension < _FINE_BELOW else 4
-    codes = faiss.IndexPQFastScan(dimension, dimension // group, 4, faiss.METRIC_INNER_PRODUCT)
-    codes.train(rows[rng.permutation(len(rows))[:TRAINED_ON]])
-    codes.add(rows)
-    segment = SealedSegment(ids, rows, codes, _measured_error(codes, rows, rng))
-    chosen = rows[rng.permutation(len(rows))[:_AUDITED]]
-    each = min(_AUDITED_EACH, len(rows))
-    for probe in chosen:
-        scores = rows @ probe
-        segment.audit(probe[np.newaxis], float(np.partition(scores, -each)[-each]))
-    return segment
-
-
-def _measured_error(codes: "faiss.IndexPQFastScan", rows: Embeddings, rng: np.random.Generator) -> CodeError:
-    """Compare the codes with all templates, and with vectors at right angles to some of them."""
-    own = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), _COPIED_AT_ONCE):
-        block = rows[start : start + _COPIED_AT_ONCE]
-        own[start : start + len(block)] = np.sum(codes.reconstruct_n(start, len(block)) * block, axis=1)
-    places, others = (rng.permutation(len(rows))[:_MEASURED] for _ in range(2))
-    template = rows[places]
-    away = rows[others] - np.sum(rows[others] * template, axis=1, keepdims=True) * template
-    away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), np.float32(1e-6))
-    decoded = np.stack([codes.reconstruct(int(place)) for place in places])
-    slope, deviation = float(own.mean()), float(own.std())
-    return CodeError(
-        slope=slope,
-        own_deviation=deviation,
-        other_deviation=float(np.sqrt(np.mean(np.sum(away * decoded, axis=1) ** 2))),
-        odd=np.flatnonzero(own < slope - ODD_DEVIATIONS * deviation),
-    )
-
-
 def _copied(rows: Embeddings, ids: Ids, live: npt.NDArray[np.bool_]) -> tuple[Ids, Embeddings]:
     """Copy what is live, block by block: one copy of all would hold the interpreter's lock for too long."""
     places = np.flatnonzero(live)
     copies = np.empty((len(places), rows.shape[1]), np.float32)
-    for start in range(0, len(places), _COPIED_AT_ONCE):
-        part = places[start : start + _COPIED_AT_ONCE]
+    for start in range(0, len(places), COPIED_AT_ONCE):
+        part = places[start : start + COPIED_AT_ONCE]
         copies[start : start + len(part)] = rows[part]
     return ids[places], copies
 

@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 
 from service.gallery.damage import SnapshotDamaged
-from service.gallery.durable_files import set_aside
+from service.gallery.durable_files import set_aside, sync_folder, writing_errors
 from service.gallery.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -126,9 +126,16 @@ class SnapshotFolder:
         write_manifest(self._folder, self._key, manifest)
         remove_orphans(self._folder, manifest)
 
-    def forget(self) -> None:
-        """Set the manifest aside: the index turned out to differ from the record, so its files are not trusted."""
-        self._set_aside("differs_from_record")
+    def forget(self, reason: str = "differs_from_record") -> None:
+        """Set the manifest aside: none of its files is used any more."""
+        self._set_aside(reason)
+
+    def delete_set_aside(self) -> None:
+        """Delete what was set aside, by this start and by earlier ones. Raises VarUnusable."""
+        with writing_errors():
+            for path in self._folder.glob("*.damaged-*"):
+                path.unlink()
+            sync_folder(self._folder)
 
     def _foreign(self, manifest: Manifest, last_seq: int) -> str | None:
         if manifest.timeline_id != self._timeline_id:
@@ -152,6 +159,7 @@ class SnapshotFolder:
         segment.tally = Tally(int(facts["pairs"]), int(facts["missed"]))
         segment.file = entry.file
         segment.remove(entry.erased)
+        segment.first_removal = 0 if entry.erased else None
         return segment
 
     def _set_aside(self, reason: str, *names: str) -> None:

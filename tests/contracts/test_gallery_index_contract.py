@@ -143,3 +143,38 @@ def test_what_the_library_refuses_is_an_index_that_failed(new_index: NewIndex) -
         index.add(3, [2], np.zeros((1, DIMENSION + 1), np.float32))
     with pytest.raises(IndexUnavailable):
         index.search(np.zeros((1, DIMENSION + 1), np.float32), 0.5)
+
+
+def test_it_gives_back_what_it_holds_byte_for_byte(new_index: NewIndex) -> None:
+    rows = unit_rows(1500, 8)
+    index = new_index()
+    index.add(1, range(1499, -1, -1), rows[::-1])
+    index.remove(2, [7, 900])
+    ids, found = index.templates(-1, 2000)
+    kept = [each for each in range(1500) if each not in {7, 900}]
+    assert ids.tolist() == kept
+    assert found.tobytes() == rows[kept].tobytes()
+    ids, found = index.templates(5, 9)
+    assert ids.tolist() == [6, 8, 9]
+    assert found.tobytes() == rows[[6, 8, 9]].tobytes()
+
+
+def test_an_empty_index_holds_nothing(new_index: NewIndex) -> None:
+    ids, rows = new_index().templates(-1, 2000)
+    assert (len(ids), rows.shape) == (0, (0, DIMENSION))
+
+
+def test_compaction_gives_back_the_room_and_changes_no_answer(new_index: NewIndex) -> None:
+    rows = unit_rows(1500, 9)
+    index = new_index()
+    index.add(1, range(1500), rows)
+    index.add(2, [], np.empty((0, DIMENSION), np.float32))
+    index.remove(3, range(0, 1500, 100))
+    before = index.search(rows[:20], 0.3)
+    assert sum(part.templates for part in index.parts()) == 1485
+    index.compact()
+    assert index.search(rows[:20], 0.3) == before
+    assert (sum(part.templates for part in index.parts()), len(index), index.high_water_mark) == (1485, 1485, 3)
+    assert sum(part.removed for part in index.parts()) == 0
+    index.add(4, [5000], rows[:1])
+    assert [hit.reference_id for hit in index.search(rows[:1], 0.999)[0]] == [5000]

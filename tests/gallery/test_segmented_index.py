@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from service.domain import Embeddings
-from service.gallery import segmented_index
+from service.gallery import audits
 from service.gallery.exact_index import ExactIndex
+from service.gallery.sealing import seal
 from service.gallery.segmented_index import SegmentedIndex
-from service.gallery.segments import Found, Ids, OpenSegment, SealedSegment, seal
+from service.gallery.segments import Found, Ids, OpenSegment, SealedSegment
 
 DIMENSION = 32
 SEAL_AT, MAX_SEGMENT = 1000, 4000
@@ -243,7 +244,7 @@ def test_live_searches_are_audited_in_the_background(
         good = seal(ids, rows)
         return HastySegment(good.ids, good.rows, good.codes, good.error)
 
-    monkeypatch.setattr(segmented_index, "AUDIT_EVERY_S", 0.0)
+    monkeypatch.setattr(audits, "AUDIT_EVERY_S", 0.0)
     index = SegmentedIndex(DIMENSION, threads=1, seal_at=SEAL_AT, make_sealed=hasty)
     rows = unit_rows(SEAL_AT, rng)
     index.add(1, range(SEAL_AT), rows)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from service.domain import Embeddings
+from service.errors import IndexUnavailable
 from service.gallery.manifest import MANIFEST_NAME
 from service.gallery.segmented_index import SegmentedIndex
-from service.gallery.segments import SealedSegment
+from service.gallery.segments import Ids, SealedSegment
 from service.gallery.snapshots import SnapshotFolder
 
 DIMENSION, SEAL_AT = 32, 1000
@@ -193,3 +194,99 @@ def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+def holds(index: SegmentedIndex, reference_id: int, row: Embeddings) -> bool:
+    """Whether the row or the code of a template is still in memory."""
+    sealed = [each for each in index._segments if isinstance(each, SealedSegment)]
+    return any(
+        reference_id in each.ids or float((each.rows @ row).max()) > 0.999 or each.codes.ntotal != len(each.ids)
+        for each in sealed
+    )
+
+
+def test_compaction_leaves_nothing_of_what_was_erased_in_memory_or_on_disk(record: Record) -> None:
+    index = record.follow(record.open())
+    index.compact()
+    before = {path.name for path in record.files("segment-*.sealed")}
+    part = next(each for each in index.parts() if each.state == "sealed" and each.templates > 1000)
+    record.remove([77])
+    record.follow(index)
+    assert holds(index, 77, record.original(77))
+    assert sum(each.removed for each in index.parts() if each.state == "sealed") == 1
+    assert {path.name for path in record.files("segment-*.sealed")} == before
+    index.compact()
+    assert not holds(index, 77, record.original(77))
+    files = {path.name for path in record.files("*")}
+    assert part.file_name in before
+    assert part.file_name not in files
+    assert files == {MANIFEST_NAME} | {each.file_name for each in index.parts() if each.state == "sealed"}
+    record.check(record.follow(record.open()))
+
+
+def test_compaction_deletes_what_was_set_aside(record: Record) -> None:
+    flip(record.files("segment-*.sealed")[0])
+    index = record.follow(record.open())
+    assert len(record.files("*.damaged-*")) == 2
+    index.compact()
+    assert record.files("*.damaged-*") == []
+
+
+def test_a_template_erased_before_the_start_is_compacted_away(record: Record) -> None:
+    index = record.follow(record.open())
+    record.remove([78])
+    record.follow(index)
+    index._write_snapshot()
+    index = record.follow(record.open())
+    assert holds(index, 78, record.original(78))
+    index.compact()
+    assert not holds(index, 78, record.original(78))
+
+
+def test_a_template_erased_while_its_segment_is_made_anew_is_compacted_away(record: Record) -> None:
+    index = record.follow(record.open())
+    record.remove([79])
+    record.follow(index)
+    make = index._make_sealed
+
+    def slow(ids: Ids, rows: Embeddings) -> SealedSegment:
+        made = make(ids, rows)
+        if 80 in ids:
+            record.remove([80])
+            index.remove(len(record.changes), [80])
+        return made
+
+    index._make_sealed = slow
+    index.compact()
+    index.settle()
+    index._make_sealed = make
+    assert holds(index, 80, record.original(80))
+    index.compact()
+    assert not holds(index, 80, record.original(80))
+    record.check(index)
+
+
+def test_a_compaction_that_fails_says_so_and_leaves_every_answer_right(record: Record) -> None:
+    index = record.follow(record.open())
+    record.remove([81])
+    record.follow(index)
+
+    def broken(ids: Ids, rows: Embeddings) -> SealedSegment:
+        raise MemoryError
+
+    index._make_sealed = broken
+    with pytest.raises(IndexUnavailable):
+        index.compact()
+    record.check(index)
+
+
+def test_the_parts_tell_what_is_in_memory_and_on_disk(record: Record) -> None:
+    index = record.follow(record.open())
+    sealed = [part for part in index.parts() if part.state == "sealed"]
+    assert sum(part.templates for part in index.parts()) == len(index)
+    for part in sealed:
+        assert part.file_name is not None
+        assert part.disk_bytes == (record.gallery_folder / part.file_name).stat().st_size
+        assert part.ram_bytes > (part.templates + part.removed) * DIMENSION * 4
+    [filling] = [part for part in index.parts() if part.state == "open"]
+    assert (filling.disk_bytes, filling.file_name) == (0, None)

@@ -1,0 +1,117 @@
+"""What of an index should become one segment next: full open ones are sealed, small ones merged, holes closed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.domain import Embeddings
+from service.gallery.segments import Found, Ids, OpenSegment, SealedSegment
+from service.ports import IndexPart, PartState
+
+MERGE_COUNT = 4  # sealed segments of about one size become one
+COMPACT_FROM = 0.1  # share of a segment's rows that were removed
+
+
+class Segment(Protocol):
+    """What both kinds of segment can do."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def used(self) -> int:
+        """Rows in use, those of removed templates too."""
+        ...
+
+    def search(self, probes: Embeddings, threshold: float) -> Found:
+        """Return for each probe the references at or above `threshold`."""
+        ...
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Switch references off; unknown ones are ignored."""
+        ...
+
+    def live_ids(self) -> Ids:
+        """Return the ids of what was not removed, in no order."""
+        ...
+
+    def contents(self) -> tuple[Ids, Embeddings]:
+        """Return the live ids and copies of their rows, in one order."""
+        ...
+
+    def between(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
+        """Return the live ids above `after` and not above `up_to` and copies of their rows, in one order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Segments that should become one; `kind` is seal, merge or compaction."""
+
+    kind: str
+    segments: tuple[Segment, ...]
+
+
+def next_work(
+    segments: Sequence[Segment], filling: Segment, seal_at: int, max_segment: int, compact_to: int
+) -> Work | None:
+    """Return what to do next, None if all is well.
+
+    Args:
+        segments: all of the index.
+        filling: the open segment that still takes templates.
+        seal_at: templates of an open segment from which it is sealed.
+        max_segment: templates of a sealed segment that is not made larger.
+        compact_to: segments with anything removed up to this change are made anew; -1: none.
+    """
+    full = [each for each in segments if isinstance(each, OpenSegment) and each is not filling]
+    if full:
+        return Work("seal", _up_to(full, max_segment))
+    sealed = [each for each in segments if isinstance(each, SealedSegment)]
+    for segment in sealed:
+        if is_stale(segment, compact_to) or len(segment) <= segment.used * (1 - COMPACT_FROM):
+            return Work("compaction", (segment,))
+    tiers: dict[int, list[Segment]] = {}
+    for segment in sealed:
+        if len(segment) * MERGE_COUNT <= max_segment:
+            tiers.setdefault(_tier(len(segment), seal_at), []).append(segment)
+    crowded = next((tier for tier in tiers.values() if len(tier) >= MERGE_COUNT), None)
+    return Work("merge", tuple(crowded[:MERGE_COUNT])) if crowded else None
+
+
+def is_stale(segment: Segment, compact_to: int) -> bool:
+    """Whether anything was removed from it up to change `compact_to`; of one to be sealed: at any time."""
+    if isinstance(segment, SealedSegment):
+        return segment.first_removal is not None and segment.first_removal <= compact_to
+    return compact_to >= 0 and len(segment) < segment.used
+
+
+def described(segment: Segment, filling: Segment) -> IndexPart:
+    """Return what a segment is and takes; `filling` is the open one that still takes templates."""
+    if isinstance(segment, SealedSegment):
+        file = segment.file
+        disk_bytes, name = (file.byte_length, file.name) if file is not None else (0, None)
+        removed = segment.used - len(segment)
+        return IndexPart("sealed", len(segment), removed, segment.ram_bytes, disk_bytes, name)
+    assert isinstance(segment, OpenSegment)
+    state: PartState = "open" if segment is filling else "sealing"
+    return IndexPart(state, len(segment), segment.used - len(segment), segment.ram_bytes)
+
+
+def _up_to(segments: Sequence[Segment], most: int) -> tuple[Segment, ...]:
+    """Return the first of `segments`, at least one, that together hold at most `most` templates."""
+    taken: list[Segment] = []
+    room = most
+    for segment in segments:
+        room -= len(segment)
+        if taken and room < 0:
+            break
+        taken.append(segment)
+    return tuple(taken)
+
+
+def _tier(size: int, smallest: int) -> int:
+    tier = 0
+    while size >= smallest * MERGE_COUNT:
+        size //= MERGE_COUNT
+        tier += 1
+    return tier
