@@ -60,7 +60,12 @@ class IndexSearch:
     high_water_mark: int
     gallery_size: int
     miss_bound: float
-    hits: tuple[Hit, ...]  # of all probes
+    found: tuple[tuple[Hit, ...], ...]  # for each probe
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """Of all probes."""
+        return tuple(hit for hits in self.found for hit in hits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +121,20 @@ class Matcher:
         self._filling: dict[str, threading.Lock] = {}
         self._slots_lock = threading.Lock()  # of the two dictionaries, held for no work
 
-    def search(self, gallery: Gallery, probes: Embeddings, threshold: float) -> IndexSearch:
+    def search(self, gallery: Gallery, probes: Embeddings, threshold: float, *, phase: str = "search") -> IndexSearch:
         """Return every reference of the index at or above `threshold`.
 
         Args:
             gallery: as just read from the record.
             probes: (n, D) float32, rows of L2 norm 1.
             threshold: cosine, -1..1.
+            phase: of the metrics, under which its time is counted.
         """
         slot = self._slot(gallery)
         if gallery.last_seq - slot.index.high_water_mark > NEWCOMER_LIMIT:
             self.catch_up(gallery.gallery_id)
             slot = self._slot(gallery)
-        with self._metrics.phase("search"):
+        with self._metrics.phase(phase):
             # before the search: what is added while it runs is compared as a newcomer
             high_water_mark = slot.index.high_water_mark
             gallery_size = len(slot.index)
@@ -142,7 +148,7 @@ class Matcher:
             high_water_mark=high_water_mark,
             gallery_size=gallery_size,
             miss_bound=slot.index.miss_bound,
-            hits=tuple(hit for hits in found for hit in hits),
+            found=tuple(tuple(hits) for hits in found),
         )
 
     def check(self, gallery: Gallery, found: IndexSearch) -> None:

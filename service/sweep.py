@@ -1,0 +1,269 @@
+"""Sweep: compare a whole gallery with itself, block by block, to find the duplicates of the past."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.calibration import Calibration
+from service.domain import Candidate, FoundPair, Gallery, Hit, JobState, Lease, Page, Reference, Sweep, SweepStep
+from service.errors import IndexUnavailable
+from service.matching import IndexSearch, Matcher, Packs, SearchAgain
+from service.metrics import Metrics
+from service.ports import Reading, Store
+
+BLOCK_SIZE = 512  # references searched together: within a second at ten million, so that requests are not kept waiting
+_TIMED_PROBES = 64  # searched to estimate how long a sweep takes
+_ATTEMPTS = 5
+_LAST_REFERENCE = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """What a sweep would do, before it begins."""
+
+    gallery_id: str
+    templates: int
+    comparisons: int  # N (N - 1) / 2
+    allowed_false_pairs: int
+    fmr: float
+    threshold: float
+    extrapolated: bool
+    expected_fnir: float
+    expected_fnir_population: str
+    estimated_s: float
+
+
+class SweepService:
+    """The use cases about sweeps. Somebody else calls `advance` again and again: `service.sweep_runner`.
+
+    A sweep takes the references in the order of their ids as probes and keeps what it finds among the earlier ones, so
+    that each pair is looked at once. It ends with the last reference there was when it began: who came later was
+    compared when enrolled, or belongs to the next sweep. The index is brought at least up to that beginning first, so
+    that no newcomer is left to compare.
+    """
+
+    def __init__(
+        self, store: Store, matcher: Matcher, packs: Packs, metrics: Metrics, *, block_size: int = BLOCK_SIZE
+    ) -> None:
+        self._store = store
+        self._matcher = matcher
+        self._packs = packs
+        self._metrics = metrics
+        self._block_size = block_size
+        self.news = threading.Event()
+        """Set when a sweep was begun."""
+
+    def plan(self, gallery_id: str, allowed_false_pairs: int) -> SweepPlan:
+        """Return what a sweep of the gallery as it is now would do; a few probes are searched to time it.
+
+        Raises:
+            GalleryNotFound, PackNotLoaded, StoreUnavailable, IndexUnavailable
+        """
+        with self._store.reading() as reading:
+            gallery = reading.gallery(gallery_id)
+            first = reading.references_after(gallery_id, 0, _LAST_REFERENCE, _TIMED_PROBES)
+        calibration = self._packs.of(gallery.pack_id).rule.calibration
+        fmr = sweep_fmr(gallery, allowed_false_pairs)
+        threshold = calibration.threshold(fmr)
+        seconds = self._time(gallery, first, threshold)
+        return SweepPlan(
+            gallery_id=gallery_id,
+            templates=gallery.template_count,
+            comparisons=comparisons_of(gallery.template_count),
+            allowed_false_pairs=allowed_false_pairs,
+            fmr=fmr,
+            threshold=threshold,
+            extrapolated=calibration.is_extrapolated(threshold),
+            expected_fnir=calibration.expected_fnir(threshold),
+            expected_fnir_population=calibration.population,
+            estimated_s=seconds * gallery.template_count / len(first) if first else 0.0,
+        )
+
+    def start(self, gallery_id: str, allowed_false_pairs: int) -> Sweep:
+        """Queue a sweep. Raises GalleryNotFound, PackNotLoaded, SweepUnderway, StoreUnavailable."""
+        with self._store.sweeping(gallery_id) as sweeping:
+            gallery = sweeping.gallery(gallery_id)
+            calibration = self._packs.of(gallery.pack_id).rule.calibration
+            threshold = calibration.threshold(sweep_fmr(gallery, allowed_false_pairs))
+            sweep = sweeping.begin_sweep(allowed_false_pairs, threshold)
+        self._metrics.sweep_progress.labels(gallery=gallery_id).set(0.0)
+        self.news.set()
+        return sweep
+
+    def sweep(self, gallery_id: str, job_id: int) -> Sweep:
+        """Raises GalleryNotFound, SweepNotFound."""
+        return self._store.sweep(gallery_id, job_id)
+
+    def sweeps(self, gallery_id: str, after: str | None, limit: int) -> Page[Sweep]:
+        """Raises GalleryNotFound."""
+        return self._store.sweeps(gallery_id, after, limit)
+
+    def unfinished(self) -> list[Sweep]:
+        return self._store.unfinished_sweeps()
+
+    def end(self, sweep: Sweep, state: JobState, error_code: str | None = None) -> Sweep:
+        """Cancel it or let it fail; one that ended already stays as it is. What it found stays too.
+
+        Raises:
+            GalleryNotFound, SweepNotFound, StoreUnavailable
+        """
+        with self._store.sweeping(sweep.gallery_id) as sweeping:
+            ended = sweeping.end_sweep(sweep.job_id, state, error_code)
+        if not sweep.state.has_ended and ended.state is state:
+            self._metrics.sweeps_ended.labels(state=state.value).inc()
+        return ended
+
+    def take(self, sweep: Sweep, lease: Lease) -> Sweep | None:
+        """Return the sweep as it stands, to work on it; None where it ended or somebody else is at it."""
+        with self._store.sweeping(sweep.gallery_id) as sweeping:
+            return sweeping.lease_sweep(sweep.job_id, lease)
+
+    def release(self, sweep: Sweep, owner: str) -> None:
+        with self._store.sweeping(sweep.gallery_id) as sweeping:
+            sweeping.release_sweep(sweep.job_id, owner)
+
+    def advance(self, sweep: Sweep, lease: Lease) -> Sweep | None:
+        """Compare the next block; its cases and the new cursor are recorded in one transaction.
+
+        Returns:
+            The sweep after it; None where it ended meanwhile or is somebody else's.
+
+        Raises:
+            PackNotLoaded, PackMismatch, StoreUnavailable, IndexUnavailable
+        """
+        start = time.perf_counter()
+        for _ in range(_ATTEMPTS):
+            self._matcher.catch_up(sweep.gallery_id)
+            with self._store.reading() as reading:
+                gallery = reading.gallery(sweep.gallery_id)
+                probes = reading.references_after(
+                    sweep.gallery_id, sweep.cursor, sweep.last_reference_id, self._block_size
+                )
+            found = self._search(gallery, probes, sweep.threshold) if probes else None
+            try:
+                with self._store.sweeping(sweep.gallery_id) as sweeping:
+                    if found is not None:
+                        self._check(sweeping, sweep, found)
+                    step = self._step(sweeping, sweep, probes, found, start)
+                    moved = sweeping.advance_sweep(sweep.job_id, lease, step)
+            except SearchAgain:
+                continue
+            if moved is not None:
+                self._count(sweep, moved)
+            return moved
+        raise IndexUnavailable("the gallery changes faster than its index can follow; try again")
+
+    def _search(self, gallery: Gallery, probes: Sequence[Reference], threshold: float) -> IndexSearch:
+        embeddings = np.stack([probe.embedding for probe in probes])
+        return self._matcher.search(gallery, embeddings, threshold, phase="sweep")
+
+    def _time(self, gallery: Gallery, probes: Sequence[Reference], threshold: float) -> float:
+        """Return the seconds that a search of the probes takes."""
+        if not probes:
+            return 0.0
+        self._matcher.catch_up(gallery.gallery_id)  # else a first search would fill the index
+        start = time.perf_counter()
+        self._search(gallery, probes, threshold)
+        return time.perf_counter() - start
+
+    def _check(self, reading: Reading, sweep: Sweep, found: IndexSearch) -> None:
+        """Raises SearchAgain."""
+        self._matcher.check(reading.gallery(sweep.gallery_id), found)
+        if found.high_water_mark < sweep.started_seq:
+            raise SearchAgain
+
+    def _step(
+        self, reading: Reading, sweep: Sweep, probes: Sequence[Reference], found: IndexSearch | None, start: float
+    ) -> SweepStep:
+        calibration = self._packs.of(reading.gallery(sweep.gallery_id).pack_id).rule.calibration
+        earlier = _earlier_hits(probes, found)
+        wanted = {probe.reference_id for probe, _ in earlier} | {hit.reference_id for _, hit in earlier}
+        # read again under the lock: who was erased or taken out meanwhile is named nowhere
+        references = reading.references(sweep.gallery_id, sorted(wanted)) if wanted else {}
+        count, pairs = _pairs(earlier, references, calibration)
+        is_last = len(probes) < self._block_size
+        return SweepStep(
+            after=sweep.cursor,
+            cursor=sweep.last_reference_id if is_last else probes[-1].reference_id,
+            done=len(probes),
+            found_pairs=count,
+            pairs=pairs,
+            worked_s=time.perf_counter() - start,
+            is_last=is_last,
+        )
+
+    def _count(self, before: Sweep, after: Sweep) -> None:
+        self._metrics.sweep_pairs.inc(after.found_pairs - before.found_pairs)
+        self._metrics.sweep_cases.inc(after.cases_opened - before.cases_opened)
+        self._metrics.sweep_progress.labels(gallery=after.gallery_id).set(progress_of(after))
+        if after.state is JobState.DONE:
+            self._metrics.sweeps_ended.labels(state=after.state.value).inc()
+
+
+def comparisons_of(templates: int) -> int:
+    return templates * (templates - 1) // 2
+
+
+def sweep_fmr(gallery: Gallery, allowed_false_pairs: int) -> float:
+    """Return the false match rate at which a sweep is expected to find that many pairs of different people.
+
+    Never laxer than a 1:1 comparison in this gallery: in a small one, any two would be a pair.
+    """
+    comparisons = max(comparisons_of(gallery.template_count), 1)
+    return min(allowed_false_pairs / comparisons, gallery.verification_fmr)
+
+
+def progress_of(sweep: Sweep) -> float:
+    """Return the share (0..1) of the gallery that was compared."""
+    if sweep.state is JobState.DONE or not sweep.total:
+        return 1.0
+    return min(sweep.done / sweep.total, 1.0)  # one encounter more may have become active
+
+
+def seconds_left(sweep: Sweep) -> float | None:
+    """Return the seconds of work that are left, None while nothing was compared."""
+    if sweep.state.has_ended:
+        return 0.0
+    return sweep.worked_s / sweep.done * max(sweep.total - sweep.done, 0) if sweep.done else None
+
+
+def _earlier_hits(probes: Sequence[Reference], found: IndexSearch | None) -> list[tuple[Reference, Hit]]:
+    """Return each hit with its probe, where the hit is the earlier of the two."""
+    if found is None:
+        return []
+    return [
+        (probe, hit)
+        for probe, hits in zip(probes, found.found, strict=True)
+        for hit in hits
+        if hit.reference_id < probe.reference_id
+    ]
+
+
+def _pairs(
+    hits: Sequence[tuple[Reference, Hit]], references: dict[int, Reference], calibration: Calibration
+) -> tuple[int, tuple[FoundPair, ...]]:
+    """Return how many pairs of templates of different subjects there are, and the best for each pair of subjects."""
+    count = 0
+    best: dict[frozenset[str], tuple[float, Reference, Reference]] = {}
+    for probe, hit in hits:
+        other = references.get(hit.reference_id)
+        if probe.reference_id not in references or other is None or other.subject_id == probe.subject_id:
+            continue
+        count += 1
+        key = frozenset((probe.subject_id, other.subject_id))
+        if key not in best or hit.score > best[key][0]:
+            best[key] = (hit.score, probe, other)
+    pairs = tuple(
+        FoundPair(
+            probe.subject_id,
+            probe.encounter_id,
+            Candidate(
+                1, other.subject_id, other.encounter_id, other.reference_id, score, calibration.false_match_rate(score)
+            ),
+        )
+        for score, probe, other in best.values()
+    )
+    return count, pairs
