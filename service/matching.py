@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,7 @@ from service.domain import Embeddings, Gallery, Hit
 from service.errors import BiodedupError, IndexUnavailable, PackMismatch, PackNotLoaded
 from service.logs import log_event
 from service.metrics import Metrics
-from service.ports import Embedder, GalleryIndex, NewIndex, Reading, Store
+from service.ports import Embedder, GalleryIndex, IndexPart, NewIndex, Reading, Store
 
 NEWCOMER_LIMIT = 1000  # more than these are not compared under the gallery's lock: let go, catch up, try again
 _CHANGES_PER_READ = 2000
@@ -94,6 +95,15 @@ class IndexState:
             and self.high_water_mark == self.last_seq
             and self.index_templates == self.record_templates
         )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldIndex:
+    """An index to which no change is applied now, and the record at the same change."""
+
+    index: GalleryIndex
+    reading: Reading
+    state: IndexState
 
 
 @dataclass(slots=True)
@@ -235,6 +245,21 @@ class Matcher:
 
     def state(self, gallery_id: str) -> IndexState:
         """Return how the index stands beside the record, both read while no change is applied."""
+        with self.hold(gallery_id) as held:
+            state = held.state
+        if not state.in_step:
+            self.throw_away(gallery_id, "differs_from_record")
+        return state
+
+    @contextmanager
+    def hold(self, gallery_id: str) -> Iterator[HeldIndex]:
+        """Bring an index into step with a reading of the record, as far as that can be, and hold it there.
+
+        Changes of the gallery wait meanwhile, searches do not.
+
+        Raises:
+            GalleryNotFound, IndexUnavailable, StoreUnavailable
+        """
         with self._store.reading() as reading:
             gallery = reading.gallery(gallery_id)
         slot = self._slot(gallery)
@@ -249,9 +274,18 @@ class Matcher:
                 record_templates=gallery.template_count,
                 same_timeline=slot.timeline_id == gallery.timeline_id,
             )
-        if not state.in_step:
-            self._throw_away(gallery_id, slot)
-        return state
+            yield HeldIndex(slot.index, reading, state)
+
+    def throw_away(self, gallery_id: str, reason: str) -> None:
+        """Throw the index away, if there is one; the next search fills it from the record."""
+        slot = self._slots.get(gallery_id)
+        if slot is not None:
+            self._throw_away(gallery_id, slot, reason)
+
+    def parts(self, gallery_id: str) -> list[IndexPart]:
+        """Return the parts of the index as it is, none while there is none."""
+        slot = self._slots.get(gallery_id)
+        return slot.index.parts() if slot else []
 
     def lag(self, gallery: Gallery) -> int:
         """Return how many changes of `gallery` the index has not applied, without applying any."""
@@ -332,12 +366,12 @@ class Matcher:
                     rows = [embedding for _, embedding in change.added]
                     index.add(change.seq, ids, np.stack(rows) if rows else np.empty((0, 0), np.float32))
 
-    def _throw_away(self, gallery_id: str, slot: _Slot) -> None:
+    def _throw_away(self, gallery_id: str, slot: _Slot, reason: str = "differs_from_record") -> None:
         with self._slots_lock:
             if self._slots.get(gallery_id) is not slot:
                 return
             del self._slots[gallery_id]
-        slot.index.discard()
+        slot.index.discard(reason)
 
     def _failed(self, gallery_id: str, error: BiodedupError) -> None:
         self._metrics.index_failures.inc()
