@@ -40,6 +40,8 @@ from service.metrics import Metrics
 from service.ports import Embedder, GalleryIndex, NewIndex
 from service.settings import Settings
 from service.store.sql_store import SqlStore
+from service.sweep import SweepService
+from service.sweep_runner import SweepRunner
 from service.var_lock import VarLock
 from service.verification import VerificationService
 
@@ -84,6 +86,9 @@ def build(
         packs = packs or _load_packs(settings, store, metrics, held)
         service = _wire(settings, store, packs, metrics, held.close)
         _prepare(service, settings)
+        runner = SweepRunner(service.sweeps, is_alone=folder is not None, clock=_now, is_busy=metrics.is_anyone_waiting)
+        runner.start()
+        held.callback(runner.close)
         on_failure.pop_all()
         return service
 
@@ -167,9 +172,6 @@ def _calibration(settings: Settings, pack_id: str) -> Calibration:
 def _wire(
     settings: Settings, store: CheckedStore, packs: Packs, metrics: Metrics, close: Callable[[], None]
 ) -> Service:
-    def now() -> datetime:
-        return datetime.now(UTC)
-
     matcher = Matcher(store, _new_index(settings, metrics), packs, metrics)
     defaults = GalleryDefaults(
         pack_id=settings.pack,
@@ -187,12 +189,13 @@ def _wire(
             metrics,
             face_policy=policy,
             idempotency_period=IDEMPOTENCY_PERIOD,
-            clock=now,
+            clock=_now,
         ),
         identification=IdentificationService(store, matcher, packs, metrics, face_policy=policy),
         verification=VerificationService(store, packs, metrics, face_policy=policy),
         erasure=ErasureService(store, matcher),
-        galleries=GalleryService(store, packs, defaults, now),
+        galleries=GalleryService(store, packs, defaults, _now),
+        sweeps=SweepService(store, matcher, packs, metrics),
         store=store,
         matcher=matcher,
         packs=packs,
@@ -245,6 +248,10 @@ def _make_gallery(service: Service, gallery_id: str) -> None:
     except GalleryExists:
         # another process on the same database was a moment earlier
         return
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def create_app(

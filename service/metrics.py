@@ -258,6 +258,10 @@ class Metrics:
             raise ValueError(f"{name} is not a phase")
         histogram.observe(seconds)
 
+    def is_anyone_waiting(self) -> bool:
+        """Whether samples wait for a free worker."""
+        return any(sample.value > 0 for metric in self.queue_waiting.collect() for sample in metric.samples)
+
     def render(self) -> bytes:
         """The metrics in Prometheus' text format; the media type is `prometheus_client.CONTENT_TYPE_LATEST`."""
         return generate_latest(self.registry)

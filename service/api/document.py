@@ -17,6 +17,7 @@ from service.api import (
     identifications,
     operations,
     subjects,
+    sweeps,
     verifications,
 )
 
@@ -31,7 +32,7 @@ _REQUEST_ID = {"description": "Names the request in the logs.", "schema": {"type
 _RETRY_AFTER = {"description": "Seconds to wait before trying again.", "schema": {"type": "string"}}
 # FastAPI's own telemetry would put messages of exceptions, which may hold personal data, into any exporter it finds
 _NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-_ROUTES = (enrolments, identifications, verifications, subjects, encounters, galleries, cases, operations)
+_ROUTES = (enrolments, identifications, verifications, subjects, encounters, galleries, cases, sweeps, operations)
 
 
 def create_api(version: str, **options: Any) -> FastAPI:

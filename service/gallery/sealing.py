@@ -1,5 +1,7 @@
 """How a sealed segment is made: its codes are trained on its own templates, and their error is measured."""
 
+from typing import Any
+
 import faiss
 import numpy as np
 
@@ -8,7 +10,7 @@ from service.gallery.segments import COPIED_AT_ONCE, CodeError, Ids, SealedSegme
 
 TRAINED_ON = 32_768  # templates of the segment itself; 16 centroids a group need far fewer
 ODD_DEVIATIONS = 3.0  # below the mean: about one template in a thousand is odd
-_FINE_BELOW = 256  # dimensions: groups of two become 4 bits, above groups of four
+_ROTATED_FROM = 256  # dimensions: below, all are coded, in pairs
 _MEASURED = 2048  # pairs from which the noise of the codes is estimated
 _AUDITED, _AUDITED_EACH = 32, 200  # probes and pairs of a new segment's first audit
 
@@ -18,15 +20,14 @@ def seal(ids: Ids, rows: Embeddings, seed: int = 0) -> SealedSegment:
 
     Args:
         ids: (n,) ascending.
-        rows: (n, D) float32 of L2 norm 1 in their order, D even, a multiple of 4 from 256 on; kept, not copied.
+        rows: (n, D) float32 of L2 norm 1 in their order, D even, from 256 on a multiple of 16; kept, not copied.
         seed: of the choice of the templates to train on and to audit with.
     """
-    dimension = rows.shape[1]
     rng = np.random.default_rng(seed)
     faiss.omp_set_num_threads(1)
-    group = 2 if dimension < _FINE_BELOW else 4
-    codes = faiss.IndexPQFastScan(dimension, dimension // group, 4, faiss.METRIC_INNER_PRODUCT)
-    codes.train(rows[rng.permutation(len(rows))[:TRAINED_ON]])
+    sample = rows[rng.permutation(len(rows))[:TRAINED_ON]]
+    codes = _new_codes(sample, rng)
+    codes.train(sample)
     codes.add(rows)
     segment = SealedSegment(ids, rows, codes, _measured_error(codes, rows, rng))
     chosen = rows[rng.permutation(len(rows))[:_AUDITED]]
@@ -37,7 +38,25 @@ def seal(ids: Ids, rows: Embeddings, seed: int = 0) -> SealedSegment:
     return segment
 
 
-def _measured_error(codes: "faiss.IndexPQFastScan", rows: Embeddings, rng: np.random.Generator) -> CodeError:
+def _new_codes(sample: Embeddings, rng: np.random.Generator) -> faiss.Index:
+    """Return codes still to be trained: 4 bits for two dimensions each, or for four of the main three quarters."""
+    dimension = sample.shape[1]
+    if dimension < _ROTATED_FROM:
+        return faiss.index_factory(dimension, f"PQ{dimension // 2}x4fs", faiss.METRIC_INNER_PRODUCT)
+    kept = dimension * 3 // 4
+    codes = faiss.index_factory(dimension, f"RR{kept},PQ{kept // 4}x4fs", faiss.METRIC_INNER_PRODUCT)
+    # the main axes about the origin, not about the mean like FAISS's own PCA, which would change the inner products;
+    # mixed among themselves they carry equal shares, so that no code has to tell more than another
+    _, axes = np.linalg.eigh((sample.T @ sample).astype(np.float64))
+    mixed, _ = np.linalg.qr(rng.standard_normal((kept, kept)))
+    rotation: Any = faiss.downcast_VectorTransform(codes.chain.at(0))
+    faiss.copy_array_to_vector((mixed @ axes[:, -kept:].T).astype(np.float32).ravel(), rotation.A)
+    rotation.set_is_orthonormal()
+    rotation.is_trained = True
+    return codes
+
+
+def _measured_error(codes: faiss.Index, rows: Embeddings, rng: np.random.Generator) -> CodeError:
     """Compare the codes with all templates, and with vectors at right angles to some of them."""
     own = np.empty(len(rows), np.float32)
     for start in range(0, len(rows), COPIED_AT_ONCE):

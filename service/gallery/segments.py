@@ -149,6 +149,7 @@ class SealedSegment:
         # a longer list than an eighth of the segment costs more than comparing all of it
         self._sizes = [size for size in (first, first * _WIDER) if size * 8 < self.used]
         self.tally = Tally()
+        self._odd_rows = rows[error.odd]  # side by side: one product compares them with all probes
         self.file: SegmentFile | None = None  # once it was written
         # the change that took the first template out of it, or an earlier one: its code, and its file, still hold it
         self.first_removal: int | None = None
@@ -171,6 +172,7 @@ class SealedSegment:
         places = places[self.ids[places] == wanted]
         self._live[places] = False
         self.rows[places] = 0.0
+        self._odd_rows[np.isin(self.error.odd, places)] = 0.0
         self._live_count = int(np.count_nonzero(self._live))
 
     def live_ids(self) -> Ids:
@@ -190,7 +192,7 @@ class SealedSegment:
 
     @property
     def ram_bytes(self) -> int:
-        codes = self.used * int(self.codes.code_size)  # type: ignore[attr-defined]  # of the fast-scan ones
+        codes = self.used * int(self.codes.sa_code_size())
         return self.rows.nbytes + self.ids.nbytes + self._live.nbytes + codes
 
     def search(self, probes: Embeddings, threshold: float) -> Found:
@@ -230,8 +232,11 @@ class SealedSegment:
         scanned = time.perf_counter()
         is_done: npt.NDArray[np.bool_] = approximate[:, -1] < cutoff
         ranked = 0
+        odd = (probes @ self._odd_rows.T >= threshold).any(axis=1)
         for probe, codes, row in zip(waiting[is_done], approximate[is_done], places[is_done], strict=True):
             chosen = row[codes >= cutoff]
+            if odd[probe]:
+                chosen = np.union1d(chosen, self.error.odd)
             ranked += len(chosen)
             found[probe] = self._ranked(probes[probe], chosen, threshold)
         if self.meter is not None:
@@ -261,8 +266,8 @@ class SealedSegment:
         ]
 
     def _ranked(self, probe: npt.NDArray[np.float32], places: Ids, threshold: float) -> tuple[Ids, Scores]:
-        """Return what reaches the threshold of a shortlist and the odd templates, with its true scores."""
-        places = np.union1d(places, self.error.odd)
+        """Return what reaches the threshold of a shortlist, with its true scores."""
+        places = np.ascontiguousarray(places)
         scores = np.empty(len(places), np.float32)
         faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]  # of FAISS's own extra functions
             faiss.swig_ptr(scores),
