@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from service.logs import log_event
 from service.sweep import SweepService
 
 LEASE_PERIOD = timedelta(seconds=60)  # renewed with every block, which takes seconds at most
+_ALONE = "the one process"
 _IDLE_S = 15.0  # between two looks for the sweeps of other processes
 _RETRY_S = 5.0
 _RETRIES = 24  # two minutes: a database comes back, a missing model pack does not
@@ -26,8 +28,8 @@ class SweepRunner:
 
     Args:
         sweeps: the use cases.
-        owner: of the leases. A process that alone owns its record uses one name for ever, and so goes on at once with
-            what it was at when it was killed.
+        is_alone: no other process works on this record: what a killed one was at is taken up at once, without waiting
+            for its lease to run out.
         clock: time zone aware.
         is_busy: whether requests wait.
         retry_s: pause after a failure that may pass.
@@ -37,13 +39,13 @@ class SweepRunner:
         self,
         sweeps: SweepService,
         *,
-        owner: str,
+        is_alone: bool,
         clock: Callable[[], datetime],
         is_busy: Callable[[], bool] = lambda: False,
         retry_s: float = _RETRY_S,
     ) -> None:
         self._sweeps = sweeps
-        self._owner = owner
+        self._owner = _ALONE if is_alone else uuid.uuid4().hex
         self._clock = clock
         self._is_busy = is_busy
         self._retry_s = retry_s

@@ -11,7 +11,7 @@ from service.sweep_runner import LEASE_PERIOD, SweepRunner
 from tests.synthetic import BOX, DIMENSION, PACK_ID, QUALITY
 from tests.world import GALLERY, START, World
 
-OWNER = "this process"
+OWNER = "the one process"
 LEASE = Lease(OWNER, START + LEASE_PERIOD)
 
 Rows = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -84,8 +84,8 @@ def sweeps_of(world: World, block_size: int = 100) -> SweepService:
     return SweepService(world.store, world.matcher, world.packs, world.metrics, block_size=block_size)
 
 
-def runner_of(sweeps: SweepService, world: World, owner: str = OWNER) -> SweepRunner:
-    return SweepRunner(sweeps, owner=owner, clock=world.clock, retry_s=0.0)
+def runner_of(sweeps: SweepService, world: World) -> SweepRunner:
+    return SweepRunner(sweeps, is_alone=True, clock=world.clock, retry_s=0.0)
 
 
 def sweep_through(world: World, allowed_false_pairs: int = 10) -> Sweep:

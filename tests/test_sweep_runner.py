@@ -10,7 +10,7 @@ from service.errors import IndexUnavailable
 from service.gallery.exact_index import ExactIndex
 from service.sweep import SweepService
 from service.sweep_runner import SweepRunner
-from tests.sweeping import LEASE, OWNER, case_pairs, crowd_of, fill, runner_of, sweeps_of
+from tests.sweeping import LEASE, case_pairs, crowd_of, fill, runner_of, sweeps_of
 from tests.world import GALLERY, World
 
 
@@ -125,7 +125,7 @@ def test_a_sweep_waits_while_requests_wait() -> None:
 
     sweeps = sweeps_of(world)
     sweep = sweeps.start(GALLERY, 10)
-    SweepRunner(sweeps, owner=OWNER, clock=world.clock, is_busy=is_busy).work()
+    SweepRunner(sweeps, is_alone=False, clock=world.clock, is_busy=is_busy).work()
 
     assert asked[:3] == [True, True, False]
     assert sweeps.sweep(GALLERY, sweep.job_id).state is JobState.DONE

@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Response
 
+from service.api.case_schemas import CaseOut, CasesOut
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, CasePath, GalleryPath, Limit
-from service.api.schemas import CaseOut, CasesOut, answer
+from service.api.schemas import answer
 from service.errors import CaseNotFound, GalleryNotFound
 
 router = APIRouter(tags=["cases"])
@@ -22,7 +23,7 @@ def list_cases(
 ) -> Response:
     """Return cases in the order of their numbers."""
     page = service.store.cases(gallery_id, after, limit)
-    return answer(CasesOut(items=[CaseOut.model_validate(item) for item in page.items], next_after=page.next_after))
+    return answer(CasesOut(items=[CaseOut.of(item) for item in page.items], next_after=page.next_after))
 
 
 @router.get(
@@ -32,4 +33,4 @@ def list_cases(
     responses=responses(GalleryNotFound, CaseNotFound),
 )
 def read_case(service: ServiceDep, gallery_id: GalleryPath, case_id: CasePath) -> Response:
-    return answer(CaseOut.model_validate(service.store.case(gallery_id, case_id)))
+    return answer(CaseOut.of(service.store.case(gallery_id, case_id)))

@@ -15,6 +15,7 @@ from service.identification import IdentificationService
 from service.matching import Matcher, Packs
 from service.metrics import Metrics
 from service.ports import Store
+from service.sweep import SweepService
 from service.verification import VerificationService
 
 RETRY_WHILE_STARTING_S = 2
@@ -41,6 +42,7 @@ class Service:
     verification: VerificationService
     erasure: ErasureService
     galleries: GalleryService
+    sweeps: SweepService
     store: CheckedStore
     matcher: Matcher
     packs: Packs

@@ -56,6 +56,7 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.Overloaded: "too many samples are waiting; try again",
     errors.StoreUnavailable: "the record does not answer",
     errors.IndexUnavailable: "the gallery changes faster than its index can follow; try again",
+    errors.PackMismatch: "the gallery holds templates of another model than the one that is loaded",
     errors.PackNotLoaded: "the model pack buffalo_s is not loaded",
     errors.NotReady: "the service is starting; try again",
 }

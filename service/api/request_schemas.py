@@ -118,3 +118,10 @@ class EncounterIn(_Body):
     status: Annotated[
         EncounterStatus, WithJsonSchema({"type": "string", "enum": [status.value for status in EncounterStatus]})
     ]
+
+
+class SweepIn(_Body):
+    allowed_false_pairs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        10, description="Pairs of different people that may be found by mistake; the threshold follows from it."
+    )
+    dry_run: bool = Field(default=False, description="Only return the plan.")

@@ -7,12 +7,12 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import domain
-from service.domain import CaseKind, CaseStatus, EncounterStatus, OutcomeKind
+from service.domain import EncounterStatus, OutcomeKind
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class _Out(BaseModel):
+class Out(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
 
@@ -21,7 +21,7 @@ def answer(body: BaseModel, status: int = 200, headers: dict[str, str] | None = 
     return Response(body.model_dump_json(), status, headers, media_type="application/json")
 
 
-class QualityOut(_Out):
+class QualityOut(Out):
     face_width_px: float
     inter_eye_px: float
     detector_score: float = Field(description="0 to 1, higher is surer.")
@@ -33,7 +33,7 @@ class QualityOut(_Out):
     face_count: int
 
 
-class BoxOut(_Out):
+class BoxOut(Out):
     """Pixels of the upright image, origin top left, right and bottom exclusive."""
 
     left: float
@@ -42,7 +42,7 @@ class BoxOut(_Out):
     bottom: float
 
 
-class ThresholdsOut(_Out):
+class ThresholdsOut(Out):
     """Score thresholds, the error rates they follow from, and what they are expected to miss."""
 
     review: float
@@ -57,7 +57,7 @@ class ThresholdsOut(_Out):
     expected_fnir_population: str
 
 
-class CandidateOut(_Out):
+class CandidateOut(Out):
     """A subject that may be the same person. The ids are null once that subject was erased."""
 
     rank: int
@@ -84,7 +84,7 @@ class CandidateOut(_Out):
         )
 
 
-class SearchedOut(_Out):
+class SearchedOut(Out):
     gallery_size: int
     high_water_mark: int
     complete: bool
@@ -94,7 +94,7 @@ class SearchedOut(_Out):
     )
 
 
-class ContinuityOut(_Out):
+class ContinuityOut(Out):
     """Whether this encounter looks like the subject's earlier ones."""
 
     score: float
@@ -102,7 +102,7 @@ class ContinuityOut(_Out):
     passed: bool
 
 
-class SampleOut(_Out):
+class SampleOut(Out):
     position: int
     reference_id: int | None
     rejection_code: str | None
@@ -110,7 +110,7 @@ class SampleOut(_Out):
     box: BoxOut | None
 
 
-class EnrolmentOut(_Out):
+class EnrolmentOut(Out):
     enrolment_id: str
     gallery_id: str
     subject_id: str
@@ -148,7 +148,7 @@ class EnrolmentOut(_Out):
         )
 
 
-class IdentificationOut(_Out):
+class IdentificationOut(Out):
     gallery_id: str
     found: bool
     candidates: list[CandidateOut]
@@ -159,7 +159,7 @@ class IdentificationOut(_Out):
     warnings: list[str]
 
 
-class VerificationOut(_Out):
+class VerificationOut(Out):
     matched: bool
     score: float
     threshold: float
@@ -174,21 +174,21 @@ class VerificationOut(_Out):
     box: BoxOut
 
 
-class SubjectOut(_Out):
+class SubjectOut(Out):
     subject_id: str
     gallery_id: str
     encounter_ids: list[str]
     created_at: datetime
 
 
-class ErasureOut(_Out):
+class ErasureOut(Out):
     encounters: int
     templates: int
     samples: int
     seq: int
 
 
-class TemplateOut(_Out):
+class TemplateOut(Out):
     reference_id: int
     position: int
     pack_id: str
@@ -198,7 +198,7 @@ class TemplateOut(_Out):
     box: BoxOut
 
 
-class EncounterOut(_Out):
+class EncounterOut(Out):
     encounter_id: str
     gallery_id: str
     subject_id: str
@@ -235,18 +235,7 @@ class EncounterOut(_Out):
         )
 
 
-class CaseOut(_Out):
-    case_id: int
-    gallery_id: str
-    kind: CaseKind
-    status: CaseStatus
-    enrolment_id: str
-    subject_id: str
-    encounter_id: str
-    created_at: datetime
-
-
-class CountsOut(_Out):
+class CountsOut(Out):
     subjects: int
     encounters: int
     templates: int
@@ -255,7 +244,7 @@ class CountsOut(_Out):
     outcomes: dict[OutcomeKind, int]
 
 
-class GalleryOut(_Out):
+class GalleryOut(Out):
     gallery_id: str
     pack_id: str
     review_fpir: float
@@ -268,7 +257,7 @@ class GalleryOut(_Out):
     warnings: list[str]
 
 
-class PageOut(_Out, Generic[M]):
+class PageOut(Out, Generic[M]):
     """One page; `next_after` is null on the last."""
 
     items: list[M]
@@ -287,11 +276,7 @@ class EncountersOut(PageOut[EncounterOut]):
     pass
 
 
-class CasesOut(PageOut[CaseOut]):
-    pass
-
-
-class GalleriesOut(_Out):
+class GalleriesOut(Out):
     items: list[GalleryOut]
 
 

@@ -49,7 +49,8 @@ def _new_codes(sample: Embeddings, rng: np.random.Generator) -> faiss.Index:
     # mixed among themselves they carry equal shares, so that no code has to tell more than another
     _, axes = np.linalg.eigh((sample.T @ sample).astype(np.float64))
     mixed, _ = np.linalg.qr(rng.standard_normal((kept, kept)))
-    rotation: Any = faiss.downcast_VectorTransform(codes.chain.at(0))
+    transformed: Any = codes  # FAISS's stubs do not say what the factory makes
+    rotation: Any = faiss.downcast_VectorTransform(transformed.chain.at(0))
     faiss.copy_array_to_vector((mixed @ axes[:, -kept:].T).astype(np.float32).ravel(), rotation.A)
     rotation.set_is_orthonormal()
     rotation.is_trained = True

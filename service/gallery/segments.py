@@ -232,7 +232,7 @@ class SealedSegment:
         scanned = time.perf_counter()
         is_done: npt.NDArray[np.bool_] = approximate[:, -1] < cutoff
         ranked = 0
-        odd = (probes @ self._odd_rows.T >= threshold).any(axis=1)
+        odd: npt.NDArray[np.bool_] = np.any(probes @ self._odd_rows.T >= threshold, axis=1)
         for probe, codes, row in zip(waiting[is_done], approximate[is_done], places[is_done], strict=True):
             chosen = row[codes >= cutoff]
             if odd[probe]:

@@ -1,0 +1,104 @@
+"""What the service answers about cases and sweeps."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from service import domain
+from service.api.schemas import CandidateOut, Out, PageOut
+from service.domain import CaseKind, CaseStatus, JobState
+from service.sweep import progress_of, seconds_left
+
+
+class CaseOut(Out):
+    """What a human must look at. `candidate` and `job_id` are those of a sweep's case, null for the other kinds."""
+
+    case_id: int
+    gallery_id: str
+    kind: CaseKind
+    status: CaseStatus
+    enrolment_id: str
+    subject_id: str
+    encounter_id: str
+    candidate: CandidateOut | None = Field(
+        description="The other subject of the pair that a sweep found; the candidates of the other kinds are in the "
+        "enrolment."
+    )
+    job_id: int | None = Field(description="The sweep that opened the case.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, case: domain.Case) -> "CaseOut":
+        return cls(
+            case_id=case.case_id,
+            gallery_id=case.gallery_id,
+            kind=case.kind,
+            status=case.status,
+            enrolment_id=case.enrolment_id,
+            subject_id=case.subject_id,
+            encounter_id=case.encounter_id,
+            candidate=CandidateOut.of(case.candidate) if case.candidate else None,
+            job_id=case.job_id,
+            created_at=case.created_at,
+        )
+
+
+class CasesOut(PageOut[CaseOut]):
+    pass
+
+
+class SweepPlanOut(Out):
+    """What a sweep would do."""
+
+    gallery_id: str
+    templates: int
+    comparisons: int = Field(description="Pairs of templates: N (N - 1) / 2.")
+    allowed_false_pairs: int
+    fmr: float = Field(description="allowed_false_pairs / comparisons, and never above the gallery's verification_fmr.")
+    threshold: float
+    extrapolated: bool
+    expected_fnir: float = Field(description="Share of duplicates that the threshold is expected to miss.")
+    expected_fnir_population: str
+    estimated_s: float = Field(description="Seconds of work, from a search of a few templates just now.")
+
+
+class SweepOut(Out):
+    """A sweep, under way or ended."""
+
+    job_id: int
+    gallery_id: str
+    state: JobState
+    allowed_false_pairs: int
+    threshold: float
+    done: int = Field(description="Templates compared with all earlier ones.")
+    total: int
+    progress: float = Field(description="0 to 1.")
+    seconds_left: float | None = Field(description="Seconds of work that are left; null before the first block.")
+    found_pairs: int = Field(description="Pairs of templates of different subjects at or above the threshold.")
+    cases_opened: int = Field(description="One for each pair of subjects that had no case yet.")
+    error_code: str | None = Field(description="Why it failed.")
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, sweep: domain.Sweep) -> "SweepOut":
+        return cls(
+            job_id=sweep.job_id,
+            gallery_id=sweep.gallery_id,
+            state=sweep.state,
+            allowed_false_pairs=sweep.allowed_false_pairs,
+            threshold=sweep.threshold,
+            done=sweep.done,
+            total=sweep.total,
+            progress=progress_of(sweep),
+            seconds_left=seconds_left(sweep),
+            found_pairs=sweep.found_pairs,
+            cases_opened=sweep.cases_opened,
+            error_code=sweep.error_code,
+            created_at=sweep.created_at,
+            updated_at=sweep.updated_at,
+        )
+
+
+class SweepsOut(PageOut[SweepOut]):
+    pass
