@@ -12,6 +12,7 @@ from tests.synthetic import BOX, DIMENSION, PACK_ID, QUALITY
 from tests.world import GALLERY, START, World
 
 OWNER = "the one process"
+MODEL_ID = "synthetic-1"
 LEASE = Lease(OWNER, START + LEASE_PERIOD)
 
 Rows = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -34,13 +35,13 @@ class Crowd:
         }
 
 
-def crowd_of(size: int, planted: int, seed: int = 7) -> Crowd:
+def crowd_of(size: int, planted: int, seed: int = 7, dimension: int = DIMENSION) -> Crowd:
     """Random people; `planted` of them are enrolled twice under other names, at scores from 0.4 to 0.95."""
     rng = np.random.default_rng(seed)
-    rows = _unit(rng.normal(size=(size, DIMENSION)))
+    rows = _unit(rng.normal(size=(size, dimension)))
     for number, score in enumerate(np.linspace(0.4, 0.95, planted)):
         first, second = number, planted + (size - planted) * (number + 1) // planted - 1
-        other = rng.normal(size=DIMENSION)
+        other = rng.normal(size=dimension)
         other -= other @ rows[first] * rows[first]
         rows[second] = score * rows[first] + np.sqrt(1 - score**2) * other / np.linalg.norm(other)
     return Crowd(_unit(rows), [f"s-{number}" for number in range(size)])
@@ -51,15 +52,15 @@ def _unit(rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | Rows) -> Row
     return found
 
 
-def fill(store: Store, crowd: Crowd, gallery_id: str = GALLERY, prefix: str = "") -> None:
+def fill(store: Store, crowd: Crowd, gallery_id: str = GALLERY, prefix: str = "", model_id: str = MODEL_ID) -> None:
     """Put the crowd into the record without comparing anyone, as an import does."""
     for number, (row, subject_id) in enumerate(zip(crowd.rows, crowd.subjects, strict=True)):
         with store.writing(gallery_id) as writing:
-            writing.insert_enrolment(_imported(f"{prefix}{number}", subject_id, row))
+            writing.insert_enrolment(_imported(f"{prefix}{number}", subject_id, row, model_id))
 
 
-def _imported(name: str, subject_id: str, row: Rows) -> NewEnrolment:
-    template = NewTemplate(0, Template(PACK_ID, row, QUALITY, BOX), "synthetic-1", verifies=True, sample=None)
+def _imported(name: str, subject_id: str, row: Rows, model_id: str) -> NewEnrolment:
+    template = NewTemplate(0, Template(PACK_ID, row, QUALITY, BOX), model_id, verifies=True, sample=None)
     return NewEnrolment(
         enrolment_id=f"n-{name}",
         subject_id=subject_id,
