@@ -150,6 +150,8 @@ class SealedSegment:
         self._sizes = [size for size in (first, first * _WIDER) if size * 8 < self.used]
         self.tally = Tally()
         self._odd_rows = rows[error.odd]  # side by side: one product compares them with all probes
+        self._is_odd = np.zeros(len(ids), np.bool_)
+        self._is_odd[error.odd] = True
         self.file: SegmentFile | None = None  # once it was written
         # the change that took the first template out of it, or an earlier one: its code, and its file, still hold it
         self.first_removal: int | None = None
@@ -231,18 +233,41 @@ class SealedSegment:
         approximate, places = self.codes.search(probes[waiting], size)
         scanned = time.perf_counter()
         is_done: npt.NDArray[np.bool_] = approximate[:, -1] < cutoff
-        ranked = 0
-        odd: npt.NDArray[np.bool_] = np.any(probes @ self._odd_rows.T >= threshold, axis=1)
-        for probe, codes, row in zip(waiting[is_done], approximate[is_done], places[is_done], strict=True):
-            chosen = row[codes >= cutoff]
-            if odd[probe]:
-                chosen = np.union1d(chosen, self.error.odd)
-            ranked += len(chosen)
-            found[probe] = self._ranked(probes[probe], chosen, threshold)
+        chosen = np.where(approximate[is_done] >= cutoff, places[is_done], -1)
+        self._rank(probes, waiting[is_done], chosen, threshold, found)
         if self.meter is not None:
             self.meter.searched_codes(scanned - start, time.perf_counter() - scanned)
-            self.meter.shortlisted(int(np.count_nonzero(is_done)), ranked)
+            self.meter.shortlisted(len(chosen), int(np.count_nonzero(chosen >= 0)))
         return is_done
+
+    def _rank(self, probes: Embeddings, done: Ids, chosen: Ids, threshold: float, found: Found) -> None:
+        """Fill in `found` what truly reaches the threshold, of the shortlists and of the odd templates.
+
+        Args:
+            probes: (n, D) float32.
+            done: (k,) the numbers of the probes that have their shortlist.
+            chosen: (k, size) their shortlists as places, the best code first; -1 where a code is too low.
+            threshold: cosine.
+            found: of all probes.
+        """
+        longest = int(np.max(np.count_nonzero(chosen >= 0, axis=1), initial=0))
+        chosen = np.ascontiguousarray(chosen[:, :longest])
+        ranked, scores = probes[done], np.empty(chosen.shape, np.float32)
+        # all at once: a call for each probe would hold the interpreter's lock for as long as the scan takes
+        faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]  # of FAISS's own extra functions
+            *(faiss.swig_ptr(each) for each in (scores, ranked, self.rows, chosen)), self.rows.shape[1], *chosen.shape
+        )
+        row, column = np.nonzero(scores >= threshold)  # FAISS gives -inf where there is no place
+        odd_scores = ranked @ self._odd_rows.T
+        odd_row, odd_column = np.nonzero(odd_scores >= threshold)
+        kept = ~self._is_odd[chosen[row, column]]  # those come from their own product
+        numbers = np.concatenate([row[kept], odd_row])
+        places = np.concatenate([chosen[row, column][kept], self.error.odd[odd_column]])
+        true = np.concatenate([scores[row, column][kept], odd_scores[odd_row, odd_column]])
+        live = self._live[places]
+        for number in np.unique(numbers[live]):
+            mine = live & (numbers == number)
+            found[done[number]] = (self.ids[places[mine]], true[mine])
 
     def audit(self, probes: Embeddings, threshold: float) -> int:
         """Search exactly as well, count in `tally` what there was and what the codes missed, and return the latter."""
@@ -264,22 +289,6 @@ class SealedSegment:
             (np.concatenate([ids for ids, _ in one]), np.concatenate([scores for _, scores in one]))
             for one in zip(*parts, strict=True)
         ]
-
-    def _ranked(self, probe: npt.NDArray[np.float32], places: Ids, threshold: float) -> tuple[Ids, Scores]:
-        """Return what reaches the threshold of a shortlist, with its true scores."""
-        places = np.ascontiguousarray(places)
-        scores = np.empty(len(places), np.float32)
-        faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]  # of FAISS's own extra functions
-            faiss.swig_ptr(scores),
-            faiss.swig_ptr(probe),
-            faiss.swig_ptr(self.rows),
-            faiss.swig_ptr(places),
-            self.rows.shape[1],
-            1,
-            len(places),
-        )
-        kept = places[(scores >= threshold) & self._live[places]]
-        return self.ids[kept], scores[(scores >= threshold) & self._live[places]]
 
 
 def _copied(rows: Embeddings, ids: Ids, live: npt.NDArray[np.bool_]) -> tuple[Ids, Embeddings]:

@@ -129,7 +129,9 @@ class HastySegment(SealedSegment):
 
     def search(self, probes: Embeddings, threshold: float) -> Found:
         _, places = self.codes.search(probes, 2)
-        return [self._ranked(probe, row, threshold) for probe, row in zip(probes, places, strict=True)]
+        found: Found = [(self.ids[:0], np.empty(0, np.float32))] * len(probes)
+        self._rank(probes, np.arange(len(probes)), places, threshold, found)
+        return found
 
 
 @pytest.mark.parametrize("kind", [ForgetfulSegment, HastySegment])
