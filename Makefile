@@ -38,10 +38,11 @@ test: test-models ## Run every gate: format, lint, types, import contracts, test
 soak: test-models ## Run what takes long: kills, races and broken images at full counts
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
-bench: test-models ## Measure error rates (DATASET=DIR) and the speed of the pipeline
+bench: test-models ## Measure error rates (DATASET=DIR), the speed of the pipeline and of the search
 	@if [ -d "$(DATASET)" ]; then $(BIN)/python -m benchmarks.error_rates --dataset "$(DATASET)"; \
 	else echo "No photographs in $(DATASET), so no error rates; DATASET=DIR names a folder of them."; fi
 	$(BIN)/python -m benchmarks.speed pipeline
+	$(BIN)/python -m benchmarks.speed search --gallery-size 1000000 --dimension 128
 
 models: $(RUNTIME) ## Fetch and check the default model pack
 	@$(BIN)/python -m service models fetch opencv-zoo
