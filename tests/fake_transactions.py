@@ -13,7 +13,6 @@ from service.domain import (
     CaseStatus,
     Change,
     EarlierRequest,
-    Embedding,
     Encounter,
     EncounterFacts,
     EncounterStatus,

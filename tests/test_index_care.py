@@ -115,18 +115,18 @@ def sealed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
             folder,
             KEY,
             gallery_id=GALLERY,
-            timeline_id=world.gallery().timeline_id,
+            timeline_id=made.gallery().timeline_id,
             model_id="m1",
             dimension=dimension,
             on_damage=lambda _: None,
         )
         return SegmentedIndex(dimension, threads=1, seal_at=700, snapshots=snapshots, last_seq=10**6)
 
-    world = World(index=new_index)
+    made = World(index=new_index)
     for person in range(720):
-        world.enrol(person, subject_id=f"S{person}")
-    settled(world)
-    return world
+        made.enrol(person, subject_id=f"S{person}")
+    settled(made)
+    return made
 
 
 def settled(world: World) -> SegmentedIndex:
