@@ -9,6 +9,7 @@ from service.cli.enrol import enrol
 from service.cli.faces import identify, verify
 from service.cli.failures import CommandGroup
 from service.cli.galleries import gallery_commands, stats
+from service.cli.index import index_commands
 from service.cli.packs import models_commands
 from service.cli.serving import run_service
 from service.settings import load_settings
@@ -60,6 +61,7 @@ commands.command()(stats)
 commands.command()(check)
 commands.add_typer(models_commands, name="models")
 commands.add_typer(gallery_commands, name="gallery")
+commands.add_typer(index_commands, name="index")
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ from service.gallery.meter import Meter
 from service.gallery.segmented_index import SegmentedIndex
 from service.gallery.snapshots import SnapshotFolder
 from service.identification import IdentificationService
+from service.index_care import IndexCare
 from service.logs import log_event
 from service.matching import Matcher, Pack, Packs
 from service.metrics import Metrics
@@ -195,6 +196,7 @@ def _wire(
         verification=VerificationService(store, packs, metrics, face_policy=policy),
         erasure=ErasureService(store, matcher),
         galleries=GalleryService(store, packs, defaults, _now),
+        index_care=IndexCare(matcher, metrics),
         sweeps=SweepService(store, matcher, packs, metrics),
         store=store,
         matcher=matcher,

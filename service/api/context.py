@@ -12,6 +12,7 @@ from service.erasure import ErasureService
 from service.errors import NotReady
 from service.galleries import GalleryService
 from service.identification import IdentificationService
+from service.index_care import IndexCare
 from service.matching import Matcher, Packs
 from service.metrics import Metrics
 from service.ports import Store
@@ -42,6 +43,7 @@ class Service:
     verification: VerificationService
     erasure: ErasureService
     galleries: GalleryService
+    index_care: IndexCare
     sweeps: SweepService
     store: CheckedStore
     matcher: Matcher

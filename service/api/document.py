@@ -15,6 +15,7 @@ from service.api import (
     error_responses,
     galleries,
     identifications,
+    index,
     operations,
     subjects,
     sweeps,
@@ -32,7 +33,18 @@ _REQUEST_ID = {"description": "Names the request in the logs.", "schema": {"type
 _RETRY_AFTER = {"description": "Seconds to wait before trying again.", "schema": {"type": "string"}}
 # FastAPI's own telemetry would put messages of exceptions, which may hold personal data, into any exporter it finds
 _NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-_ROUTES = (enrolments, identifications, verifications, subjects, encounters, galleries, cases, sweeps, operations)
+_ROUTES = (
+    enrolments,
+    identifications,
+    verifications,
+    subjects,
+    encounters,
+    galleries,
+    index,
+    cases,
+    sweeps,
+    operations,
+)
 
 
 def create_api(version: str, **options: Any) -> FastAPI:

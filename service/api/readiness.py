@@ -111,6 +111,14 @@ def _refresh(service: Service, gallery: Gallery) -> None:
     metrics.open_cases.labels(gallery=name).set(service.store.gallery_counts(name).open_cases)
     metrics.index_lag_changes.labels(gallery=name).set(lag)
     metrics.miss_bound.labels(gallery=name).set(service.matcher.miss_bound(gallery))
+    parts = service.matcher.parts(name)
+    for state in ("open", "sealing", "sealed"):
+        metrics.index_templates.labels(gallery=name, state=state).set(
+            sum(part.templates for part in parts if part.state == state)
+        )
+    metrics.index_templates.labels(gallery=name, state="removed").set(sum(part.removed for part in parts))
+    metrics.index_bytes.labels(gallery=name, place="ram").set(sum(part.ram_bytes for part in parts))
+    metrics.index_bytes.labels(gallery=name, place="disk").set(sum(part.disk_bytes for part in parts))
     metrics.index_high_water_mark.labels(gallery=name).set(gallery.last_seq - lag)
     if gallery.pack_id in service.packs.loaded():
         rule = service.packs.of(gallery.pack_id).rule

@@ -23,6 +23,11 @@ COMMANDS = (
     ["gallery", "show"],
     ["gallery", "create"],
     ["gallery", "set"],
+    ["index"],
+    ["index", "status"],
+    ["index", "verify"],
+    ["index", "rebuild"],
+    ["index", "compact"],
 )
 
 
@@ -56,7 +61,9 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["stats"], ["gallery", "list"], ["identify", __file__], ["verify", __file__, __file__]], ids=" ".join
+    "arguments",
+    [["stats"], ["gallery", "list"], ["index", "verify"], ["identify", __file__], ["verify", __file__, __file__]],
+    ids=" ".join,
 )
 def test_without_a_service_one_line_says_how_to_start_it(arguments: list[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
