@@ -20,6 +20,7 @@ UrlOption = Annotated[
     str, typer.Option("--url", envvar="BIODEDUP_URL", help="Address of the running service.", show_default=True)
 ]
 GalleryOption = Annotated[str, typer.Option("--gallery", "-g", help="Gallery to use.", show_default=True)]
+GalleryArgument = Annotated[str, typer.Argument(metavar="GALLERY", help="Name of the gallery.", show_default=False)]
 SampleFile = Annotated[
     Path,
     typer.Argument(

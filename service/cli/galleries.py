@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from service.cli.client import DEFAULT_URL, Json, ServiceClient, UrlOption, gallery_path
+from service.cli.client import DEFAULT_URL, GalleryArgument, Json, ServiceClient, UrlOption, gallery_path
 from service.cli.show import console, one_in, percent, plain, score_text, table, warn
+from service.cli.sweeps import sweep_gallery
 
-GalleryArgument = Annotated[str, typer.Argument(metavar="GALLERY", help="Name of the gallery.", show_default=False)]
 ReviewOption = Annotated[
     float | None,
     typer.Option("--review-fpir", min=1e-6, max=0.5, help="Share of new people that may be flagged by mistake."),
@@ -110,6 +110,9 @@ def set_gallery(
         raise typer.BadParameter("nothing to set: give at least one option")
     with ServiceClient(url) as client:
         print_gallery(client.patch_json(gallery_path(gallery), wanted))
+
+
+gallery_commands.command("sweep")(sweep_gallery)
 
 
 def stats(url: UrlOption = DEFAULT_URL) -> None:

@@ -23,6 +23,7 @@ COMMANDS = (
     ["gallery", "show"],
     ["gallery", "create"],
     ["gallery", "set"],
+    ["gallery", "sweep"],
     ["index"],
     ["index", "status"],
     ["index", "verify"],
