@@ -196,7 +196,7 @@ class SegmentedIndex:
         self._wake()
 
     def _wake(self) -> None:
-        """Start the thread that keeps the segments tidy, unless it runs; with the lock held."""
+        """Start the caretaker, unless it runs; with the lock held."""
         if self._caretaker is None and self._next_work():
             self._caretaker = threading.Thread(target=self._take_care, name="segments", daemon=True)
             self._caretaker.start()
@@ -214,9 +214,11 @@ class SegmentedIndex:
         except (RuntimeError, ValueError, MemoryError) as error:
             # searches stay right, only slower: the old segments are still there
             log_event(_log, "index.sealing_failed", level=logging.ERROR, error=error)
+        finally:
             with self._lock:
-                self._caretaker = self._working_since = None
-                self._changed.notify_all()
+                if self._caretaker is threading.current_thread():  # nobody may wait for a thread that is gone
+                    self._caretaker = self._working_since = None
+                    self._changed.notify_all()
 
     def _claimed_work(self) -> Work | None:
         with self._lock:

@@ -94,6 +94,24 @@ def test_a_failing_seal_leaves_every_answer_right(rng: np.random.Generator, capl
     assert "index.sealing_failed" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_seal_that_fails_in_an_unforeseen_way_keeps_nobody_waiting(rng: np.random.Generator) -> None:
+    failing = True
+
+    def broken(ids: Ids, rows: Embeddings) -> SealedSegment:
+        if failing:
+            raise KeyError
+        return seal(ids, rows)
+
+    index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, make_sealed=broken)
+    index.add(1, range(SEAL_AT), unit_rows(SEAL_AT, rng))
+    index.settle()
+    failing = False
+    index.add(2, range(SEAL_AT, 2 * SEAL_AT), unit_rows(SEAL_AT, rng))
+    index.settle()
+    assert (SealedSegment, 2 * SEAL_AT) in kinds(index)
+
+
 def test_the_bound_on_misses_counts_the_audits(rng: np.random.Generator) -> None:
     assert SegmentedIndex(DIMENSION).miss_bound == 0.0
     index, _ = filled(4000, rng)
