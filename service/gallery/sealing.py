@@ -11,6 +11,7 @@ from service.gallery.segments import COPIED_AT_ONCE, CodeError, Ids, SealedSegme
 TRAINED_ON = 32_768  # templates of the segment itself; 16 centroids a group need far fewer
 ODD_DEVIATIONS = 3.0  # below the mean: about one template in a thousand is odd
 _ROTATED_FROM = 256  # dimensions: below, all are coded, in pairs
+_CENTROIDS = 16  # of a 4-bit code
 _MEASURED = 2048  # pairs from which the noise of the codes is estimated
 _AUDITED, _AUDITED_EACH = 32, 200  # probes and pairs of a new segment's first audit
 
@@ -26,6 +27,8 @@ def seal(ids: Ids, rows: Embeddings, seed: int = 0) -> SealedSegment:
     rng = np.random.default_rng(seed)
     faiss.omp_set_num_threads(1)
     sample = rows[rng.permutation(len(rows))[:TRAINED_ON]]
+    if len(sample) < _CENTROIDS:  # all but these were removed: FAISS asks for one template a centroid
+        sample = np.resize(sample, (_CENTROIDS, sample.shape[1]))
     codes = _new_codes(sample, rng)
     codes.train(sample)
     codes.add(rows)

@@ -94,6 +94,16 @@ def test_a_failing_seal_leaves_every_answer_right(rng: np.random.Generator, capl
     assert "index.sealing_failed" in caplog.text
 
 
+@pytest.mark.parametrize("left", [0, 1, 5])
+def test_a_segment_of_which_hardly_anything_is_left_is_compacted(rng: np.random.Generator, left: int) -> None:
+    index, rows = filled(SEAL_AT, rng)
+    index.remove(2, range(left, SEAL_AT))
+    index.compact()
+    assert (sum(part.removed for part in index.parts()), len(index)) == (0, left)
+    for each in range(left):
+        assert [hit.reference_id for hit in index.search(rows[each : each + 1], 0.9)[0]] == [each]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_seal_that_fails_in_an_unforeseen_way_keeps_nobody_waiting(rng: np.random.Generator) -> None:
     failing = True
