@@ -158,7 +158,8 @@ class SweepService:
 
     def _search(self, gallery: Gallery, probes: Sequence[Reference], threshold: float) -> IndexSearch:
         embeddings = np.stack([probe.embedding for probe in probes])
-        return self._matcher.search(gallery, embeddings, threshold, phase="sweep")
+        # a threshold above every score says that nothing is sure enough: no index is asked for more than a score can be
+        return self._matcher.search(gallery, embeddings, min(threshold, 1.0), phase="sweep")
 
     def _time(self, gallery: Gallery, probes: Sequence[Reference], threshold: float) -> float:
         """Return the seconds that a search of the probes takes."""
@@ -179,7 +180,7 @@ class SweepService:
         self, reading: Reading, sweep: Sweep, probes: Sequence[Reference], found: IndexSearch | None, start: float
     ) -> SweepStep:
         calibration = self._packs.of(reading.gallery(sweep.gallery_id).pack_id).rule.calibration
-        earlier = _earlier_hits(probes, found)
+        earlier = _earlier_hits(probes, found, sweep.threshold)
         wanted = {probe.reference_id for probe, _ in earlier} | {hit.reference_id for _, hit in earlier}
         # read again under the lock: who was erased or taken out meanwhile is named nowhere
         references = reading.references(sweep.gallery_id, sorted(wanted)) if wanted else {}
@@ -230,7 +231,9 @@ def seconds_left(sweep: Sweep) -> float | None:
     return sweep.worked_s / sweep.done * max(sweep.total - sweep.done, 0) if sweep.done else None
 
 
-def _earlier_hits(probes: Sequence[Reference], found: IndexSearch | None) -> list[tuple[Reference, Hit]]:
+def _earlier_hits(
+    probes: Sequence[Reference], found: IndexSearch | None, threshold: float
+) -> list[tuple[Reference, Hit]]:
     """Return each hit with its probe, where the hit is the earlier of the two."""
     if found is None:
         return []
@@ -238,7 +241,7 @@ def _earlier_hits(probes: Sequence[Reference], found: IndexSearch | None) -> lis
         (probe, hit)
         for probe, hits in zip(probes, found.found, strict=True)
         for hit in hits
-        if hit.reference_id < probe.reference_id
+        if hit.reference_id < probe.reference_id and hit.score >= threshold
     ]
 
 

@@ -52,7 +52,7 @@ def test_a_sweep_opens_a_case_for_exactly_the_pairs_of_a_comparison_of_all_with_
 
 def test_sealed_segments_are_swept_too() -> None:
     crowd = crowd_of(1500, planted=60)
-    world = World(index=lambda dimension: SegmentedIndex(dimension, seal_at=500))
+    world = World(index=lambda dimension: SegmentedIndex(dimension, seal_at=700))
     fill(world.store, crowd)
 
     sweep = sweep_through(world)
@@ -243,6 +243,26 @@ def test_a_sweep_has_the_threshold_of_its_plan() -> None:
     sweeps = sweeps_of(world)
 
     assert sweeps.start(GALLERY, 3).threshold == sweeps.plan(GALLERY, 3).threshold
+
+
+def test_where_no_score_is_sure_enough_nothing_is_found() -> None:
+    crowd = crowd_of(800, planted=0)
+    crowd.rows[400:] = crowd.rows[:400]  # by rounding some of these score a hair above 1
+    world = World(index=lambda dimension: SegmentedIndex(dimension, seal_at=700))
+    fill(world.store, crowd)
+    world.matcher.catch_up(GALLERY)
+    (index,) = world.indexes
+    assert isinstance(index, SegmentedIndex)
+    index.settle()
+    with world.store.sweeping(GALLERY) as sweeping:
+        sweep = sweeping.begin_sweep(10, calibration().threshold(1e-30))
+    sweeps = sweeps_of(world)
+
+    runner_of(sweeps, world).work()
+
+    swept = sweeps.sweep(GALLERY, sweep.job_id)
+    assert swept.threshold > 1
+    assert (swept.state, swept.done, swept.found_pairs) == (JobState.DONE, 800, 0)
 
 
 def test_in_a_small_gallery_a_pair_must_at_least_pass_a_verification() -> None:
