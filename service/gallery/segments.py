@@ -131,8 +131,13 @@ class CodeError:
     odd: Ids  # places, ascending
 
     def cutoff(self, threshold: float) -> float:
-        """Return the code's score below which a candidate at `threshold`, -1..1, hardly ever falls."""
-        deviation = math.hypot(threshold * self.own_deviation, (1 - threshold**2) ** 0.5 * self.other_deviation)
+        """Return the code's score below which a candidate at `threshold` hardly ever falls.
+
+        A threshold can lie above 1, where no score reaches: a calibration says so that the wanted rate is out of reach.
+        """
+        deviation = math.hypot(
+            threshold * self.own_deviation, math.sqrt(max(0.0, 1 - threshold**2)) * self.other_deviation
+        )
         return self.slope * threshold - SURE_DEVIATIONS * deviation
 
 

@@ -115,6 +115,8 @@ class SqlStore(SqlRecords):
         if writing.has_erased and self._is_sqlite:
             # the erasure is committed: a record that is busy now must not turn its answer into an error
             with suppress(StoreUnavailable), self._alone():
+                if self._checkpoints is not None:
+                    self._checkpoints.close()  # one that runs would keep the log from being emptied
                 empty_log(self._engine)
 
     @contextmanager

@@ -178,3 +178,12 @@ def test_compaction_gives_back_the_room_and_changes_no_answer(new_index: NewInde
     assert sum(part.removed for part in index.parts()) == 0
     index.add(4, [5000], rows[:1])
     assert [hit.reference_id for hit in index.search(rows[:1], 0.999)[0]] == [5000]
+
+
+def test_a_threshold_above_every_score_finds_nothing(new_index: NewIndex) -> None:
+    rows = unit_rows(3000, 1)
+    index = new_index()
+    index.add(1, range(3000), rows)
+    if isinstance(index, SegmentedIndex):
+        index.settle()
+    assert index.search(rows[:3], 1.00001) == [[], [], []]
