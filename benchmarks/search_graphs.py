@@ -15,7 +15,7 @@ class Hnswlib(Method):
     name, max_size, settings = "hnswlib", GRAPH_LIMIT, (100, 400)
 
     def build(self, blocks: Blocks) -> None:
-        import hnswlib  # noqa: PLC0415
+        import hnswlib  # noqa: PLC0415  (not everyone who measures has it)
 
         self._index = hnswlib.Index(space="ip", dim=self.dimension)
         self._index.init_index(self.size, ef_construction=200, M=32)
@@ -41,15 +41,15 @@ class UsearchExact(Method):
     name = "usearch_exact"
 
     def build(self, blocks: Blocks) -> None:
-        import usearch.index  # noqa: F401, PLC0415
+        import usearch.index  # noqa: F401, PLC0415  (not everyone who measures has it)
 
         self._gallery = np.empty((self.size, self.dimension), np.float32)
         for start, block in blocks:
             self._gallery[start : start + len(block)] = block
 
     def search_batch(self, probes: FloatArray, threshold: float) -> list[Found]:
-        from usearch.compiled import MetricKind  # noqa: PLC0415
-        from usearch.index import search  # noqa: PLC0415
+        from usearch.compiled import MetricKind  # noqa: PLC0415  (not everyone who measures has it)
+        from usearch.index import search  # noqa: PLC0415  (not everyone who measures has it)
 
         count = min(CANDIDATES, self.size)
         found: Any = search(self._gallery, probes, count, MetricKind.IP, exact=True, threads=self.threads)
@@ -62,7 +62,7 @@ class UsearchGraph(Method):
     name, max_size, settings = "usearch", GRAPH_LIMIT, (100, 400)
 
     def build(self, blocks: Blocks) -> None:
-        from usearch.index import Index  # noqa: PLC0415
+        from usearch.index import Index  # noqa: PLC0415  (not everyone who measures has it)
 
         self._index: Any = Index(ndim=self.dimension, metric="ip", dtype="f32", connectivity=32, expansion_add=200)
         for start, block in blocks:

@@ -4,6 +4,7 @@ import itertools
 import os
 import resource
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from benchmarks.search_gallery import FloatArray
 from benchmarks.search_truth import Found
 from service.domain import Hit
+from service.gallery.segmented_index import SegmentedIndex
 
 Blocks = Iterable[tuple[int, FloatArray]]
 NOTHING = Found(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -24,7 +26,7 @@ CANDIDATES = 100  # asked of what only knows a number of candidates: 20 times wh
 DEFAULT_BLAS_THRESHOLD = faiss.cvar.distance_compute_blas_threshold
 
 
-class Method:
+class Method(ABC):
     """One way to search: built from blocks, then asked one probe at a time and in batches.
 
     `settings` are the values to measure on one and the same index; `use` chooses one before each measurement.
@@ -41,17 +43,18 @@ class Method:
     def row_name(self, setting: int | None) -> str:
         return self.name if setting is None else f"{self.name}_{setting}"
 
-    def build(self, blocks: Blocks) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def build(self, blocks: Blocks) -> None: ...
 
     def use(self, setting: int | None) -> None:
         """Prepare for searches with this setting, and for this number of threads."""
+        return
 
     def search_one(self, probe: FloatArray, threshold: float) -> Found:
         return self.search_batch(probe[None], threshold)[0]
 
-    def search_batch(self, probes: FloatArray, threshold: float) -> list[Found]:
-        raise NotImplementedError
+    @abstractmethod
+    def search_batch(self, probes: FloatArray, threshold: float) -> list[Found]: ...
 
     def ram_bytes(self) -> int:
         """Return the anonymous memory of the process that holds the gallery."""
@@ -93,12 +96,11 @@ class Biodedup(Method):
     name, max_size, is_core = "biodedup", None, True
 
     def __init__(self, size: int, dimension: int, threads: int, folder: Path) -> None:
-        from service.gallery.segmented_index import SegmentedIndex  # noqa: PLC0415
 
         super().__init__(size, dimension, threads, folder)
         self._index = SegmentedIndex(dimension, threads=threads)
 
-    def use(self, setting: int | None) -> None:  # noqa: ARG002
+    def use(self, setting: int | None) -> None:  # noqa: ARG002  (the others need it)
         faiss.cvar.distance_compute_blas_threshold = (
             DEFAULT_BLAS_THRESHOLD  # as the service runs, not as `flat` left it
         )
@@ -164,7 +166,7 @@ class _Faiss(Method):
 
     _index: Any
 
-    def use(self, setting: int | None) -> None:  # noqa: ARG002
+    def use(self, setting: int | None) -> None:  # noqa: ARG002  (the others need it)
         faiss.omp_set_num_threads(self.threads)
 
     def build(self, blocks: Blocks) -> None:

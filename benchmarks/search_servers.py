@@ -200,7 +200,7 @@ class QdrantLocal(Method):
     name, max_size = "qdrant_local", GRAPH_LIMIT
 
     def build(self, blocks: Blocks) -> None:
-        from qdrant_client import QdrantClient, models  # noqa: PLC0415
+        from qdrant_client import QdrantClient, models  # noqa: PLC0415  (not everyone who measures has it)
 
         self._client = QdrantClient(":memory:")
         params = models.VectorParams(size=self.dimension, distance=models.Distance.DOT)
@@ -209,7 +209,7 @@ class QdrantLocal(Method):
             self._client.upload_collection("gallery", vectors=block, ids=range(start, start + len(block)))
 
     def search_batch(self, probes: FloatArray, threshold: float) -> list[Found]:
-        from qdrant_client import models  # noqa: PLC0415
+        from qdrant_client import models  # noqa: PLC0415  (not everyone who measures has it)
 
         requests = [
             models.QueryRequest(query=probe.tolist(), limit=CANDIDATES, score_threshold=threshold) for probe in probes
