@@ -46,7 +46,7 @@ class Method(ABC):
     @abstractmethod
     def build(self, blocks: Blocks) -> None: ...
 
-    def use(self, setting: int | None) -> None:
+    def use(self, setting: int | None) -> None:  # noqa: ARG002  (only some methods have settings)
         """Prepare for searches with this setting, and for this number of threads."""
         return
 
