@@ -11,6 +11,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks.search_gallery import FloatArray
 from benchmarks.search_truth import Found
@@ -101,9 +102,9 @@ class Biodedup(Method):
         self._index = SegmentedIndex(dimension, threads=threads)
 
     def use(self, setting: int | None) -> None:  # noqa: ARG002  (the others need it)
-        faiss.cvar.distance_compute_blas_threshold = (
-            DEFAULT_BLAS_THRESHOLD  # as the service runs, not as `flat` left it
-        )
+        # as the service runs, not as the others left it: its own threads share the work out, each with one of BLAS
+        faiss.cvar.distance_compute_blas_threshold = DEFAULT_BLAS_THRESHOLD
+        threadpool_limits(limits=1)
 
     def build(self, blocks: Blocks) -> None:
         for seq, (start, block) in enumerate(blocks, start=1):

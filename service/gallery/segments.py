@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -32,6 +33,8 @@ SURE_DEVIATIONS = 3.5
 _FIRST_SHARE, _LEAST_FIRST = 512, 64  # of the segment's templates in the first shortlist
 _WIDER = 8  # times as long is the second shortlist; a probe that is like still more templates is compared with all
 _BLOCK = 16_384  # rows
+# FAISS's `qbs`, how many probes one pass over the codes serves: 4 x 4 take a quarter less time than what it picks
+_PROBES_A_PASS = 0x4444
 COPIED_AT_ONCE = 4096  # rows
 
 
@@ -148,6 +151,8 @@ class SealedSegment:
         """Take the parts as `seal` makes them: `ids` ascending, `rows` (n, D) float32 in their order."""
         self.ids, self.rows = ids, rows
         self.codes, self.error = codes, error
+        scan: Any = faiss.downcast_index(codes.index) if isinstance(codes, faiss.IndexPreTransform) else codes
+        scan.qbs = _PROBES_A_PASS
         self._live = np.ones(len(ids), np.bool_)
         self._live_count = len(ids)
         first = max(_LEAST_FIRST, self.used // _FIRST_SHARE)
