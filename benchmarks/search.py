@@ -17,6 +17,7 @@ from rich.table import Table
 
 from benchmarks.datasets import Dataset, load_dataset, person_of
 from benchmarks.embeddings import FaceSet, cache_path, extract_faces, load, save
+from benchmarks.search_biodedup import Biodedup
 from benchmarks.search_gallery import (
     PACK_OF_DIMENSION,
     REAL_SHARE,
@@ -32,7 +33,7 @@ from benchmarks.search_gallery import (
 )
 from benchmarks.search_graphs import Hnswlib, UsearchExact, UsearchGraph
 from benchmarks.search_measurement import Figures, Task, measure
-from benchmarks.search_methods import Biodedup, FaissHnsw, FaissIvf, Flat, Gemm, Method
+from benchmarks.search_methods import FaissHnsw, FaissIvf, Flat, Gemm, Method
 from benchmarks.search_servers import PgVectorExact, PgVectorHnsw, QdrantLocal
 from benchmarks.search_truth import Truth, find_truth
 from service.errors import ModelPackError
@@ -230,6 +231,7 @@ def _steps(title: str, total: int) -> Iterator[Advance]:
 
 _SPEED = {
     "build s": ("build_seconds", "{:.1f}"),
+    "start s": ("startup_seconds", "{:.2f}"),
     "RAM bytes a template": ("ram_bytes_per_template", "{:,.0f}"),
     "disk bytes a template": ("disk_bytes_per_template", "{:,.0f}"),
     "one probe ms": ("one_probe_median_ms", "{:.2f}"),

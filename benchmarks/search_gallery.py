@@ -105,9 +105,9 @@ class GalleryFile:
     size: int
     dimension: int
 
-    def blocks(self, rows: int = BLOCK) -> Iterator[tuple[int, FloatArray]]:
-        """Yield the number of the first template of each block and the block."""
-        for start in range(0, self.size, rows):
+    def blocks(self, rows: int = BLOCK, *, first: int = 0) -> Iterator[tuple[int, FloatArray]]:
+        """Yield the number of the first template of each block and the block, from template `first` on."""
+        for start in range(first, self.size, rows):
             yield start, self._read(start, min(rows, self.size - start))
 
     def rows(self, numbers: IntArray) -> FloatArray:
@@ -117,6 +117,15 @@ class GalleryFile:
         offset = start * self.dimension * 4
         flat = np.fromfile(self.path, np.float32, count * self.dimension, offset=offset)
         return flat.reshape(count, self.dimension)
+
+
+def drawn_blocks(population: Population, seed: int, start: int, end: int) -> Iterator[tuple[int, FloatArray]]:
+    """Yield templates `start` to `end` of the gallery of this seed in blocks, each after its first number."""
+    sample = population.sampler()
+    for first in range(start - start % BLOCK, end, BLOCK):
+        block = sample(np.random.default_rng([seed, 0, first // BLOCK]), BLOCK)
+        low = max(start, first)
+        yield low, block[low - first : end - first]
 
 
 def make_gallery(
@@ -132,10 +141,8 @@ def make_gallery(
     needed, free = size * population.dimension * 4, shutil.disk_usage(path.parent).free
     if needed > free:
         raise OSError(f"the gallery needs {needed / 1e9:.1f} GB in {path.parent}, which has {free / 1e9:.1f} GB")
-    sample = population.sampler()
     with path.open("wb") as file:
-        for number, start in enumerate(range(0, size, BLOCK)):
-            block = sample(np.random.default_rng([seed, 0, number]), BLOCK)[: size - start]
+        for _, block in drawn_blocks(population, seed, 0, size):
             file.write(block.tobytes())
             advance(len(block))
         if real:

@@ -92,16 +92,16 @@ def _build(kind: type[Method], task: Task) -> list[Contestant]:
     with ThreadpoolController().limit(limits=task.threads):
         method = kind(gallery.size, gallery.dimension, task.threads, task.folder)
         try:
-            before = _settled_bytes(method)
+            before = settled_bytes(method.ram_bytes)
             with task.steps(f"{kind.name}: building", gallery.size) as advance:
                 began = time.perf_counter()
                 method.build(_counted(gallery, advance))
                 seconds = time.perf_counter() - began
             built = {
                 "build_seconds": seconds,
-                "ram_bytes_per_template": (_settled_bytes(method) - before) / gallery.size,
+                "ram_bytes_per_template": (settled_bytes(method.ram_bytes) - before) / gallery.size,
                 "disk_bytes_per_template": _each(method.disk_bytes(), gallery.size),
-            }
+            } | _started_again(method, gallery, seconds)
         except BaseException:
             method.close()
             raise
@@ -110,17 +110,27 @@ def _build(kind: type[Method], task: Task) -> list[Contestant]:
     ]
 
 
+def _started_again(method: Method, gallery: GalleryFile, build_s: float) -> Figures:
+    """Return the seconds of a start from the method's files, whose pages are still in memory; nothing without any."""
+    if type(method).start_again is Method.start_again:
+        return {}
+    began = time.perf_counter()
+    method.start_again(gallery)
+    seconds = time.perf_counter() - began
+    return {"startup_seconds": seconds, "startup_vs_build": seconds / build_s}
+
+
 def _counted(gallery: GalleryFile, advance: Advance) -> Iterator[tuple[int, FloatArray]]:
     for start, block in gallery.blocks():
         yield start, block
         advance(len(block))
 
 
-def _settled_bytes(method: Method) -> int:
-    """Return the method's memory without what its building has left unused in the allocator."""
+def settled_bytes(ram_bytes: Callable[[], int]) -> int:
+    """Return what `ram_bytes` counts without what building has left unused in the allocator."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    return method.ram_bytes()
+    return ram_bytes()
 
 
 def _each(total: int | None, size: int) -> float | None:

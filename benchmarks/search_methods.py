@@ -1,22 +1,19 @@
-"""How biodedup, a matrix product and faiss search a gallery, each with its best documented settings."""
+"""How a matrix product and faiss search a gallery, each with its best documented settings."""
 
 import itertools
 import os
 import resource
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from benchmarks.search_gallery import FloatArray
+from benchmarks.search_gallery import FloatArray, GalleryFile
 from benchmarks.search_truth import Found
-from service.domain import Hit
-from service.gallery.segmented_index import SegmentedIndex
 
 Blocks = Iterable[tuple[int, FloatArray]]
 NOTHING = Found(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -65,6 +62,10 @@ class Method(ABC):
         """Return what the gallery takes on disk; None where it is not kept there."""
         return None
 
+    def start_again(self, gallery: GalleryFile) -> None:
+        """Make the built method once more from what it keeps on disk."""
+        raise NotImplementedError
+
     @property
     def miss_bound(self) -> float | None:
         """What the method itself states about the share it may have missed."""
@@ -89,49 +90,6 @@ def at_least(ids: Any, scores: Any, threshold: float) -> list[Found]:
         Found(np.asarray(row_ids)[row].astype(np.int64), np.asarray(row_scores)[row].astype(np.float32))
         for row_ids, row_scores, row in zip(ids, scores, kept, strict=True)
     ]
-
-
-class Biodedup(Method):
-    """The service's own index, through its port."""
-
-    name, max_size, is_core = "biodedup", None, True
-
-    def __init__(self, size: int, dimension: int, threads: int, folder: Path) -> None:
-
-        super().__init__(size, dimension, threads, folder)
-        self._index = SegmentedIndex(dimension, threads=threads)
-
-    def use(self, setting: int | None) -> None:  # noqa: ARG002  (the others need it)
-        # as the service runs, not as the others left it: its own threads share the work out, each with one of BLAS
-        faiss.cvar.distance_compute_blas_threshold = DEFAULT_BLAS_THRESHOLD
-        threadpool_limits(limits=1)
-
-    def build(self, blocks: Blocks) -> None:
-        for seq, (start, block) in enumerate(blocks, start=1):
-            self._index.add(seq, range(start, start + len(block)), block)
-        self._index.settle()
-
-    def search_batch(self, probes: FloatArray, threshold: float) -> list[Found]:
-        return [_found(hits) for hits in self._index.search(probes, threshold)]
-
-    @property
-    def miss_bound(self) -> float | None:
-        return self._index.miss_bound
-
-    def close(self) -> None:
-        getattr(self._index, "close", _nothing)()
-
-
-def _nothing() -> None:
-    return
-
-
-def _found(hits: Sequence[Hit]) -> Found:
-    if not hits:
-        return NOTHING
-    return Found(
-        np.array([hit.reference_id for hit in hits], np.int64), np.array([hit.score for hit in hits], np.float32)
-    )
 
 
 class Gemm(Method):
