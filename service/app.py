@@ -31,6 +31,7 @@ from service.gallery.exact_index import ExactIndex
 from service.gallery.faiss_index import FaissIndex
 from service.gallery.master_key import load_or_create_master_key
 from service.gallery.meter import Meter
+from service.gallery.rows import RowMemory
 from service.gallery.segmented_index import SegmentedIndex
 from service.gallery.snapshots import SnapshotFolder
 from service.identification import IdentificationService
@@ -78,10 +79,10 @@ def build(
     held = ExitStack()
     with ExitStack() as on_failure:
         on_failure.callback(held.close)
-        folder = _local_folder(settings)
+        folder = local_folder(settings)
         if folder is not None:
             held.callback(VarLock(folder, url).release)
-        store = SqlStore(_database_url(settings))
+        store = SqlStore(database_url(settings))
         held.callback(store.close)
         store.migrate()
         packs = packs or _load_packs(settings, store, metrics, held)
@@ -94,7 +95,7 @@ def build(
         return service
 
 
-def _local_folder(settings: Settings) -> Path | None:
+def local_folder(settings: Settings) -> Path | None:
     """Return the folder that one process must own, None where the record is a database server."""
     if settings.database_url is None:
         return settings.var_dir
@@ -104,7 +105,7 @@ def _local_folder(settings: Settings) -> Path | None:
     return Path(address.partition(":///")[2]).parent
 
 
-def _database_url(settings: Settings) -> str:
+def database_url(settings: Settings) -> str:
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     return f"sqlite:///{settings.var_dir / _SQLITE_FILE}"
@@ -214,11 +215,12 @@ def _new_index(settings: Settings, metrics: Metrics) -> NewIndex:
         return lambda _gallery, embedder: ExactIndex(embedder.dimension)
     if settings.index == "faiss":
         return lambda _gallery, embedder: FaissIndex(embedder.dimension)
-    meter, folder = Meter(metrics), _local_folder(settings)
+    meter, folder = Meter(metrics), local_folder(settings)
     if folder is None:
         # beside a database server several processes may share a folder: each fills its index from the record
         return lambda _gallery, embedder: SegmentedIndex(embedder.dimension, meter=meter)
     key = load_or_create_master_key(folder / _MASTER_KEY)
+    memory = RowMemory(settings.index_memory_bytes)
 
     def new(gallery: Gallery, embedder: Embedder) -> GalleryIndex:
         snapshots = SnapshotFolder(
@@ -229,6 +231,7 @@ def _new_index(settings: Settings, metrics: Metrics) -> NewIndex:
             model_id=embedder.model_id,
             dimension=embedder.dimension,
             on_damage=lambda reason: metrics.index_files_set_aside.labels(reason=reason).inc(),
+            memory=memory,
         )
         return SegmentedIndex(embedder.dimension, snapshots=snapshots, last_seq=gallery.last_seq, meter=meter)
 

@@ -26,6 +26,7 @@ BYTES = "bytes"
 PIXELS = "px"
 SECONDS = "s"
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Written as one text, separated by commas."""
@@ -63,6 +64,13 @@ class Settings(BaseSettings):
     accepted_licences: Names = Field(default=(), description="Packs whose restricted licence you have read and accept.")
     index: Literal["segmented", "faiss", "exact"] = Field(
         default="segmented", description="How galleries are searched."
+    )
+    index_memory_bytes: int = Field(
+        default=4 * GIB,
+        ge=0,
+        le=1024 * GIB,
+        json_schema_extra=_unit(BYTES),
+        description="Templates that all galleries together keep in memory; the rest is read from their files.",
     )
     default_gallery: str = Field(
         default="default",

@@ -8,8 +8,10 @@ import pytest
 from service import index_care
 from service.errors import GalleryNotFound
 from service.gallery.exact_index import ExactIndex
+from service.gallery.open_segment import OpenSegment
+from service.gallery.rows import HeldRows
+from service.gallery.sealed_segment import SealedSegment
 from service.gallery.segmented_index import SegmentedIndex
-from service.gallery.segments import OpenSegment, SealedSegment
 from service.gallery.snapshots import SnapshotFolder
 from service.index_care import IndexCare, IndexVerification
 from tests.world import GALLERY, World
@@ -156,7 +158,8 @@ def test_the_status_tells_the_truth_after_sealing_removal_and_compaction(sealed_
 def test_an_altered_row_of_a_sealed_segment_is_found_and_its_files_are_not_used_again(sealed_world: World) -> None:
     care, index = care_of(sealed_world), settled(sealed_world)
     [segment] = [each for each in index._segments if isinstance(each, SealedSegment)]
-    segment.rows[17, 5] += np.float32(1e-6)
+    assert isinstance(segment.rows, HeldRows)
+    segment.rows.array[17, 5] += np.float32(1e-6)
     assert care.verify(GALLERY).different == 1
     assert care.verify(GALLERY).is_same
     assert settled(sealed_world) is not index

@@ -8,30 +8,35 @@ from collections.abc import Sequence
 from scipy.special import betaincinv
 
 from service.domain import Embeddings
-from service.gallery.segments import SealedSegment, Tally
+from service.gallery.damage import SnapshotDamaged
+from service.gallery.sealed_segment import SealedSegment, Tally
 from service.logs import log_event
 
 _log = logging.getLogger(__name__)
 
-AUDIT_EVERY_S = 10.0  # one search in this time is repeated exactly: a percent of one core at a million templates
+AUDIT_EVERY_S = 10.0  # a search is repeated exactly in one segment: at most a twentieth of one core
 _CONFIDENCE = 0.95
 
 
 class Auditor:
-    """Repeats a live search exactly now and then, on a thread of its own."""
+    """Repeats a live search exactly now and then, in one segment after the other, on a thread of its own."""
 
     def __init__(self) -> None:
         self._next_s = 0.0
+        self._turn = 0
 
     def now_and_then(self, segments: Sequence[object], probes: Embeddings, threshold: float) -> None:
-        """Repeat this search in the sealed ones of `segments`, if the last audit is long ago."""
-        sealed = [segment for segment in segments if isinstance(segment, SealedSegment)]
+        """Repeat this search in one of the sealed ones of `segments`, if the last audit is long ago."""
         now = time.monotonic()
-        if not sealed or not len(probes) or now < self._next_s:
+        if not len(probes) or now < self._next_s:
+            return
+        sealed = [segment for segment in segments if isinstance(segment, SealedSegment)]
+        if not sealed:
             return
         self._next_s = now + AUDIT_EVERY_S
-        audited = probes[:1].copy()
-        threading.Thread(target=_audit, args=(sealed, audited, threshold), name="audit", daemon=True).start()
+        self._turn += 1
+        segment, audited = sealed[self._turn % len(sealed)], probes[:1].copy()
+        threading.Thread(target=_audit, args=(segment, audited, threshold), name="audit", daemon=True).start()
 
 
 def miss_bound(sealed: Sequence[SealedSegment]) -> float:
@@ -43,8 +48,12 @@ def miss_bound(sealed: Sequence[SealedSegment]) -> float:
     return _upper_bound(Tally(sum(each.pairs for each in tallies), sum(each.missed for each in tallies)))
 
 
-def _audit(sealed: Sequence[SealedSegment], probes: Embeddings, threshold: float) -> None:
-    missed = sum(segment.audit(probes, threshold) for segment in sealed)
+def _audit(segment: SealedSegment, probes: Embeddings, threshold: float) -> None:
+    try:
+        missed = segment.audit(probes, threshold)
+    except SnapshotDamaged as error:  # the next search that needs the file has the index filled anew
+        log_event(_log, "index.audit_failed", level=logging.ERROR, reason=error.reason)
+        return
     if missed:
         log_event(_log, "index.candidates_missed", level=logging.WARNING, count=missed)
 

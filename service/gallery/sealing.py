@@ -6,18 +6,23 @@ import faiss
 import numpy as np
 
 from service.domain import Embeddings
-from service.gallery.segments import COPIED_AT_ONCE, CodeError, Ids, SealedSegment
+from service.gallery.code_error import CodeError, lengths
+from service.gallery.rows import HeldRows, Ids, Scores
+from service.gallery.sealed_segment import SealedSegment, Tally
 
 TRAINED_ON = 32_768  # templates of the segment itself; 16 centroids a group need far fewer
 ODD_DEVIATIONS = 3.0  # below the mean: about one template in a thousand is odd
 _ROTATED_FROM = 256  # dimensions: below, all are coded, in pairs
 _CENTROIDS = 16  # of a 4-bit code
 _MEASURED = 2048  # pairs from which the noise of the codes is estimated
-_AUDITED, _AUDITED_EACH = 32, 200  # probes and pairs of a new segment's first audit
+_AUDITED, _AUDITED_EACH = 32, 200  # templates whose nearest others are looked for by the codes, and how many others
+_AUDITED_AT_ONCE = 8
+_USUAL_SHARE = 0.9  # of the probes that a first shortlist should be long enough for
+_DECODED_AT_ONCE = 4096
 
 
 def seal(ids: Ids, rows: Embeddings, seed: int = 0) -> SealedSegment:
-    """Make a sealed segment, and audit it once.
+    """Make a sealed segment, and audit its codes once.
 
     Args:
         ids: (n,) ascending.
@@ -32,12 +37,11 @@ def seal(ids: Ids, rows: Embeddings, seed: int = 0) -> SealedSegment:
     codes = _new_codes(sample, rng)
     codes.train(sample)
     codes.add(rows)
-    segment = SealedSegment(ids, rows, codes, _measured_error(codes, rows, rng))
-    chosen = rows[rng.permutation(len(rows))[:_AUDITED]]
-    each = min(_AUDITED_EACH, len(rows))
-    for probe in chosen:
-        scores = rows @ probe
-        segment.audit(probe[np.newaxis], float(np.partition(scores, -each)[-each]))
+    audited = rng.permutation(len(rows))[:_AUDITED]
+    scores, shown = _compared(codes, rows, audited)
+    error = _measured_error(codes, rows, rng, _tails(shown))
+    segment = SealedSegment(ids, HeldRows(rows), codes, error)
+    segment.tally = _first_audit(error, audited, scores, shown)
     return segment
 
 
@@ -60,11 +64,54 @@ def _new_codes(sample: Embeddings, rng: np.random.Generator) -> faiss.Index:
     return codes
 
 
-def _measured_error(codes: faiss.Index, rows: Embeddings, rng: np.random.Generator) -> CodeError:
+def _compared(codes: faiss.Index, rows: Embeddings, chosen: Ids) -> tuple[Scores, Scores]:
+    """Compare some of the templates with all: return true scores and those of the codes, both (k, n)."""
+    shown = np.empty((len(chosen), len(rows)), np.float32)
+    for start in range(0, len(chosen), _AUDITED_AT_ONCE):
+        part = chosen[start : start + _AUDITED_AT_ONCE]
+        approximate, places = codes.search(rows[part], len(rows))
+        for number in range(len(part)):  # one by one: numpy holds the interpreter's lock meanwhile
+            shown[start + number, places[number]] = approximate[number]
+    return rows[chosen] @ rows.T, shown
+
+
+def _tails(shown: Scores) -> tuple[float, ...]:
+    """Return where shortlists of each length end, for all but a few probes."""
+    count = shown.shape[1]
+    wanted = lengths(count)
+    places = [count - length for length in wanted]
+    if not places:
+        return ()
+    tails = np.partition(shown, places, axis=1)[:, places]
+    return tuple(np.quantile(tails, _USUAL_SHARE, axis=0).tolist())
+
+
+def _first_audit(error: CodeError, chosen: Ids, scores: Scores, shown: Scores) -> Tally:
+    """Count which of the nearest others of each template the cutoff of their scores would miss.
+
+    The nearest are more, and so less similar, than a search would ask for: closer to their threshold, and more easily
+    missed than what a search asks for.
+    """
+    tally = Tally()
+    is_odd = np.zeros(scores.shape[1], np.bool_)
+    is_odd[error.odd] = True
+    each = min(_AUDITED_EACH, scores.shape[1] - 1)
+    for place, true, code in zip(chosen, scores, shown, strict=True):
+        true[place] = -np.inf  # itself
+        threshold = float(np.partition(true, -each)[-each]) if each else np.inf
+        pairs = true >= threshold
+        tally.pairs += int(np.count_nonzero(pairs))
+        tally.missed += int(np.count_nonzero(pairs & ~is_odd & (code < error.cutoff(threshold))))
+    return tally
+
+
+def _measured_error(
+    codes: faiss.Index, rows: Embeddings, rng: np.random.Generator, tails: tuple[float, ...]
+) -> CodeError:
     """Compare the codes with all templates, and with vectors at right angles to some of them."""
     own = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), COPIED_AT_ONCE):
-        block = rows[start : start + COPIED_AT_ONCE]
+    for start in range(0, len(rows), _DECODED_AT_ONCE):
+        block = rows[start : start + _DECODED_AT_ONCE]
         own[start : start + len(block)] = np.sum(codes.reconstruct_n(start, len(block)) * block, axis=1)
     places, others = (rng.permutation(len(rows))[:_MEASURED] for _ in range(2))
     template = rows[places]
@@ -77,4 +124,5 @@ def _measured_error(codes: faiss.Index, rows: Embeddings, rng: np.random.Generat
         own_deviation=deviation,
         other_deviation=float(np.sqrt(np.mean(np.sum(away * decoded, axis=1) ** 2))),
         odd=np.flatnonzero(own < slope - ODD_DEVIATIONS * deviation),
+        tails=tails,
     )

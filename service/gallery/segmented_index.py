@@ -3,21 +3,23 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
 from service.domain import Embeddings, Hit
 from service.errors import IndexUnavailable, VarUnusable
 from service.gallery.audits import Auditor, miss_bound
+from service.gallery.damage import SnapshotDamaged
 from service.gallery.exact_index import foreign_errors, next_change
 from service.gallery.meter import Meter
+from service.gallery.open_segment import OpenSegment
+from service.gallery.rows import Ids
+from service.gallery.sealed_segment import SealedSegment
 from service.gallery.sealing import seal
 from service.gallery.segment_files import SegmentFile
-from service.gallery.segments import Found, Ids, OpenSegment, Scores, SealedSegment
+from service.gallery.side_by_side import SideBySide
 from service.gallery.snapshots import SnapshotFolder
 from service.gallery.upkeep import Segment, Work, described, is_stale, next_work
 from service.logs import log_event
@@ -65,7 +67,7 @@ class SegmentedIndex:
             VarUnusable: the folder of the snapshots cannot be written.
         """
         self._dimension = dimension
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._side_by_side = SideBySide(threads or len(os.sched_getaffinity(0)))
         self._seal_at, self._max_segment, self._make_sealed = seal_at, max_segment, make_sealed
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -78,7 +80,6 @@ class SegmentedIndex:
         self._segments: tuple[Segment, ...] = (*restored, self._open)
         self._compact_to = -1  # change up to which nothing that was removed may be left
         self._working_since: int | None = None  # the last change when the segment that is being made was begun
-        self._pool: ThreadPoolExecutor | None = None
         self._caretaker: threading.Thread | None = None
         self._auditor = Auditor()
 
@@ -118,13 +119,13 @@ class SegmentedIndex:
 
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
         segments = self._segments  # one step: a segment that is replaced meanwhile is searched as it was
-        with foreign_errors():
-            parts = self._searched(segments, np.ascontiguousarray(probes, np.float32), threshold)
+        with self._reading(), foreign_errors():
+            hits = self._side_by_side.search(segments, np.ascontiguousarray(probes, np.float32), threshold)
         self._auditor.now_and_then(segments, probes, threshold)
-        return [_hits(part[number] for part in parts) for number in range(len(probes))]
+        return hits
 
     def templates(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
-        with self._lock, foreign_errors():
+        with self._reading(), self._lock, foreign_errors():
             parts = [segment.between(after, up_to) for segment in self._segments]
             ids = np.concatenate([ids for ids, _ in parts])
             order = np.argsort(ids, kind="stable")
@@ -160,23 +161,14 @@ class SegmentedIndex:
         with self._lock:
             self._changed.wait_for(lambda: self._caretaker is None)
 
-    def _searched(self, segments: tuple[Segment, ...], probes: Embeddings, threshold: float) -> list[Found]:
-        """Search all segments: side by side for few probes, each for a part of the probes when there are many."""
-        if self._threads == 1 or len(segments) == 1:
-            return [segment.search(probes, threshold) for segment in segments]
-        pool = self._threads_pool()
-        if len(probes) < self._threads * 4:
-            ordered = sorted(segments, key=len, reverse=True)  # the longest first, so that none is left at the end
-            return list(pool.map(lambda segment: segment.search(probes, threshold), ordered))
-        chunks = np.array_split(probes, self._threads)
-        shares = list(pool.map(lambda chunk: [segment.search(chunk, threshold) for segment in segments], chunks))
-        return [list(chain.from_iterable(share[number] for share in shares)) for number in range(len(segments))]
-
-    def _threads_pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, "search")
-            return self._pool
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Let nobody use the files any more once one cannot be read. Raises IndexUnavailable."""
+        try:
+            yield
+        except SnapshotDamaged as error:
+            self.discard(error.reason)
+            raise IndexUnavailable("a file of the gallery index is damaged; it is filled from the record") from error
 
     def _new_open(self) -> OpenSegment:
         segment = OpenSegment(self._dimension)
@@ -207,11 +199,9 @@ class SegmentedIndex:
     def _take_care(self) -> None:
         """Seal, merge and compact until nothing is left to do; the thread then ends and holds nothing."""
         try:
-            while work := self._claimed_work():
-                with self._meter.building(work.kind) if self._meter is not None else nullcontext():
-                    self._replace(work.segments)
+            while self._did_work():
                 self._write_snapshot()
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except (RuntimeError, ValueError, MemoryError, IndexUnavailable) as error:
             # searches stay right, only slower: the old segments are still there
             log_event(_log, "index.sealing_failed", level=logging.ERROR, error=error)
         finally:
@@ -219,6 +209,14 @@ class SegmentedIndex:
                 if self._caretaker is threading.current_thread():  # nobody may wait for a thread that is gone
                     self._caretaker = self._working_since = None
                     self._changed.notify_all()
+
+    def _did_work(self) -> bool:
+        work = self._claimed_work()
+        if work is None:
+            return False
+        with self._meter.building(work.kind) if self._meter is not None else nullcontext(), self._reading():
+            self._replace(work.segments)
+        return True
 
     def _claimed_work(self) -> Work | None:
         with self._lock:
@@ -237,7 +235,8 @@ class SegmentedIndex:
         rows = np.concatenate([rows for _, rows in contents])
         del contents
         order = np.argsort(ids, kind="stable")
-        new = self._make_sealed(ids[order], rows[order]) if len(ids) else None
+        ids, rows = ids[order], rows[order]
+        new = self._make_sealed(ids, rows) if len(ids) else None
         with self._lock:
             if new is not None:
                 new.meter = self._meter
@@ -264,7 +263,7 @@ class SegmentedIndex:
                 self._snapshots.commit(files, covered)
                 if tidy:
                     self._snapshots.delete_set_aside()
-            except VarUnusable as error:
+            except (VarUnusable, SnapshotDamaged) as error:
                 log_event(_log, "index.snapshot_failed", level=logging.ERROR, error=error)
                 return False
         return True
@@ -279,7 +278,10 @@ class SegmentedIndex:
                 if len(files) == len(sealed):
                     return files, self._covered()
             for segment in sealed:
-                segment.file = segment.file or snapshots.save(segment)
+                if segment.file is None:
+                    file, rows = snapshots.save(segment)
+                    with self._lock:  # not while something is removed from it
+                        segment.file, segment.rows = file, rows
 
     def _sealed(self) -> list[SealedSegment]:
         return [segment for segment in self._segments if isinstance(segment, SealedSegment)]
@@ -289,14 +291,3 @@ class SegmentedIndex:
         firsts = [each.first_change for each in self._segments if isinstance(each, OpenSegment)]
         waiting = [first for first in firsts if first is not None]
         return min(waiting) - 1 if waiting else self._high_water_mark
-
-
-def _hits(parts: Iterable[tuple[Ids, Scores]]) -> list[Hit]:
-    """Join what the segments found for one probe, best first."""
-    hits = [
-        Hit(reference_id, score)
-        for ids, scores in parts
-        for reference_id, score in zip(ids.tolist(), scores.tolist(), strict=True)
-    ]
-    hits.sort(key=lambda hit: (-hit.score, hit.reference_id))
-    return hits

@@ -9,6 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from service.gallery.code_error import CodeError
 from service.gallery.damage import SnapshotDamaged
 from service.gallery.durable_files import set_aside, sync_folder, writing_errors
 from service.gallery.manifest import (
@@ -19,8 +20,9 @@ from service.gallery.manifest import (
     remove_orphans,
     write_manifest,
 )
-from service.gallery.segment_files import Segment, SegmentFile, open_segment, write_segment
-from service.gallery.segments import CodeError, SealedSegment, Tally
+from service.gallery.rows import FiledRows, HeldRows, RowMemory, Rows
+from service.gallery.sealed_segment import SealedSegment, Tally
+from service.gallery.segment_files import OpenedSegment, Segment, SegmentFile, open_segment, write_segment
 from service.logs import log_event
 from service.var_lock import make_var_folder
 
@@ -44,6 +46,7 @@ class SnapshotFolder:
         model_id: str,
         dimension: int,
         on_damage: Callable[[str], None],
+        memory: RowMemory | None = None,
     ) -> None:
         """Make the folder.
 
@@ -55,6 +58,7 @@ class SnapshotFolder:
             model_id: of the templates.
             dimension: of the embeddings.
             on_damage: told the reason whenever files are set aside.
+            memory: what all galleries may hold of their templates; None: everything.
 
         Raises:
             VarUnusable: the folder cannot be made.
@@ -63,6 +67,7 @@ class SnapshotFolder:
         self._key, self._on_damage = key, on_damage
         self._gallery_id, self._timeline_id, self._model_id = gallery_id, timeline_id, model_id
         self._dimension = dimension
+        self._memory = memory or RowMemory()
         make_var_folder(self._folder)
 
     def load(self, last_seq: int) -> tuple[list[SealedSegment], int]:
@@ -96,18 +101,32 @@ class SnapshotFolder:
                 return [], 0
         return segments, manifest.high_water_mark
 
-    def save(self, segment: SealedSegment) -> SegmentFile:
-        """Write a segment; it counts from the next `commit` on. Raises VarUnusable."""
+    def save(self, segment: SealedSegment) -> tuple[SegmentFile, Rows]:
+        """Write a segment, which counts from the next `commit` on; return its file and what to search its rows in.
+
+        Raises:
+            VarUnusable: the folder cannot be written.
+            SnapshotDamaged: the file cannot be read again.
+        """
+        held = segment.rows
+        if not isinstance(held, HeldRows):
+            raise TypeError("a segment without a file has its rows in memory")
         codes = np.array(faiss.serialize_index(segment.codes), np.uint8)
         metadata: dict[str, object] = {
             "slope": segment.error.slope,
             "own_deviation": segment.error.own_deviation,
             "other_deviation": segment.error.other_deviation,
             "odd": segment.error.odd.tolist(),
+            "tails": list(segment.error.tails),
             "pairs": segment.tally.pairs,
             "missed": segment.tally.missed,
         }
-        return write_segment(self._folder, self._key, Segment(segment.ids, codes, segment.rows, metadata))
+        file = write_segment(self._folder, self._key, Segment(segment.ids, codes, held.array, metadata))
+        if self._memory.hold(held):
+            return file, held
+        opened = open_segment(self._folder / file.name, self._key, file)
+        opened.take_codes()
+        return file, FiledRows(opened)
 
     def commit(self, segments: Sequence[tuple[SegmentFile, Sequence[int]]], high_water_mark: int) -> None:
         """Make `segments`, each with the references removed from it, the index as of change `high_water_mark`.
@@ -154,13 +173,22 @@ class SnapshotFolder:
             float(facts["own_deviation"]),
             float(facts["other_deviation"]),
             np.array(facts["odd"], np.int64),
+            tuple(facts["tails"]),
         )
-        segment = SealedSegment(opened.ids, opened.all_rows(), codes, error)
+        segment = SealedSegment(opened.ids, self._rows_of(opened), codes, error)
         segment.tally = Tally(int(facts["pairs"]), int(facts["missed"]))
         segment.file = entry.file
         segment.remove(entry.erased)
         segment.first_removal = 0 if entry.erased else None
         return segment
+
+    def _rows_of(self, opened: OpenedSegment) -> Rows:
+        """Return the rows, in memory while there is room. Raises SnapshotDamaged."""
+        if self._memory.has_room(4 * opened.dimension * len(opened)):
+            held = HeldRows(opened.all_rows())
+            if self._memory.hold(held):
+                return held
+        return FiledRows(opened)
 
     def _set_aside(self, reason: str, *names: str) -> None:
         for name in (MANIFEST_NAME, *names):

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain import Embeddings
-from service.gallery.segments import Found, Ids, OpenSegment, SealedSegment
+from service.gallery.open_segment import Found, OpenSegment
+from service.gallery.rows import Ids
+from service.gallery.sealed_segment import SealedSegment
 from service.ports import IndexPart, PartState
 
 MERGE_COUNT = 4  # sealed segments of about one size become one

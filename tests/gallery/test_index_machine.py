@@ -12,9 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from service.domain import Embeddings
 from service.gallery.exact_index import ExactIndex
+from service.gallery.open_segment import Found
+from service.gallery.rows import Ids, RowMemory
+from service.gallery.sealed_segment import SealedSegment
 from service.gallery.sealing import seal
 from service.gallery.segmented_index import SegmentedIndex
-from service.gallery.segments import Found, Ids, SealedSegment
 from service.gallery.snapshots import SnapshotFolder
 from service.ports import GalleryIndex
 
@@ -56,6 +58,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.log: list[tuple[list[int], Embeddings | None]] = []
         self.exact = ExactIndex(DIMENSION)
+        self.memory: int | None = None
         self.index = self.opened()
         self.rows: dict[int, Embeddings] = {}
         self.removed: dict[int, Embeddings] = {}
@@ -74,6 +77,7 @@ class IndexMachine(RuleBasedStateMachine):
             model_id="m1",
             dimension=DIMENSION,
             on_damage=pytest.fail,
+            memory=RowMemory(self.memory),
         )
         return SegmentedIndex(
             DIMENSION,
@@ -104,8 +108,9 @@ class IndexMachine(RuleBasedStateMachine):
         self.index.compact()
         assert all(part.removed == 0 for part in self.index.parts() if part.state != "open")
 
-    @rule()
-    def crash_and_reload(self) -> None:
+    @rule(memory=st.sampled_from([None, 0, 2000 * DIMENSION * 4]))
+    def crash_and_reload(self, memory: int | None) -> None:
+        self.memory = memory
         self.index = self.opened()
         self.follow(self.index)
         self.index.settle()
@@ -192,4 +197,6 @@ def test_a_planted_fault_is_found(kind: type[SealedSegment]) -> None:
         make_sealed = staticmethod(faulty)
 
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Faulty, settings=settings(STEPS, phases=[Phase.generate], report_multiple_bugs=False))
+        run_state_machine_as_test(
+            Faulty, settings=settings(STEPS, max_examples=200, phases=[Phase.generate], report_multiple_bugs=False)
+        )

@@ -118,7 +118,7 @@ def test_metadata_that_is_no_object_is_damage(tmp_path: Path) -> None:
 def test_a_file_of_another_format_is_called_so(tmp_path: Path) -> None:
     path, file = written(tmp_path, made_up_segment(14))
     good = path.read_bytes()
-    for foreign in (b"PK" + good[2:], good[:10] + b"\0\2" + good[12:]):
+    for foreign in (b"PK" + good[2:], good[:10] + b"\0\1" + good[12:]):
         path.write_bytes(foreign)
         assert damage_of(path, file) is Damage.FOREIGN_FORMAT
 

@@ -10,8 +10,9 @@ import pytest
 from service.domain import Embeddings
 from service.errors import IndexUnavailable
 from service.gallery.manifest import MANIFEST_NAME
+from service.gallery.rows import FiledRows, HeldRows, Ids, RowMemory
+from service.gallery.sealed_segment import SealedSegment
 from service.gallery.segmented_index import SegmentedIndex
-from service.gallery.segments import Ids, SealedSegment
 from service.gallery.snapshots import SnapshotFolder
 
 DIMENSION, SEAL_AT = 32, 1000
@@ -23,8 +24,8 @@ Change = tuple[list[int], Embeddings | None]
 class Record:
     """A change log, and indexes that follow it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, memory: RowMemory | None = None) -> None:
+        self.folder, self.memory = folder, memory
         self.rng = np.random.default_rng(5)
         self.changes: list[Change] = []
         self.damages: list[str] = []
@@ -52,6 +53,7 @@ class Record:
             model_id=model_id,
             dimension=DIMENSION,
             on_damage=self.damages.append,
+            memory=self.memory,
         )
         return SegmentedIndex(
             DIMENSION, threads=1, seal_at=SEAL_AT, max_segment=4000, snapshots=snapshots, last_seq=len(self.changes)
@@ -90,9 +92,9 @@ class Record:
         return sorted(self.gallery_folder.glob(pattern))
 
 
-@pytest.fixture
-def record(tmp_path: Path) -> Record:
-    record = Record(tmp_path / "index")
+@pytest.fixture(params=[None, 0, 2000 * DIMENSION * 4], ids=["in memory", "from files", "some of each"])
+def record(tmp_path: Path, request: pytest.FixtureRequest) -> Record:
+    record = Record(tmp_path / "index", RowMemory(request.param))
     for _ in range(9):
         record.add(500)
     record.remove(list(range(40, 60)))
@@ -133,7 +135,7 @@ def test_a_template_that_came_back_is_found_once(record: Record) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (lambda record: flip(record.files("*.sealed")[0]), "authentication"),
+        (lambda record: flip(record.files("segment-*.sealed")[0]), "authentication"),
         (lambda record: flip(record.gallery_folder / MANIFEST_NAME), "authentication"),
         (lambda record: record.files("segment-*.sealed")[0].unlink(), "missing"),
         (lambda record: (record.gallery_folder / MANIFEST_NAME).write_bytes(b"none"), "foreign_format"),
@@ -192,7 +194,7 @@ def test_nothing_on_disk_is_plain(record: Record) -> None:
 
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[200] ^= 1
     path.write_bytes(data)
 
 
@@ -200,7 +202,9 @@ def holds(index: SegmentedIndex, reference_id: int, row: Embeddings) -> bool:
     """Whether the row or the code of a template is still in memory."""
     sealed = [each for each in index._segments if isinstance(each, SealedSegment)]
     return any(
-        reference_id in each.ids or float((each.rows @ row).max()) > 0.999 or each.codes.ntotal != len(each.ids)
+        reference_id in each.ids
+        or float((each.rows.take(np.arange(each.used)) @ row).max()) > 0.999
+        or each.codes.ntotal != len(each.ids)
         for each in sealed
     )
 
@@ -210,11 +214,11 @@ def test_compaction_leaves_nothing_of_what_was_erased_in_memory_or_on_disk(recor
     index.compact()
     index.settle()  # a merge may go on
     before = {path.name for path in record.files("segment-*.sealed")}
-    part = next(each for each in index.parts() if each.state == "sealed" and each.templates > 1000)
     record.remove([77])
     record.follow(index)
+    [part] = [each for each in index.parts() if each.state == "sealed" and each.removed]
     assert holds(index, 77, record.original(77))
-    assert sum(each.removed for each in index.parts() if each.state == "sealed") == 1
+    assert part.removed == 1
     assert {path.name for path in record.files("segment-*.sealed")} == before
     index.compact()
     index.settle()
@@ -289,6 +293,38 @@ def test_the_parts_tell_what_is_in_memory_and_on_disk(record: Record) -> None:
     for part in sealed:
         assert part.file_name is not None
         assert part.disk_bytes == (record.gallery_folder / part.file_name).stat().st_size
-        assert part.ram_bytes > (part.templates + part.removed) * DIMENSION * 4
+    held = [each for each in index._segments if isinstance(each, SealedSegment) and isinstance(each.rows, HeldRows)]
+    assert sum(part.ram_bytes for part in sealed) > sum(each.used for each in held) * DIMENSION * 4
     [filling] = [part for part in index.parts() if part.state == "open"]
     assert (filling.disk_bytes, filling.file_name) == (0, None)
+
+
+def test_templates_beyond_the_memory_setting_are_read_from_their_files(tmp_path: Path) -> None:
+    record = Record(tmp_path / "index", RowMemory(2000 * DIMENSION * 4))
+    for _ in range(13):
+        record.add(500)
+    for _ in range(2):
+        # the last one is dropped first, and what it held let go
+        index = None
+        index = record.follow(record.open())
+        sealed = [each for each in index._segments if isinstance(each, SealedSegment)]
+        held = sum(each.used for each in sealed if isinstance(each.rows, HeldRows))
+        assert 0 < held <= 2000
+        assert sum(each.used for each in sealed if isinstance(each.rows, FiledRows)) == 6000 - held
+        record.check(index)
+        del sealed
+
+
+def test_a_file_that_is_damaged_while_it_is_searched_is_not_used_again(tmp_path: Path) -> None:
+    record = Record(tmp_path / "index", RowMemory(0))
+    for _ in range(2):
+        record.add(500)
+    index = record.follow(record.open())
+    [path] = record.files("segment-*.sealed")
+    data = bytearray(path.read_bytes())
+    data[-1000 * (DIMENSION * 4 + 16) :: DIMENSION * 4 + 16] = bytes(1000)  # the first byte of each row
+    path.write_bytes(data)
+    with pytest.raises(IndexUnavailable):
+        index.search(record.original(17)[np.newaxis], 0.9)
+    assert record.damages == ["authentication"]
+    record.check(record.follow(record.open()))

@@ -1,0 +1,60 @@
+"""Searches all segments of an index with several threads."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+import numpy as np
+
+from service.domain import Embeddings, Hit
+from service.gallery.open_segment import Found
+from service.gallery.rows import Ids, Scores
+from service.gallery.upkeep import Segment
+
+_MANY = 4  # probes a thread
+
+
+class SideBySide:
+    """A pool of threads, begun with the first search that needs it."""
+
+    def __init__(self, threads: int) -> None:
+        """`threads`: that one search may use."""
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def search(self, segments: Sequence[Segment], probes: Embeddings, threshold: float) -> list[list[Hit]]:
+        """Return for each of `probes`, (n, D) float32, what scores at least `threshold`, best first."""
+        parts = self._searched(segments, probes, threshold)
+        return [_hits(part[number] for part in parts) for number in range(len(probes))]
+
+    def _searched(self, segments: Sequence[Segment], probes: Embeddings, threshold: float) -> list[Found]:
+        """Search the segments side by side for few probes, and each for a part of the probes when there are many."""
+        if self._threads == 1 or len(segments) == 1:
+            return [segment.search(probes, threshold) for segment in segments]
+        pool = self._begun()
+        if len(probes) < self._threads * _MANY:
+            ordered = sorted(segments, key=len, reverse=True)  # the longest first, so that none is left at the end
+            return list(pool.map(lambda segment: segment.search(probes, threshold), ordered))
+        chunks = np.array_split(probes, self._threads)
+        shares = list(pool.map(lambda chunk: [segment.search(chunk, threshold) for segment in segments], chunks))
+        return [list(chain.from_iterable(share[number] for share in shares)) for number in range(len(segments))]
+
+    def _begun(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, "search")
+            return self._pool
+
+
+def _hits(parts: Iterable[tuple[Ids, Scores]]) -> list[Hit]:
+    """Join what the segments found for one probe, best first."""
+    hits = [
+        Hit(reference_id, score)
+        for ids, scores in parts
+        if len(ids)
+        for reference_id, score in zip(ids.tolist(), scores.tolist(), strict=True)
+    ]
+    hits.sort(key=lambda hit: (-hit.score, hit.reference_id))
+    return hits
