@@ -200,6 +200,7 @@ class Candidate:
     reference_id: int | None
     score: float
     false_match: FalseMatchRate
+    gallery_id: str | None = None  # where it is another gallery's: one of a sweep against that gallery
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,8 +358,8 @@ class Subject:
 class Case:
     """A pair, or a set of pairs, that a human must look at.
 
-    The case of a sweep belongs to the later of the two encounters and names the other as `candidate`; those of the
-    other kinds have their candidates in the enrolment.
+    The case of a sweep belongs to the later of the two encounters, or to that in the swept gallery where the other is
+    in another one, and names the other as `candidate`; those of the other kinds have their candidates in the enrolment.
     """
 
     case_id: int
@@ -375,7 +376,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The comparison of a whole gallery with itself, as a job that goes on where it stopped."""
+    """The comparison of a whole gallery with itself or with another, as a job that goes on where it stopped."""
 
     job_id: int
     gallery_id: str
@@ -384,7 +385,7 @@ class Sweep:
     threshold: float
     cursor: int  # the last reference that was compared, 0 before the first
     last_reference_id: int  # the sweep ends with it: who came later was compared when enrolled
-    started_seq: int  # the gallery's last change when the sweep began
+    started_seq: int  # the last change of the searched gallery when the sweep began
     done: int  # references compared
     total: int  # references to compare
     found_pairs: int  # pairs of templates of different subjects at or above the threshold
@@ -393,11 +394,19 @@ class Sweep:
     error_code: str | None  # why it failed
     created_at: datetime
     updated_at: datetime
+    other_gallery_id: str | None = None  # whose references are searched; None: the gallery's own
+
+    @property
+    def searched_gallery_id(self) -> str:
+        return self.other_gallery_id or self.gallery_id
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPair:
-    """A possible duplicate: an encounter of one subject, and the earlier reference of another that looks like it."""
+    """A possible duplicate: an encounter of one subject, and the reference of another that looks like it.
+
+    The reference is earlier, or in another gallery.
+    """
 
     subject_id: str
     encounter_id: str

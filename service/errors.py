@@ -12,7 +12,7 @@ BiodedupError
 │       SweepNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
-│       SweepUnderway
+│       SweepUnderway  GalleriesNotComparable
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
@@ -194,6 +194,12 @@ class SweepUnderway(Conflict):
     """One sweep of a gallery at a time: another is not begun before it ended."""
 
     code = "sweep_underway"
+
+
+class GalleriesNotComparable(Conflict):
+    """Two galleries of different model packs, or with templates of different models: no score has a meaning."""
+
+    code = "galleries_not_comparable"
 
 
 class Overloaded(BiodedupError):

@@ -211,11 +211,16 @@ class Writing(Reading, Protocol):
 class Sweeping(Reading, Protocol):
     """The transaction that works on a gallery's sweeps: holds the gallery's lock, and makes no change of the gallery.
 
+    Where a sweep is against another gallery it holds that one's lock too: nobody in it is erased meanwhile.
     `SweepNotFound` where there is no sweep of this number in the gallery.
     """
 
     def begin_sweep(self, allowed_false_pairs: int, threshold: float) -> Sweep:
-        """Queue a sweep over the references that are searched now. Raises SweepUnderway."""
+        """Queue a sweep over the references that are searched now, against the other gallery where there is one.
+
+        Raises:
+            SweepUnderway
+        """
         ...
 
     def lease_sweep(self, job_id: int, lease: Lease) -> Sweep | None:
@@ -227,7 +232,7 @@ class Sweeping(Reading, Protocol):
         ...
 
     def advance_sweep(self, job_id: int, lease: Lease, step: SweepStep) -> Sweep | None:
-        """Move the sweep on and open a case for each pair of subjects that has none yet.
+        """Move the sweep on and open a case for each pair of subjects that has none yet, in either gallery.
 
         None, and nothing is written, where it ended, stands elsewhere or is somebody else's.
         """
@@ -255,7 +260,9 @@ class Records(Protocol):
 
     def case(self, gallery_id: str, case_id: int) -> Case: ...
 
-    def cases(self, gallery_id: str, after: str | None, limit: int) -> Page[Case]: ...
+    def cases(self, gallery_id: str, after: str | None, limit: int, job_id: int | None = None) -> Page[Case]:
+        """Return cases in the order of their numbers, those of one sweep or all."""
+        ...
 
     def sweep(self, gallery_id: str, job_id: int) -> Sweep: ...
 
@@ -276,8 +283,8 @@ class Store(Records, Protocol):
         """
         ...
 
-    def sweeping(self, gallery_id: str) -> AbstractContextManager[Sweeping]:
-        """Take the gallery's lock; commit on leaving, roll back on an exception.
+    def sweeping(self, gallery_id: str, other_gallery_id: str | None = None) -> AbstractContextManager[Sweeping]:
+        """Take the gallery's lock, and that of the other; commit on leaving, roll back on an exception.
 
         Raises:
             GalleryNotFound, StoreUnavailable

@@ -1,4 +1,4 @@
-"""Sweep: compare a whole gallery with itself, block by block, to find the duplicates of the past."""
+"""Sweep: compare a gallery with itself or with another, block by block, to find the duplicates of the past."""
 
 import threading
 import time
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.calibration import Calibration
-from service.domain import Candidate, FoundPair, Gallery, Hit, JobState, Lease, Page, Reference, Sweep, SweepStep
-from service.errors import IndexUnavailable
+from service.domain import Gallery, JobState, Lease, Page, Reference, Sweep, SweepStep
+from service.errors import GalleriesNotComparable, IndexUnavailable
 from service.matching import IndexSearch, Matcher, Packs, SearchAgain
 from service.metrics import Metrics
 from service.ports import Reading, Store
+from service.sweep_pairs import hits_of, pairs_of
 
 BLOCK_SIZE = 512  # references searched together: within a second at ten million, so that requests are not kept waiting
 _TIMED_PROBES = 64  # searched to estimate how long a sweep takes
@@ -25,8 +25,9 @@ class SweepPlan:
     """What a sweep would do, before it begins."""
 
     gallery_id: str
+    other_gallery_id: str | None  # None: the gallery itself
     templates: int
-    comparisons: int  # N (N - 1) / 2
+    comparisons: int  # N (N - 1) / 2, or N times the templates of the other gallery
     allowed_false_pairs: int
     fmr: float
     threshold: float
@@ -40,9 +41,9 @@ class SweepService:
     """The use cases about sweeps. Somebody else calls `advance` again and again: `service.sweep_runner`.
 
     A sweep takes the references in the order of their ids as probes and keeps what it finds among the earlier ones, so
-    that each pair is looked at once. It ends with the last reference there was when it began: who came later was
-    compared when enrolled, or belongs to the next sweep. The index is brought at least up to that beginning first, so
-    that no newcomer is left to compare.
+    that each pair is looked at once; against another gallery it keeps all. It ends with the last reference there was
+    when it began, on both sides: who came later was compared when enrolled, or belongs to the next sweep. The index is
+    brought at least up to that beginning first, so that no newcomer is left to compare.
     """
 
     def __init__(
@@ -56,23 +57,25 @@ class SweepService:
         self.news = threading.Event()
         """Set when a sweep was begun."""
 
-    def plan(self, gallery_id: str, allowed_false_pairs: int) -> SweepPlan:
+    def plan(self, gallery_id: str, allowed_false_pairs: int, other_gallery_id: str | None = None) -> SweepPlan:
         """Return what a sweep of the gallery as it is now would do; a few probes are searched to time it.
 
         Raises:
-            GalleryNotFound, PackNotLoaded, StoreUnavailable, IndexUnavailable
+            GalleryNotFound, GalleriesNotComparable, PackNotLoaded, StoreUnavailable, IndexUnavailable
         """
+        other_gallery_id = _other(gallery_id, other_gallery_id)
         with self._store.reading() as reading:
-            gallery = reading.gallery(gallery_id)
+            gallery, searched = _galleries(reading, gallery_id, other_gallery_id)
             first = reading.references_after(gallery_id, 0, _LAST_REFERENCE, _TIMED_PROBES)
         calibration = self._packs.of(gallery.pack_id).rule.calibration
-        fmr = sweep_fmr(gallery, allowed_false_pairs)
+        fmr = sweep_fmr(gallery, searched, allowed_false_pairs)
         threshold = calibration.threshold(fmr)
-        seconds = self._time(gallery, first, threshold)
+        seconds = self._time(searched, first, threshold)
         return SweepPlan(
             gallery_id=gallery_id,
+            other_gallery_id=other_gallery_id,
             templates=gallery.template_count,
-            comparisons=comparisons_of(gallery.template_count),
+            comparisons=comparisons_of(gallery, searched),
             allowed_false_pairs=allowed_false_pairs,
             fmr=fmr,
             threshold=threshold,
@@ -82,12 +85,17 @@ class SweepService:
             estimated_s=seconds * gallery.template_count / len(first) if first else 0.0,
         )
 
-    def start(self, gallery_id: str, allowed_false_pairs: int) -> Sweep:
-        """Queue a sweep. Raises GalleryNotFound, PackNotLoaded, SweepUnderway, StoreUnavailable."""
-        with self._store.sweeping(gallery_id) as sweeping:
-            gallery = sweeping.gallery(gallery_id)
+    def start(self, gallery_id: str, allowed_false_pairs: int, other_gallery_id: str | None = None) -> Sweep:
+        """Queue a sweep.
+
+        Raises:
+            GalleryNotFound, GalleriesNotComparable, PackNotLoaded, SweepUnderway, StoreUnavailable
+        """
+        other_gallery_id = _other(gallery_id, other_gallery_id)
+        with self._store.sweeping(gallery_id, other_gallery_id) as sweeping:
+            gallery, searched = _galleries(sweeping, gallery_id, other_gallery_id)
             calibration = self._packs.of(gallery.pack_id).rule.calibration
-            threshold = calibration.threshold(sweep_fmr(gallery, allowed_false_pairs))
+            threshold = calibration.threshold(sweep_fmr(gallery, searched, allowed_false_pairs))
             sweep = sweeping.begin_sweep(allowed_false_pairs, threshold)
         self._metrics.sweep_progress.labels(gallery=gallery_id).set(0.0)
         self.news.set()
@@ -132,19 +140,19 @@ class SweepService:
             The sweep after it; None where it ended meanwhile or is somebody else's.
 
         Raises:
-            PackNotLoaded, PackMismatch, StoreUnavailable, IndexUnavailable
+            PackNotLoaded, PackMismatch, GalleriesNotComparable, StoreUnavailable, IndexUnavailable
         """
         start = time.perf_counter()
         for _ in range(_ATTEMPTS):
-            self._matcher.catch_up(sweep.gallery_id)
+            self._matcher.catch_up(sweep.searched_gallery_id)
             with self._store.reading() as reading:
-                gallery = reading.gallery(sweep.gallery_id)
+                _, searched = _galleries(reading, sweep.gallery_id, sweep.other_gallery_id)
                 probes = reading.references_after(
                     sweep.gallery_id, sweep.cursor, sweep.last_reference_id, self._block_size
                 )
-            found = self._search(gallery, probes, sweep.threshold) if probes else None
+            found = self._search(searched, probes, sweep.threshold) if probes else None
             try:
-                with self._store.sweeping(sweep.gallery_id) as sweeping:
+                with self._store.sweeping(sweep.gallery_id, sweep.other_gallery_id) as sweeping:
                     if found is not None:
                         self._check(sweeping, sweep, found)
                     step = self._step(sweeping, sweep, probes, found, start)
@@ -172,7 +180,7 @@ class SweepService:
 
     def _check(self, reading: Reading, sweep: Sweep, found: IndexSearch) -> None:
         """Raises SearchAgain."""
-        self._matcher.check(reading.gallery(sweep.gallery_id), found)
+        self._matcher.check(reading.gallery(sweep.searched_gallery_id), found)
         if found.high_water_mark < sweep.started_seq:
             raise SearchAgain
 
@@ -180,11 +188,12 @@ class SweepService:
         self, reading: Reading, sweep: Sweep, probes: Sequence[Reference], found: IndexSearch | None, start: float
     ) -> SweepStep:
         calibration = self._packs.of(reading.gallery(sweep.gallery_id).pack_id).rule.calibration
-        earlier = _earlier_hits(probes, found, sweep.threshold)
-        wanted = {probe.reference_id for probe, _ in earlier} | {hit.reference_id for _, hit in earlier}
+        hits = hits_of(sweep, probes, found.found) if found else []
         # read again under the lock: who was erased or taken out meanwhile is named nowhere
-        references = reading.references(sweep.gallery_id, sorted(wanted)) if wanted else {}
-        count, pairs = _pairs(earlier, references, calibration)
+        others = {hit.reference_id for _, hit in hits}
+        references = reading.references(sweep.gallery_id, sorted({probe.reference_id for probe, _ in hits}))
+        references |= reading.references(sweep.searched_gallery_id, sorted(others))
+        count, pairs = pairs_of(sweep, hits, references, calibration)
         is_last = len(probes) < self._block_size
         return SweepStep(
             after=sweep.cursor,
@@ -204,16 +213,18 @@ class SweepService:
             self._metrics.sweeps_ended.labels(state=after.state.value).inc()
 
 
-def comparisons_of(templates: int) -> int:
-    return templates * (templates - 1) // 2
+def comparisons_of(gallery: Gallery, searched: Gallery) -> int:
+    if gallery.gallery_id != searched.gallery_id:
+        return gallery.template_count * searched.template_count
+    return gallery.template_count * (gallery.template_count - 1) // 2
 
 
-def sweep_fmr(gallery: Gallery, allowed_false_pairs: int) -> float:
+def sweep_fmr(gallery: Gallery, searched: Gallery, allowed_false_pairs: int) -> float:
     """Return the false match rate at which a sweep is expected to find that many pairs of different people.
 
     Never laxer than a 1:1 comparison in this gallery: in a small one, any two would be a pair.
     """
-    comparisons = max(comparisons_of(gallery.template_count), 1)
+    comparisons = max(comparisons_of(gallery, searched), 1)
     return min(allowed_false_pairs / comparisons, gallery.verification_fmr)
 
 
@@ -231,42 +242,25 @@ def seconds_left(sweep: Sweep) -> float | None:
     return sweep.worked_s / sweep.done * max(sweep.total - sweep.done, 0) if sweep.done else None
 
 
-def _earlier_hits(
-    probes: Sequence[Reference], found: IndexSearch | None, threshold: float
-) -> list[tuple[Reference, Hit]]:
-    """Return each hit with its probe, where the hit is the earlier of the two."""
-    if found is None:
-        return []
-    return [
-        (probe, hit)
-        for probe, hits in zip(probes, found.found, strict=True)
-        for hit in hits
-        if hit.reference_id < probe.reference_id and hit.score >= threshold
-    ]
+def _other(gallery_id: str, other_gallery_id: str | None) -> str | None:
+    """Return the other gallery, None where that is the gallery itself."""
+    return None if other_gallery_id == gallery_id else other_gallery_id
 
 
-def _pairs(
-    hits: Sequence[tuple[Reference, Hit]], references: dict[int, Reference], calibration: Calibration
-) -> tuple[int, tuple[FoundPair, ...]]:
-    """Return how many pairs of templates of different subjects there are, and the best for each pair of subjects."""
-    count = 0
-    best: dict[frozenset[str], tuple[float, Reference, Reference]] = {}
-    for probe, hit in hits:
-        other = references.get(hit.reference_id)
-        if probe.reference_id not in references or other is None or other.subject_id == probe.subject_id:
-            continue
-        count += 1
-        key = frozenset((probe.subject_id, other.subject_id))
-        if key not in best or hit.score > best[key][0]:
-            best[key] = (hit.score, probe, other)
-    pairs = tuple(
-        FoundPair(
-            probe.subject_id,
-            probe.encounter_id,
-            Candidate(
-                1, other.subject_id, other.encounter_id, other.reference_id, score, calibration.false_match_rate(score)
-            ),
-        )
-        for score, probe, other in best.values()
-    )
-    return count, pairs
+def _galleries(reading: Reading, gallery_id: str, other_gallery_id: str | None) -> tuple[Gallery, Gallery]:
+    """Return the gallery and the one whose references are searched.
+
+    Raises:
+        GalleryNotFound, GalleriesNotComparable
+    """
+    gallery = reading.gallery(gallery_id)
+    if other_gallery_id is None:
+        return gallery, gallery
+    other = reading.gallery(other_gallery_id)
+    if gallery.pack_id != other.pack_id:
+        packs = f"{gallery.pack_id} in {gallery_id}, {other.pack_id} in {other_gallery_id}"
+        raise GalleriesNotComparable(f"the galleries have different model packs: {packs}")
+    if None not in {gallery.model_id, other.model_id} and gallery.model_id != other.model_id:
+        models = f"{gallery.model_id} in {gallery_id}, {other.model_id} in {other_gallery_id}"
+        raise GalleriesNotComparable(f"the galleries hold templates of different models: {models}")
+    return gallery, other

@@ -12,10 +12,19 @@ from tests.fake_transactions import FakeReading, Records, existing, searched
 class FakeSweeping(FakeReading):
     """`service.ports.Sweeping`: works on a copy, which the store keeps."""
 
-    def __init__(self, galleries: dict[str, Records], gallery_id: str, now: datetime, numbers: Iterator[int]) -> None:
+    def __init__(
+        self,
+        galleries: dict[str, Records],
+        gallery_id: str,
+        other_gallery_id: str | None,
+        now: datetime,
+        numbers: Iterator[int],
+    ) -> None:
         super().__init__(galleries)
         self.records = existing(galleries, gallery_id, GalleryNotFound).copy()
+        self._searched = existing(galleries, other_gallery_id or gallery_id, GalleryNotFound)
         self._gallery_id = gallery_id
+        self._other_gallery_id = other_gallery_id
         self._now = now
         self._numbers = numbers
 
@@ -24,10 +33,11 @@ class FakeSweeping(FakeReading):
         if any(not each.state.has_ended for each in records.sweeps.values()):
             raise SweepUnderway("a sweep of this gallery has not ended yet")
         references = searched(records)
+        last = max([*references, *searched(self._searched)], default=0)
         sweep = Sweep(
             next(self._numbers), self._gallery_id, JobState.QUEUED, allowed_false_pairs, threshold,
-            0, max(references, default=0), records.gallery.last_seq, 0, len(references), 0, 0, 0.0, None,
-            self._now, self._now,
+            0, last, self._searched.gallery.last_seq, 0, len(references), 0, 0, 0.0, None,
+            self._now, self._now, self._other_gallery_id,
         )  # fmt: skip
         records.sweeps[sweep.job_id] = sweep
         return sweep
@@ -82,7 +92,8 @@ class FakeSweeping(FakeReading):
         return existing(self.records.sweeps, job_id, SweepNotFound)
 
     def _open_case(self, job_id: int, pair: FoundPair) -> bool:
-        if {pair.subject_id, pair.candidate.subject_id} in self._known_pairs():
+        other_id = self._other_gallery_id or self._gallery_id
+        if {(self._gallery_id, pair.subject_id), (other_id, pair.candidate.subject_id)} in self._known_pairs():
             return False
         case_id = next(self._numbers)
         _, enrolment_id = self.records.answers[pair.encounter_id]
@@ -92,12 +103,16 @@ class FakeSweeping(FakeReading):
         )  # fmt: skip
         return True
 
-    def _known_pairs(self) -> list[set[str | None]]:
-        found: list[set[str | None]] = []
-        for case in self.records.cases.values():
+    def _known_pairs(self) -> list[set[tuple[str, str | None]]]:
+        """Return the pairs that have a case in any gallery, each subject with its own."""
+        found: list[set[tuple[str, str | None]]] = []
+        galleries = {**self._galleries, self._gallery_id: self.records}
+        for case in (case for records in galleries.values() for case in records.cases.values()):
+            subject = case.gallery_id, case.subject_id
             if case.candidate is not None:
-                found.append({case.subject_id, case.candidate.subject_id})
+                other = case.candidate
+                found.append({subject, (other.gallery_id or case.gallery_id, other.subject_id)})
             elif case.kind is CaseKind.DUPLICATE:
-                others = self.records.enrolments[case.enrolment_id].candidates
-                found += [{case.subject_id, other.subject_id} for other in others]
+                others = galleries[case.gallery_id].enrolments[case.enrolment_id].candidates
+                found += [{subject, (case.gallery_id, other.subject_id)} for other in others]
         return found

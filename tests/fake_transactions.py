@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from service.domain import (
+    Candidate,
     Case,
     CaseKind,
     CaseStatus,
@@ -136,7 +137,7 @@ class FakeWriting(FakeReading):
     def __init__(self, galleries: dict[str, Records], gallery_id: str, now: datetime, numbers: Iterator[int]) -> None:
         super().__init__(galleries)
         self.records = existing(galleries, gallery_id, GalleryNotFound).copy()
-        self._galleries = {**galleries, gallery_id: self.records}
+        self._galleries = self.galleries = {**galleries, gallery_id: self.records}
         self.has_changed = False
         self._now = now
         self._numbers = numbers
@@ -202,10 +203,10 @@ class FakeWriting(FakeReading):
         records.cases = {number: case for number, case in records.cases.items() if case.subject_id != subject_id}
         for enrolment in list(records.enrolments.values()):
             self._forget(enrolment, subject_id)
-        for case in list(records.cases.values()):
-            if case.candidate is not None and case.candidate.subject_id == subject_id:
-                nobody = replace(case.candidate, subject_id=None, encounter_id=None, reference_id=None)
-                records.cases[case.case_id] = replace(case, candidate=nobody, status=CaseStatus.VOID)
+        for case, candidate in self._pairs():
+            if candidate.subject_id == subject_id:
+                nobody = replace(candidate, subject_id=None, encounter_id=None, reference_id=None)
+                self._keep(replace(case, candidate=nobody, status=CaseStatus.VOID))
         self._change(added=(), removed=removed)
         return Erasure(len(subject.encounter_ids), len(removed), sample_count, self.seq)
 
@@ -273,10 +274,24 @@ class FakeWriting(FakeReading):
             if enrolment.encounter_id == encounter.encounter_id:
                 findings = tuple(replace(each, reference_id=None, quality=None, box=None) for each in findings)
             records.enrolments[enrolment_id] = replace(enrolment, candidates=candidates, samples=findings)
+        for case, candidate in self._pairs():
+            if candidate.encounter_id == encounter.encounter_id:
+                self._keep(replace(case, candidate=replace(candidate, reference_id=None)))
 
-        for number, case in records.cases.items():
-            if case.candidate is not None and case.candidate.encounter_id == encounter.encounter_id:
-                records.cases[number] = replace(case, candidate=replace(case.candidate, reference_id=None))
+    def _pairs(self) -> list[tuple[Case, Candidate]]:
+        """Return the cases of sweeps, of all galleries, in which the other one is in this gallery."""
+        return [
+            (case, case.candidate)
+            for records in self.galleries.values()
+            for case in records.cases.values()
+            if case.candidate is not None and (case.candidate.gallery_id or case.gallery_id) == self._gallery_id
+        ]
+
+    def _keep(self, case: Case) -> None:
+        """Put a case in the place of what it was before, in whatever gallery."""
+        if case.gallery_id != self._gallery_id:
+            self.galleries[case.gallery_id] = self.galleries[case.gallery_id].copy()
+        self.galleries[case.gallery_id].cases[case.case_id] = case
 
     def _expect_no_change(self) -> None:
         if self.has_changed:

@@ -61,12 +61,12 @@ class FakeStore:
             writing = FakeWriting(self._galleries, gallery_id, self._clock(), self._numbers)
             yield writing
             if writing.has_changed:
-                self._galleries = {**self._galleries, gallery_id: writing.records}
+                self._galleries = writing.galleries
 
     @contextmanager
-    def sweeping(self, gallery_id: str) -> Iterator[FakeSweeping]:
+    def sweeping(self, gallery_id: str, other_gallery_id: str | None = None) -> Iterator[FakeSweeping]:
         with self._lock:
-            sweeping = FakeSweeping(self._galleries, gallery_id, self._clock(), self._numbers)
+            sweeping = FakeSweeping(self._galleries, gallery_id, other_gallery_id, self._clock(), self._numbers)
             yield sweeping
             self._galleries = {**self._galleries, gallery_id: sweeping.records}
 
@@ -135,9 +135,10 @@ class FakeStore:
     def case(self, gallery_id: str, case_id: int) -> Case:
         return existing(self._of(gallery_id).cases, case_id, CaseNotFound)
 
-    def cases(self, gallery_id: str, after: str | None, limit: int) -> Page[Case]:
+    def cases(self, gallery_id: str, after: str | None, limit: int, job_id: int | None = None) -> Page[Case]:
         records, start = self._of(gallery_id), _to_number(after)
-        return _page([each for each in records.cases.items() if each[0] > start], limit)
+        wanted = [each for each in records.cases.items() if job_id in {None, each[1].job_id}]
+        return _page([each for each in wanted if each[0] > start], limit)
 
     def sweep(self, gallery_id: str, job_id: int) -> Sweep:
         return existing(self._of(gallery_id).sweeps, job_id, SweepNotFound)

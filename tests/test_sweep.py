@@ -168,11 +168,11 @@ class InterruptedSweeps(FakeStore):
     before_sweeping: Callable[[], object] | None = None
 
     @contextmanager
-    def sweeping(self, gallery_id: str) -> Iterator[FakeSweeping]:
+    def sweeping(self, gallery_id: str, other_gallery_id: str | None = None) -> Iterator[FakeSweeping]:
         happens, self.before_sweeping = self.before_sweeping, None
         if happens is not None:
             happens()
-        with super().sweeping(gallery_id) as sweeping:
+        with super().sweeping(gallery_id, other_gallery_id) as sweeping:
             yield sweeping
 
 

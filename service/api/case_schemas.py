@@ -10,6 +10,16 @@ from service.domain import CaseKind, CaseStatus, JobState
 from service.sweep import progress_of, seconds_left
 
 
+class CaseCandidateOut(CandidateOut):
+    """The other subject of a pair, which may be in another gallery. The ids are null once that subject was erased."""
+
+    gallery_id: str
+
+    @classmethod
+    def in_case(cls, case: domain.Case, candidate: domain.Candidate) -> "CaseCandidateOut":
+        return cls(**dict(CandidateOut.of(candidate)), gallery_id=candidate.gallery_id or case.gallery_id)
+
+
 class CaseOut(Out):
     """What a human must look at. `candidate` and `job_id` are those of a sweep's case, null for the other kinds."""
 
@@ -20,7 +30,7 @@ class CaseOut(Out):
     enrolment_id: str
     subject_id: str
     encounter_id: str
-    candidate: CandidateOut | None = Field(
+    candidate: CaseCandidateOut | None = Field(
         description="The other subject of the pair that a sweep found; the candidates of the other kinds are in the "
         "enrolment."
     )
@@ -37,7 +47,7 @@ class CaseOut(Out):
             enrolment_id=case.enrolment_id,
             subject_id=case.subject_id,
             encounter_id=case.encounter_id,
-            candidate=CandidateOut.of(case.candidate) if case.candidate else None,
+            candidate=CaseCandidateOut.in_case(case, case.candidate) if case.candidate else None,
             job_id=case.job_id,
             created_at=case.created_at,
         )
@@ -51,8 +61,11 @@ class SweepPlanOut(Out):
     """What a sweep would do."""
 
     gallery_id: str
+    other_gallery_id: str | None = Field(description="The gallery it is compared with; null: with itself.")
     templates: int
-    comparisons: int = Field(description="Pairs of templates: N (N - 1) / 2.")
+    comparisons: int = Field(
+        description="Pairs of templates: N (N - 1) / 2, or N times the templates of the other gallery."
+    )
     allowed_false_pairs: int
     fmr: float = Field(description="allowed_false_pairs / comparisons, and never above the gallery's verification_fmr.")
     threshold: float
@@ -67,10 +80,11 @@ class SweepOut(Out):
 
     job_id: int
     gallery_id: str
+    other_gallery_id: str | None = Field(description="The gallery it is compared with; null: with itself.")
     state: JobState
     allowed_false_pairs: int
     threshold: float
-    done: int = Field(description="Templates compared with all earlier ones.")
+    done: int = Field(description="Templates compared with all earlier ones, or with all of the other gallery.")
     total: int
     progress: float = Field(description="0 to 1.")
     seconds_left: float | None = Field(description="Seconds of work that are left; null before the first block.")
@@ -85,6 +99,7 @@ class SweepOut(Out):
         return cls(
             job_id=sweep.job_id,
             gallery_id=sweep.gallery_id,
+            other_gallery_id=sweep.other_gallery_id,
             state=sweep.state,
             allowed_false_pairs=sweep.allowed_false_pairs,
             threshold=sweep.threshold,

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from service.api.case_schemas import CaseOut, CasesOut
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
-from service.api.parameters import DEFAULT_LIMIT, AfterNumber, CasePath, GalleryPath, Limit
+from service.api.parameters import DEFAULT_LIMIT, AfterNumber, CasePath, GalleryPath, Limit, SweepFilter
 from service.api.schemas import answer
 from service.errors import CaseNotFound, GalleryNotFound
 
@@ -19,10 +19,14 @@ router = APIRouter(tags=["cases"])
     responses=responses(GalleryNotFound),
 )
 def list_cases(
-    service: ServiceDep, gallery_id: GalleryPath, after: AfterNumber = None, limit: Limit = DEFAULT_LIMIT
+    service: ServiceDep,
+    gallery_id: GalleryPath,
+    job_id: SweepFilter = None,
+    after: AfterNumber = None,
+    limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
-    """Return cases in the order of their numbers."""
-    page = service.store.cases(gallery_id, after, limit)
+    """Return cases in the order of their numbers, those of one sweep or all."""
+    page = service.store.cases(gallery_id, after, limit, job_id)
     return answer(CasesOut(items=[CaseOut.of(item) for item in page.items], next_after=page.next_after))
 
 

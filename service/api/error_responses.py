@@ -53,6 +53,9 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.IdempotencyKeyReused: "this Idempotency-Key was used for other content; use a new key for a new request",
     errors.NoReference: "this subject has no active template that may verify: enrol a new sample first",
     errors.SweepUnderway: "a sweep of this gallery has not ended yet",
+    errors.GalleriesNotComparable: (
+        "the galleries have different model packs: opencv-zoo in camp, buffalo_s in village"
+    ),
     errors.Overloaded: "too many samples are waiting; try again",
     errors.StoreUnavailable: "the record does not answer",
     errors.IndexUnavailable: "the gallery changes faster than its index can follow; try again",

@@ -27,6 +27,9 @@ SweepPath = Annotated[int, Path(ge=1, le=MAX_ROW_NUMBER)]
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items on one page.")]
 SubjectFilter = Annotated[str | None, Query(pattern=RECORD_ID_PATTERN, max_length=128)]
+SweepFilter = Annotated[
+    int | None, Query(ge=1, le=MAX_ROW_NUMBER, description="Only the cases that this sweep opened.")
+]
 AfterId = Annotated[
     str | None, Query(pattern=RECORD_ID_PATTERN, max_length=128, description="`next_after` of the page before.")
 ]

@@ -124,4 +124,7 @@ class SweepIn(_Body):
     allowed_false_pairs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         10, description="Pairs of different people that may be found by mistake; the threshold follows from it."
     )
+    other_gallery_id: GalleryName | None = Field(
+        default=None, description="Compare with every template of this gallery; without it with those of the gallery."
+    )
     dry_run: bool = Field(default=False, description="Only return the plan.")

@@ -1,4 +1,4 @@
-"""Sweeps: the comparison of a whole gallery with itself, as a job."""
+"""Sweeps: the comparison of a whole gallery with itself or with another, as a job."""
 
 from fastapi import APIRouter, Response
 
@@ -13,6 +13,7 @@ from service.api.samples import read_json
 from service.api.schemas import answer
 from service.domain import JobState
 from service.errors import (
+    GalleriesNotComparable,
     GalleryNotFound,
     IndexUnavailable,
     PackMismatch,
@@ -29,6 +30,7 @@ _PLANNED = {"model": SweepPlanOut, "description": "The plan that was asked for w
 _OUTCOMES = responses(
     GalleryNotFound,
     SweepUnderway,
+    GalleriesNotComparable,
     PackNotLoaded,
     PackMismatch,
     IndexUnavailable,
@@ -46,15 +48,18 @@ _OUTCOMES = responses(
     openapi_extra=json_body(SweepIn, {"allowed_false_pairs": 10, "dry_run": False}),
 )
 def start_sweep(service: ServiceDep, gallery_id: GalleryPath, body: OnlyJsonBody) -> Response:
-    """Compare every template of the gallery with every other, in the background.
+    """Compare every template of the gallery with every other, or with those of another gallery, in the background.
+
+    The other gallery needs the same model pack, and templates of the same model. The cases belong to this gallery.
 
     The threshold follows from the number of pairs of different people that may be taken for one person. A case is
     opened for each pair of subjects at or above it that has none yet.
     """
     wanted = read_json(body, SweepIn)
+    asked = gallery_id, wanted.allowed_false_pairs, wanted.other_gallery_id
     if wanted.dry_run:
-        return answer(SweepPlanOut.model_validate(service.sweeps.plan(gallery_id, wanted.allowed_false_pairs)))
-    return answer(SweepOut.of(service.sweeps.start(gallery_id, wanted.allowed_false_pairs)), 201)
+        return answer(SweepPlanOut.model_validate(service.sweeps.plan(*asked)))
+    return answer(SweepOut.of(service.sweeps.start(*asked)), 201)
 
 
 @router.get(

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from itertools import islice
 from typing import Annotated
 
 import typer
@@ -28,6 +27,10 @@ AllowedOption = Annotated[
     ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Begin without asking.")]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option("--against", metavar="GALLERY", help="Compare with this gallery instead of with itself."),
+]
 CancelOption = Annotated[bool, typer.Option("--cancel", help="Cancel the sweep that is under way.")]
 
 
@@ -35,11 +38,12 @@ def sweep_gallery(
     gallery: GalleryArgument,
     *,
     allowed_false_pairs: AllowedOption = 10,
+    against: AgainstOption = None,
     yes: YesOption = False,
     cancel: CancelOption = False,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
-    """Compare a whole gallery with itself, to find people who were enrolled twice in the past.
+    """Compare a whole gallery with itself or with another, to find people who were enrolled twice in the past.
 
     Shows the plan and asks; then the sweep runs inside the service, also when this command is stopped with Ctrl-C. The
     same command shows a sweep that is under way.
@@ -55,10 +59,11 @@ def sweep_gallery(
             _cancel(client, path, running)
             return
         if running is None:
-            _show_plan(client.send("POST", path, json={"allowed_false_pairs": allowed_false_pairs, "dry_run": True}))
+            wanted = {"allowed_false_pairs": allowed_false_pairs, "other_gallery_id": against}
+            _show_plan(client.post_json(path, {**wanted, "dry_run": True}))
             if not yes:
                 typer.confirm("Begin?", abort=True)
-            running = client.post_json(path, {"allowed_false_pairs": allowed_false_pairs})
+            running = client.post_json(path, wanted)
         else:
             console().print(f"Sweep {running['job_id']} is under way.")
         try:
@@ -100,7 +105,10 @@ def _show_plan(plan: Json) -> None:
         ["expected misses", misses],
         ["estimated time", _duration(plan["estimated_s"])],
     ]
-    console().print(table(f"Sweep of {plain(plan['gallery_id'])}", ["what", "plan"], rows))
+    title = f"Sweep of {plain(plan['gallery_id'])}"
+    if plan["other_gallery_id"] is not None:
+        title += f" against {plain(plan['other_gallery_id'])}"
+    console().print(table(title, ["what", "plan"], rows))
 
 
 def _watch(client: ServiceClient, path: str) -> Json:
@@ -134,7 +142,7 @@ def _show_result(client: ServiceClient, gallery: str, sweep: Json) -> None:
             [
                 str(case["case_id"]),
                 plain(case["subject_id"]),
-                plain(case["candidate"]["subject_id"] or "(erased)"),
+                _other(case),
                 score_text(case["candidate"]["score"]),
                 chance(case["candidate"]),
             ]
@@ -152,11 +160,18 @@ def _show_result(client: ServiceClient, gallery: str, sweep: Json) -> None:
         raise CommandFailed("the sweep was cancelled", "sweep_cancelled")
 
 
+def _other(case: Json) -> str:
+    """Return whom a case's subject looks like, with the gallery where that is another one."""
+    candidate = case["candidate"]
+    other = plain(candidate["subject_id"] or "(erased)")
+    is_across = candidate["gallery_id"] != case["gallery_id"]
+    return f"{other} in {plain(candidate['gallery_id'])}" if is_across else other
+
+
 def _pairs(client: ServiceClient, gallery: str, sweep: Json) -> list[Json]:
     """Return the first cases that the sweep opened."""
-    cases = _items(client, gallery_path(gallery, "cases"))
-    opened = (case for case in cases if case["job_id"] == sweep["job_id"])
-    return list(islice(opened, min(sweep["cases_opened"], _SHOWN_PAIRS)))
+    cases = client.get(gallery_path(gallery, "cases"), job_id=sweep["job_id"], limit=_SHOWN_PAIRS)
+    return list(cases["items"])
 
 
 def _duration(seconds: float) -> str:

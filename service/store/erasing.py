@@ -92,13 +92,13 @@ def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_i
 
 
 def _forget_in_pairs(connection: Connection, gallery_id: str, subject_id: str) -> None:
-    """Void the cases of sweeps in which a subject is the other one, and null its ids there."""
+    """Void the cases of sweeps in which a subject is the other one, in any gallery, and null its ids there."""
     is_about = (case_pairs.c.gallery_id == gallery_id, case_pairs.c.subject_id == subject_id)
-    touched = select(case_pairs.c.case_id).where(*is_about).scalar_subquery()
-    connection.execute(update(cases).where(cases.c.case_id.in_(touched)).values(status=CaseStatus.VOID.value))
-    connection.execute(
-        update(case_pairs).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None)
-    )
+    nobody = update(case_pairs).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None)
+    # the pairs before the cases, as where a case is deleted: another gallery's erasure may be at the same case
+    touched = list(connection.execute(nobody.returning(case_pairs.c.case_id)).scalars())
+    for part in in_parts(touched):
+        connection.execute(update(cases).where(cases.c.case_id.in_(part)).values(status=CaseStatus.VOID.value))
 
 
 def _clear_encounters(connection: Connection, gallery_id: str, encounter_ids: Sequence[str]) -> tuple[Moved, int]:

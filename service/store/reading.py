@@ -35,6 +35,7 @@ CASE_ROWS: Select[*tuple[Any, ...]] = select(
     enrolments.c.encounter_id,
     encounters.c.subject_id,
     case_pairs.c.job_id,
+    case_pairs.c.gallery_id.label("other_gallery_id"),
     case_pairs.c.subject_id.label("other_subject_id"),
     case_pairs.c.encounter_id.label("other_encounter_id"),
     case_pairs.c.reference_id.label("other_reference_id"),

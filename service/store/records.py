@@ -30,7 +30,7 @@ from service.errors import (
 )
 from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, in_parts, read_gallery
 from service.store.rows import AnyRow, to_case, to_encounter, to_sweep, to_template_facts
-from service.store.tables import cases, encounters, enrolments, jobs, samples, subjects, templates
+from service.store.tables import case_pairs, cases, encounters, enrolments, jobs, samples, subjects, templates
 
 T = TypeVar("T")
 
@@ -147,9 +147,16 @@ class SqlRecords:
         wanted = CASE_ROWS.where(cases.c.case_id == min(max(case_id, 0), MAX_ROW_NUMBER))
         return self._single(gallery_id, wanted, cases.c.gallery_id, build_cases, CaseNotFound)
 
-    def cases(self, gallery_id: str, after: str | None, limit: int) -> Page[Case]:
-        """Return cases in the order of their numbers."""
+    def cases(self, gallery_id: str, after: str | None, limit: int, job_id: int | None = None) -> Page[Case]:
+        """Return cases in the order of their numbers, those of one sweep or all."""
         wanted = CASE_ROWS.where(cases.c.case_id > to_number(after))
+        if job_id is not None:
+            # this page alone, from the index of a sweep's cases: the databases would walk through all cases
+            of_sweep = select(case_pairs.c.case_id).where(
+                case_pairs.c.job_id == job_id, case_pairs.c.case_id > to_number(after)
+            )
+            page = of_sweep.order_by(case_pairs.c.case_id).limit(limit + 1)
+            wanted = wanted.where(cases.c.case_id.in_(page.scalar_subquery()))
         return self._page(gallery_id, wanted, (cases.c.gallery_id, cases.c.case_id), limit, build_cases)
 
     def sweep(self, gallery_id: str, job_id: int) -> Sweep:

@@ -182,6 +182,7 @@ def to_case(row: AnyRow) -> Case:
             reference_id=row.other_reference_id,
             score=row.score,
             false_match=FalseMatchRate(row.fmr, row.fmr_upper, row.extrapolated),
+            gallery_id=row.other_gallery_id if row.other_gallery_id != row.gallery_id else None,
         )
     return Case(
         case_id=row.case_id,

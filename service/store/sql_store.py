@@ -120,14 +120,14 @@ class SqlStore(SqlRecords):
                 empty_log(self._engine)
 
     @contextmanager
-    def sweeping(self, gallery_id: str) -> Iterator[SqlSweeping]:
-        """Hold the gallery's lock and use no number; commit on leaving, roll back on an exception.
+    def sweeping(self, gallery_id: str, other_gallery_id: str | None = None) -> Iterator[SqlSweeping]:
+        """Hold the locks of the galleries and use no number; commit on leaving, roll back on an exception.
 
         Raises:
             GalleryNotFound, StoreUnavailable
         """
         with self._write_transaction() as connection:
-            yield SqlSweeping(connection, gallery_id, self._clock().astimezone(UTC))
+            yield SqlSweeping(connection, gallery_id, other_gallery_id, self._clock().astimezone(UTC))
 
     def remember_rejection(
         self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str

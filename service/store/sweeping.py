@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, Join, Table, func, insert, or_, select, update
 
 from service.domain import CaseKind, CaseStatus, FoundPair, Gallery, JobState, Lease, Sweep, SweepStep
 from service.errors import SweepNotFound, SweepUnderway
 from service.store.reading import IDS_PER_STATEMENT, SqlReading, in_parts, read_gallery
 from service.store.rows import AnyRow, candidate_columns, to_sweep
 from service.store.tables import candidates, case_pairs, cases, encounters, enrolments, galleries, jobs, templates
+
+PairKey = frozenset[tuple[str, str | None]]
+"""Two subjects, each with its gallery."""
 
 SWEEP_KIND = "sweep"
 _UNFINISHED = (JobState.QUEUED.value, JobState.RUNNING.value)
@@ -20,24 +23,34 @@ _PAIRS_PER_STATEMENT = IDS_PER_STATEMENT // 4  # a pair is two ids, and each lis
 class SqlSweeping(SqlReading):
     """`service.ports.Sweeping` on one connection, which the store commits."""
 
-    def __init__(self, connection: Connection, gallery_id: str, now: datetime) -> None:
-        """Take the gallery's lock. Raises GalleryNotFound."""
+    def __init__(self, connection: Connection, gallery_id: str, other_gallery_id: str | None, now: datetime) -> None:
+        """Take the locks of the galleries. Raises GalleryNotFound."""
         super().__init__(connection)
-        # on SQLite the transaction itself is the lock
-        locked = select(galleries.c.gallery_id).where(galleries.c.gallery_id == gallery_id).with_for_update()
-        connection.execute(locked)
-        self._gallery: Gallery = read_gallery(connection, gallery_id)
+        self._searched_id = other_gallery_id or gallery_id
+        self._both = sorted({gallery_id, self._searched_id})
+        # on SQLite the transaction itself is the lock; in one order, so that no two sweeps wait for each other
+        locked = select(galleries.c.gallery_id).where(galleries.c.gallery_id.in_(self._both))
+        connection.execute(locked.order_by(galleries.c.gallery_id).with_for_update()).all()
+        read_gallery(connection, gallery_id)
+        self._searched: Gallery = read_gallery(connection, self._searched_id)
         self._gallery_id = gallery_id
+        self._other_gallery_id = other_gallery_id
         self._now = now
 
     def begin_sweep(self, allowed_false_pairs: int, threshold: float) -> Sweep:
-        """Queue a sweep over the references that are searched now. Raises SweepUnderway."""
+        """Queue a sweep over the references that are searched now, against the other gallery where there is one.
+
+        Raises:
+            SweepUnderway
+        """
         in_gallery = jobs.c.gallery_id == self._gallery_id
         if self._connection.execute(select(jobs.c.job_id).where(in_gallery, jobs.c.state.in_(_UNFINISHED))).first():
             raise SweepUnderway("a sweep of this gallery has not ended yet")
-        searched = templates.c.gallery_id == self._gallery_id, templates.c.active
+        total = func.count().filter(templates.c.gallery_id == self._gallery_id)
+        searched = templates.c.gallery_id.in_(self._both), templates.c.active
         total, last = self._connection.execute(
-            select(func.count(), func.max(templates.c.reference_id)).where(*searched)
+            # one number ends both sides: the galleries share the numbers of their references
+            select(total, func.max(templates.c.reference_id)).where(*searched)
         ).one()
         row = {
             "gallery_id": self._gallery_id,
@@ -47,7 +60,7 @@ class SqlSweeping(SqlReading):
             "threshold": threshold,
             "cursor": 0,
             "last_reference_id": last or 0,
-            "started_seq": self._gallery.last_seq,
+            "started_seq": self._searched.last_seq,
             "done": 0,
             "total": total,
             "found_pairs": 0,
@@ -55,6 +68,7 @@ class SqlSweeping(SqlReading):
             "worked_s": 0.0,
             "created_at": self._now,
             "updated_at": self._now,
+            "other_gallery_id": self._other_gallery_id,
         }
         return to_sweep(self._connection.execute(insert(jobs).values(row).returning(*jobs.c)).one())
 
@@ -129,14 +143,18 @@ class SqlSweeping(SqlReading):
         opened = 0
         for part in in_parts(pairs, _PAIRS_PER_STATEMENT):
             known = self._known_pairs(part)
-            new = [each for each in part if frozenset((each.subject_id, each.candidate.subject_id)) not in known]
+            new = [each for each in part if self._key(each) not in known]
             enrolment_ids = self._enrolment_ids([each.encounter_id for each in new])
             for each in new:
                 self._open_case(job_id, enrolment_ids[each.encounter_id], each)
             opened += len(new)
         return opened
 
-    def _known_pairs(self, pairs: Sequence[FoundPair]) -> set[frozenset[str | None]]:
+    def _key(self, pair: FoundPair) -> PairKey:
+        other = pair.candidate
+        return frozenset({(self._gallery_id, pair.subject_id), (self._searched_id, other.subject_id)})
+
+    def _known_pairs(self, pairs: Sequence[FoundPair]) -> set[PairKey]:
         """Return the pairs of subjects, out of these and more, for which an enrolment or a sweep opened a case."""
         ids = {each.subject_id for each in pairs} | {each.candidate.subject_id for each in pairs}
         of_enrolment = cases.join(enrolments).join(encounters)
@@ -144,24 +162,32 @@ class SqlSweeping(SqlReading):
             candidates,
             (candidates.c.gallery_id == cases.c.gallery_id) & (candidates.c.enrolment_id == cases.c.enrolment_id),
         )
-        found: set[frozenset[str | None]] = set()
-        for table, joined, kind in (
-            (candidates, duplicates, CaseKind.DUPLICATE),
-            (case_pairs, of_enrolment.join(case_pairs, case_pairs.c.case_id == cases.c.case_id), CaseKind.SWEEP),
-        ):
-            rows = self._connection.execute(
-                select(encounters.c.subject_id, table.c.subject_id.label("other"))
-                .select_from(joined)
-                .where(
-                    cases.c.gallery_id == self._gallery_id,
-                    cases.c.kind == kind.value,
-                    table.c.gallery_id == self._gallery_id,
-                    table.c.subject_id.in_(ids),
-                    encounters.c.subject_id.in_(ids),
-                )
-            )
-            found |= {frozenset((row.subject_id, row.other)) for row in rows}
+        of_pair = of_enrolment.join(case_pairs, case_pairs.c.case_id == cases.c.case_id)
+        found: set[PairKey] = set()
+        # a sweep the other way round has its cases in the other gallery
+        for way in {(self._gallery_id, self._searched_id), (self._searched_id, self._gallery_id)}:
+            found |= self._pairs_in(way, ids, case_pairs, of_pair, CaseKind.SWEEP)
+            if self._other_gallery_id is None:
+                found |= self._pairs_in(way, ids, candidates, duplicates, CaseKind.DUPLICATE)
         return found
+
+    def _pairs_in(
+        self, way: tuple[str, str], ids: set[str | None], table: Table, joined: Join, kind: CaseKind
+    ) -> set[PairKey]:
+        """Return the pairs in the cases of the one gallery whose candidates, in `table`, are in the other."""
+        gallery_id, other_id = way
+        rows = self._connection.execute(
+            select(encounters.c.subject_id, table.c.subject_id.label("other"))
+            .select_from(joined)
+            .where(
+                cases.c.gallery_id == gallery_id,
+                cases.c.kind == kind.value,
+                table.c.gallery_id == other_id,
+                table.c.subject_id.in_(ids),
+                encounters.c.subject_id.in_(ids),
+            )
+        )
+        return {frozenset({(gallery_id, row.subject_id), (other_id, row.other)}) for row in rows}
 
     def _enrolment_ids(self, encounter_ids: Sequence[str]) -> dict[str, str]:
         rows = self._connection.execute(
@@ -182,5 +208,5 @@ class SqlSweeping(SqlReading):
         case_id = self._connection.execute(insert(cases).values(case).returning(cases.c.case_id)).scalar_one()
         other = candidate_columns(pair.candidate)
         del other["rank"]  # a pair has one candidate
-        row = {"case_id": case_id, "gallery_id": self._gallery_id, "job_id": job_id, **other}
+        row = {"case_id": case_id, "gallery_id": self._searched_id, "job_id": job_id, **other}
         self._connection.execute(insert(case_pairs).values(row))

@@ -245,17 +245,18 @@ jobs = Table(
     Column("leased_until", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("other_gallery_id", Identifier),  # of a sweep: the gallery it is against, null for the gallery itself
     Index(None, "gallery_id", "job_id"),
     Index(None, "state"),
     sqlite_autoincrement=True,
 )
 
-# the other half of a sweep's case: the earlier encounter of another subject
+# the other half of a sweep's case: the earlier encounter of another subject, or one in another gallery
 case_pairs = Table(
     "case_pairs",
     metadata,
     Column("case_id", RowNumber, ForeignKey("cases.case_id"), primary_key=True, autoincrement=False),
-    Column("gallery_id", Identifier, nullable=False),
+    Column("gallery_id", Identifier, nullable=False),  # of the subject here, which may not be the case's own
     Column("job_id", RowNumber, ForeignKey("jobs.job_id"), nullable=False),
     Column("subject_id", Identifier),  # the three ids are null once that subject was erased
     Column("encounter_id", Identifier),
@@ -266,6 +267,7 @@ case_pairs = Table(
     Column("extrapolated", Boolean, nullable=False),
     _of_subject(),
     Index(None, "gallery_id", "subject_id"),
+    Index(None, "job_id", "case_id"),
 )
 
 idempotency_keys = Table(

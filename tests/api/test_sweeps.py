@@ -18,10 +18,10 @@ from tests.fake_embedder import DIMENSION, FakeEmbedder
 from tests.sweeping import Crowd, crowd_of, fill
 
 
-def import_crowd(var_dir: Path, crowd: Crowd) -> None:
+def import_crowd(var_dir: Path, crowd: Crowd, gallery_id: str = "default") -> None:
     """Write the crowd into the record of a service without its knowledge."""
     store = SqlStore(f"sqlite:///{var_dir}/biodedup.sqlite")
-    fill(store, crowd, "default", model_id=FakeEmbedder.model_id)
+    fill(store, crowd, gallery_id, model_id=FakeEmbedder.model_id)
     store.close()
 
 
@@ -67,7 +67,38 @@ def test_a_sweep_runs_in_the_background_and_its_cases_name_both(tmp_path: Path) 
     assert found == crowd.pairs(sweep["threshold"])
     assert sweep["found_pairs"] == sweep["cases_opened"] == len(cases) == counts["open_cases"]
     assert (first["kind"], first["status"], first["job_id"]) == ("SWEEP", "OPEN", sweep["job_id"])
-    assert first["candidate"].keys() == CandidateOut.model_fields.keys()
+    assert first["candidate"].keys() == {*CandidateOut.model_fields, "gallery_id"}
+    assert first["candidate"]["gallery_id"] == "default"
+
+
+def test_a_gallery_is_swept_against_another(tmp_path: Path) -> None:
+    crowd = crowd_of(60, planted=20, dimension=DIMENSION)
+    here, there = Crowd(crowd.rows[:30], crowd.subjects[:30]), Crowd(crowd.rows[30:], crowd.subjects[30:])
+    with running(fake_app(fake_settings(tmp_path / "var"))) as url, httpx.Client(base_url=url) as client:
+        wait_until_ready(client)
+        assert client.post("/v1/galleries", json={"gallery_id": "village"}).status_code == 201
+        import_crowd(tmp_path / "var", here)
+        import_crowd(tmp_path / "var", there, "village")
+        body = {"other_gallery_id": "village"}
+        plan = client.post("/v1/galleries/default/sweeps", json={**body, "dry_run": True}).json()
+        begun = client.post("/v1/galleries/default/sweeps", json=body).json()
+        sweep = wait_until_ended(client, f"/v1/galleries/default/sweeps/{begun['job_id']}")
+        cases = client.get("/v1/galleries/default/cases", params={"job_id": begun["job_id"]}).json()["items"]
+        others = client.get("/v1/galleries/default/cases", params={"job_id": begun["job_id"] + 1}).json()["items"]
+    assert (plan["other_gallery_id"], plan["templates"], plan["comparisons"]) == ("village", 30, 900)
+    assert (sweep["state"], sweep["other_gallery_id"], sweep["total"]) == ("done", "village", 30)
+    within = here.pairs(sweep["threshold"]) | there.pairs(sweep["threshold"])
+    found = {frozenset((case["subject_id"], case["candidate"]["subject_id"])) for case in cases}
+    assert found == crowd.pairs(sweep["threshold"]) - within
+    assert {case["candidate"]["gallery_id"] for case in cases} == {"village"}
+    assert {case["gallery_id"] for case in cases} == {"default"}
+    assert others == []
+
+
+def test_galleries_that_cannot_be_compared(client: httpx.Client, gallery: str) -> None:
+    for dry_run in (True, False):
+        answer = client.post(f"{gallery}/sweeps", json={"other_gallery_id": "nowhere", "dry_run": dry_run})
+        assert problem_of(answer, 404) == "gallery_not_found"
 
 
 def test_a_sweep_goes_on_when_the_service_starts_again(tmp_path: Path) -> None:
@@ -103,6 +134,14 @@ def test_sweeps_that_are_not_there(client: httpx.Client, gallery: str) -> None:
         assert problem_of(answer, 404) == "gallery_not_found"
 
 
-@pytest.mark.parametrize("body", [{"allowed_false_pairs": 0}, {"allowed_false_pairs": "10"}, {"threshold": 0.4}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"allowed_false_pairs": 0},
+        {"allowed_false_pairs": "10"},
+        {"threshold": 0.4},
+        {"other_gallery_id": "No Gallery"},
+    ],
+)
 def test_a_sweep_that_cannot_be(client: httpx.Client, gallery: str, body: dict[str, object]) -> None:
     assert problem_of(client.post(f"{gallery}/sweeps", json=body), 422) == "invalid_request"

@@ -14,7 +14,7 @@ from tests.api.live import fake_app, fake_settings, running, wait_until_ready
 from tests.api.test_sweeps import import_crowd
 from tests.cli.conftest import run
 from tests.fake_embedder import DIMENSION
-from tests.sweeping import crowd_of
+from tests.sweeping import Crowd, crowd_of
 
 CROWD = crowd_of(60, planted=20, dimension=DIMENSION)
 
@@ -42,6 +42,26 @@ def test_a_sweep_shows_its_plan_and_the_pairs_it_found(url: str) -> None:
     for words in ("Possible duplicates", "s-59", "s-19", "60 of 60 templates", "A person must decide"):
         assert words in result.stdout
     assert "cases" in result.stderr
+
+
+def test_a_sweep_against_another_gallery_says_where_the_others_are(url: str, var_dir: Path) -> None:
+    httpx.post(f"{url}/v1/galleries", json={"gallery_id": "village"}).raise_for_status()
+    import_crowd(var_dir, Crowd(CROWD.rows[:2], ["v-0", "v-1"]), "village")
+
+    result = run("gallery", "sweep", "default", "--against", "village", "--yes", "--url", url)
+
+    assert result.exit_code == 0, result.stderr
+    for words in ("Sweep of default against village", "120", "v-1 in village", "60 of 60 templates"):
+        assert words in result.stdout
+
+
+def test_only_the_pairs_of_this_sweep_are_shown(url: str) -> None:
+    run("gallery", "sweep", "default", "--yes", "--url", url)
+
+    again = run("gallery", "sweep", "default", "--yes", "--url", url)
+
+    assert "0 cases opened" in again.stdout
+    assert "Possible duplicates" not in again.stdout
 
 
 def test_a_sweep_that_is_not_wanted_is_not_begun(url: str) -> None:
