@@ -184,6 +184,12 @@ class Metrics:
             buckets=SHORTLIST_BUCKETS,
             registry=self.registry,
         )
+        self.index_batch_probes = Histogram(
+            "biodedup_index_batch_probes",
+            "Probes that were searched together, those of concurrent requests too.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+            registry=self.registry,
+        )
         self.index_widenings = Counter(
             "biodedup_index_widenings_total",
             "Probes whose shortlist was too short: those with a second one, and those compared with all.",

@@ -18,7 +18,12 @@ class Meter:
         self._shortlists = metrics.index_shortlist_templates
         self._second = metrics.index_widenings.labels(step="second")
         self._compared = metrics.index_widenings.labels(step="exact")
+        self._together = metrics.index_batch_probes
         self._builds = metrics.index_build_seconds
+
+    def searched_together(self, probes: int) -> None:
+        """Record how many probes one search of the whole index had, those of other requests too."""
+        self._together.observe(probes)
 
     def searched_open(self, seconds: float) -> None:
         self._open.observe(seconds)

@@ -21,6 +21,7 @@ from service.gallery.sealing import seal
 from service.gallery.segment_files import SegmentFile
 from service.gallery.side_by_side import SideBySide
 from service.gallery.snapshots import SnapshotFolder
+from service.gallery.together import Together
 from service.gallery.upkeep import Segment, Work, described, is_stale, next_work
 from service.logs import log_event
 from service.ports import IndexPart
@@ -82,6 +83,7 @@ class SegmentedIndex:
         self._working_since: int | None = None  # the last change when the segment that is being made was begun
         self._caretaker: threading.Thread | None = None
         self._auditor = Auditor()
+        self._together = Together()
 
     @property
     def high_water_mark(self) -> int:
@@ -118,11 +120,7 @@ class SegmentedIndex:
             self._wake()
 
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
-        segments = self._segments  # one step: a segment that is replaced meanwhile is searched as it was
-        with self._reading(), foreign_errors():
-            hits = self._side_by_side.search(segments, np.ascontiguousarray(probes, np.float32), threshold)
-        self._auditor.now_and_then(segments, probes, threshold)
-        return hits
+        return self._together.search(self._search, probes, threshold)
 
     def templates(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
         with self._reading(), self._lock, foreign_errors():
@@ -160,6 +158,15 @@ class SegmentedIndex:
         """Wait until nothing is left to seal, merge or compact, or until that failed."""
         with self._lock:
             self._changed.wait_for(lambda: self._caretaker is None)
+
+    def _search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
+        segments = self._segments  # one step: a segment that is replaced meanwhile is searched as it was
+        with self._reading(), foreign_errors():
+            hits = self._side_by_side.search(segments, np.ascontiguousarray(probes, np.float32), threshold)
+        if self._meter is not None:
+            self._meter.searched_together(len(probes))
+        self._auditor.now_and_then(segments, probes, threshold)
+        return hits
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.gallery import code_error
+from service.gallery import code_error, sealing
 from service.gallery.code_error import CodeError, lengths
 from service.gallery.sealing import seal
 from tests.gallery.test_index_machine import unit_rows
@@ -59,3 +59,17 @@ def test_the_first_audit_counts_what_a_cutoff_that_is_too_high_misses(monkeypatc
     hasty = seal(np.arange(3000), rows).tally
     assert hasty.pairs == good.pairs
     assert 0.1 < hasty.missed / hasty.pairs < 0.6
+
+
+def test_nine_probes_of_ten_end_lower() -> None:
+    shown = np.repeat(np.arange(11, dtype=np.float32)[:, np.newaxis] / 10, 512, axis=1)
+    assert sealing._tails(shown) == (pytest.approx(0.9),)
+
+
+def test_a_template_is_no_pair_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_error, "SURE_DEVIATIONS", 0.0)
+    error = CodeError(1.0, 0.0, 0.0, np.array([1]), ())
+    scores = np.array([[1.0, 0.6, 0.5, 0.2]], np.float32)
+    shown = np.array([[0.9, 0.1, 0.1, 0.1]], np.float32)
+    tally = sealing._first_audit(error, np.array([0]), scores, shown)
+    assert (tally.pairs, tally.missed) == (3, 2)  # the odd one is always compared

@@ -1,0 +1,92 @@
+"""Searches that come while another one runs are made together when it ends: many probes cost little more than one."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from service.domain import Embeddings, Hit
+
+Found = list[list[Hit]]
+SearchAll = Callable[[Embeddings, float], Found]
+MOST = 256  # probes searched together; more gain nothing and keep the first of them waiting
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """A search that waits, until it is `called`: to lead the next batch, or because its answer is there."""
+
+    probes: Embeddings
+    threshold: float
+    called: threading.Event = field(default_factory=threading.Event)
+    found: Found | None = None
+    error: Exception | None = None
+
+
+class Together:
+    """Makes one search at a time, of all that wait with the same threshold. Safe for use by many threads.
+
+    The thread of the first one that waits leads: it searches for all of them, then calls the next to lead. A search
+    begins after it was asked for, so that whatever was added before is in it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[_Request] = []
+        self._is_led = False
+
+    def search(self, search_all: SearchAll, probes: Embeddings, threshold: float) -> Found:
+        """Return what is found for `probes`, (n, D) float32. Raises what the search raises, for all who were in it.
+
+        Args:
+            search_all: always the same; not kept here, or an index and its gigabytes would hold themselves.
+            probes: (n, D) float32.
+            threshold: cosine.
+        """
+        mine = _Request(probes, threshold)
+        with self._lock:
+            self._waiting.append(mine)
+            leads, self._is_led = not self._is_led, True
+        if not leads:
+            mine.called.wait()
+        if mine.found is None and mine.error is None:
+            self._lead(search_all, mine)
+        if mine.error is not None:
+            raise mine.error
+        assert mine.found is not None
+        return mine.found
+
+    def _lead(self, search_all: SearchAll, mine: _Request) -> None:
+        batch = [mine]
+        try:
+            batch = self._taken(mine)
+            found = search_all(np.concatenate([each.probes for each in batch]), mine.threshold)
+            start = 0
+            for each in batch:
+                each.found = found[start : start + len(each.probes)]
+                start += len(each.probes)
+        except Exception as error:  # noqa: BLE001  (raised again by each of the threads that asked)
+            for each in batch:
+                each.error = error
+        finally:
+            self._pass_on(batch)
+
+    def _taken(self, mine: _Request) -> list[_Request]:
+        """Take `mine` and those that wait with its threshold, as many as fit."""
+        with self._lock:
+            self._waiting.remove(mine)
+            batch, room = [mine], MOST - len(mine.probes)
+            for each in self._waiting:
+                if each.threshold == mine.threshold and len(each.probes) <= room:
+                    batch.append(each)
+                    room -= len(each.probes)
+            self._waiting = [each for each in self._waiting if each not in batch]
+            return batch
+
+    def _pass_on(self, batch: list[_Request]) -> None:
+        with self._lock:
+            self._is_led = bool(self._waiting)
+            following = self._waiting[:1]
+        for each in (*batch[1:], *following):
+            each.called.set()
