@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 
 import numpy as np
 
@@ -21,14 +22,15 @@ from service.gallery.sealing import seal
 from service.gallery.segment_files import SegmentFile
 from service.gallery.side_by_side import SideBySide
 from service.gallery.snapshots import SnapshotFolder
-from service.gallery.together import Together
-from service.gallery.upkeep import Segment, Work, described, is_stale, next_work
+from service.gallery.together import MOST, Together
+from service.gallery.upkeep import Segment, Work, covered, described, is_stale, next_work
 from service.logs import log_event
 from service.ports import IndexPart
 
 _log = logging.getLogger(__name__)
 
 SEAL_AT = 16_384  # templates: compared exactly in a few milliseconds; fewer are not worth training codes on
+_PAIRS_AT_ONCE, _LEAST_AT_ONCE = 1 << 26, 32  # pairs and probes searched before another request has its turn
 MAX_SEGMENT = 262_144  # two threads share a million as four segments, and one is made anew within seconds
 
 
@@ -120,7 +122,10 @@ class SegmentedIndex:
             self._wake()
 
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
-        return self._together.search(self._search, probes, threshold)
+        # in portions, so that another request waits a fraction of a second for a sweep, not for its whole block
+        portion = min(max(_PAIRS_AT_ONCE // max(len(self), 1), _LEAST_AT_ONCE), MOST)
+        parts = [probes[start : start + portion] for start in range(0, len(probes), portion)]
+        return list(chain.from_iterable(self._together.search(self._search, part, threshold) for part in parts))
 
     def templates(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
         with self._reading(), self._lock, foreign_errors():
@@ -266,8 +271,7 @@ class SegmentedIndex:
             if self._snapshots is None:
                 return True
             try:
-                files, covered = self._saved(self._snapshots)
-                self._snapshots.commit(files, covered)
+                self._snapshots.commit(*self._saved(self._snapshots))
                 if tidy:
                     self._snapshots.delete_set_aside()
             except (VarUnusable, SnapshotDamaged) as error:
@@ -283,7 +287,7 @@ class SegmentedIndex:
                 sealed = self._sealed()
                 files = [(each.file, each.removed_ids()) for each in sealed if each.file is not None]
                 if len(files) == len(sealed):
-                    return files, self._covered()
+                    return files, covered(self._segments, self._high_water_mark)
             for segment in sealed:
                 if segment.file is None:
                     file, rows = snapshots.save(segment)
@@ -292,9 +296,3 @@ class SegmentedIndex:
 
     def _sealed(self) -> list[SealedSegment]:
         return [segment for segment in self._segments if isinstance(segment, SealedSegment)]
-
-    def _covered(self) -> int:
-        """Return the last change whose templates are all in sealed segments; with the lock held."""
-        firsts = [each.first_change for each in self._segments if isinstance(each, OpenSegment)]
-        waiting = [first for first in firsts if first is not None]
-        return min(waiting) - 1 if waiting else self._high_water_mark

@@ -87,6 +87,13 @@ def is_stale(segment: Segment, compact_to: int) -> bool:
     return compact_to >= 0 and len(segment) < segment.used
 
 
+def covered(segments: Sequence[Segment], last: int) -> int:
+    """Return the last change, of all up to `last`, whose templates are in sealed segments."""
+    firsts = [each.first_change for each in segments if isinstance(each, OpenSegment)]
+    waiting = [first for first in firsts if first is not None]
+    return min(waiting) - 1 if waiting else last
+
+
 def described(segment: Segment, filling: Segment) -> IndexPart:
     """Return what a segment is and takes; `filling` is the open one that still takes templates."""
     if isinstance(segment, SealedSegment):

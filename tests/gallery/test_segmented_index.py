@@ -1,17 +1,19 @@
 """What the segments of an index do: sealed, merged, compacted and audited beside the searches."""
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from service.domain import Embeddings
-from service.gallery import audits
+from service.domain import Embeddings, Hit
+from service.gallery import audits, segmented_index
 from service.gallery.open_segment import OpenSegment
 from service.gallery.rows import Ids
 from service.gallery.sealed_segment import SealedSegment
 from service.gallery.sealing import seal
 from service.gallery.segmented_index import SegmentedIndex
+from service.gallery.upkeep import Segment
 from tests.gallery.test_index_machine import DIMENSION, MAX_SEGMENT, SEAL_AT, HastySegment, unit_rows
 
 
@@ -157,3 +159,20 @@ def test_live_searches_are_audited_in_the_background(
     assert (tally.pairs, tally.missed) == (true, true - 2)
     assert index.miss_bound > tally.missed / tally.pairs
     assert "index.candidates_missed" in caplog.text
+
+
+def test_many_probes_are_searched_in_portions(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, rows = filled(1500, rng)
+    monkeypatch.setattr(segmented_index, "_PAIRS_AT_ONCE", 1500 * 40)
+    sizes: list[int] = []
+    search_all = index._side_by_side.search
+
+    def counted(segments: Sequence[Segment], probes: Embeddings, threshold: float) -> list[list[Hit]]:
+        sizes.append(len(probes))
+        return search_all(segments, probes, threshold)
+
+    monkeypatch.setattr(index._side_by_side, "search", counted)
+    found = index.search(rows[:100], 0.99)
+    assert [hits[0].reference_id for hits in found] == list(range(100))
+    assert sizes == [40, 40, 20]
+    assert index.search(rows[:0], 0.99) == []
