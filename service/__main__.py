@@ -9,6 +9,7 @@ from service.cli.enrol import enrol
 from service.cli.faces import identify, verify
 from service.cli.failures import CommandGroup
 from service.cli.galleries import gallery_commands, stats
+from service.cli.importing import import_templates
 from service.cli.index import index_commands
 from service.cli.packs import models_commands
 from service.cli.serving import run_service
@@ -55,6 +56,7 @@ def export_openapi_document() -> None:
 
 
 commands.command()(enrol)
+commands.command("import-templates")(import_templates)
 commands.command()(identify)
 commands.command()(verify)
 commands.command()(stats)

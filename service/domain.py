@@ -329,8 +329,8 @@ class TemplateFacts:
     pack_id: str
     model_id: str
     verifies: bool
-    quality: Quality
-    box: Box
+    quality: Quality | None  # None of both where the template was imported
+    box: Box | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ BiodedupError
 ├── ModelPackError
 │   └── PackMismatch  PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
 │       PackArchiveUnsafe  PackLicenceNotAccepted  PackGraphUnsupported
+├── TemplatesInvalid                  templates that are to be imported are none, or not the gallery's
+├── DiskSpaceShort                    what is to be done would fill the disk
 ├── SettingsInvalid                   a setting is misspelt or out of range
 ├── VarInUse                          another process owns the folder
 └── VarUnusable                       the folder cannot be made or written
@@ -275,6 +277,18 @@ class PackLicenceNotAccepted(ModelPackError):
 
 class PackGraphUnsupported(ModelPackError):
     code = "pack_graph_unsupported"
+
+
+class TemplatesInvalid(BiodedupError):
+    """What is to be imported does not have the documented form; the message names the first wrong row."""
+
+    code = "templates_invalid"
+    status = 422
+
+
+class DiskSpaceShort(BiodedupError):
+    code = "disk_space_short"
+    status = 507
 
 
 class SettingsInvalid(BiodedupError):

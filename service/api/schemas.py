@@ -194,8 +194,8 @@ class TemplateOut(Out):
     pack_id: str
     model_id: str
     verifies: bool
-    quality: QualityOut
-    box: BoxOut
+    quality: QualityOut | None = Field(description="Null, as the box, where the template was imported.")
+    box: BoxOut | None
 
 
 class EncounterOut(Out):

@@ -17,6 +17,8 @@ _ADVICE = {
     "var_in_use": "Talk to that process over HTTP, stop it, or choose another folder with BIODEDUP_VAR_DIR.",
     "var_unusable": "Set BIODEDUP_VAR_DIR to a folder that this user can make and write; `biodedup check` looks at it.",
     "gallery_not_found": "`biodedup gallery list` shows the galleries, `biodedup gallery create` makes one.",
+    "disk_space_short": "Free some, or put BIODEDUP_VAR_DIR on a larger disk (with what is in the folder now).",
+    "templates_invalid": "docs/cli.md describes the files. Nothing of the rows from there on was written.",
     "overloaded": "Try again in a moment.",
     "not_ready": "`biodedup check` says what is missing.",
     "pack_not_loaded": "Name the pack in BIODEDUP_EXTRA_PACKS and start the service again.",

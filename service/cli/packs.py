@@ -97,12 +97,15 @@ def verify_models(pack: SomePack = None) -> None:
 
     Exit codes: 0 intact, 1 missing or changed, 2 wrong usage.
     """
+    from service.face.extractor import template_model_id  # noqa: PLC0415  (slow to import)
     from service.face.model_packs import list_packs, verify_pack  # noqa: PLC0415  (slow to import)
 
     models_dir = load_settings(os.environ).models_dir
     out = console()
     if pack is not None:
-        out.print(f"{plain(pack)}: intact ({plain(verify_pack(models_dir, pack).model_id)})")
+        out.print(
+            f"{plain(pack)}: intact, its templates are of {plain(template_model_id(verify_pack(models_dir, pack)))}"
+        )
         return
     found = [status for status in list_packs(models_dir) if status.installed or status.problem]
     for status in found:

@@ -25,6 +25,11 @@ PIPELINE_VERSION = 1
 RIVAL_WIDTH_SHARE = 0.4
 
 
+def template_model_id(pack: InstalledPack) -> str:
+    """Return what a template of this pack bears as its model: the pack's files and our pipeline."""
+    return f"{pack.model_id}.{PIPELINE_VERSION}"
+
+
 class Extractor:
     """One model pack, loaded and warmed. Safe for use by many threads; each call computes on its caller's."""
 
@@ -50,7 +55,7 @@ class Extractor:
         manifest = pack.manifest
         entry = manifest.recogniser
         self.pack_id: str = manifest.pack_id
-        self.model_id = f"{pack.model_id}.{PIPELINE_VERSION}"
+        self.model_id = template_model_id(pack)
         self.dimension = manifest.dimension
         self._detector = FaceDetector(pack.detector_path, manifest.detector.kind)
         self._recogniser = Recogniser(

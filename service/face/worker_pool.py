@@ -16,7 +16,7 @@ from threading import Lock
 from service.domain import FacePolicy, Template
 from service.errors import BiodedupError, ImageTooSlow, ImageUnreadable, NotReady
 from service.face.batching import SlotQueue
-from service.face.extractor import PIPELINE_VERSION, Observe
+from service.face.extractor import Observe, template_model_id
 from service.face.model_packs import InstalledPack
 from service.face.worker import Answer, Request, Setup
 from service.logs import log_event
@@ -273,7 +273,7 @@ class PooledEmbedder:
     def __init__(self, pool: WorkerPool, pack: InstalledPack) -> None:
         self._pool = pool
         self.pack_id: str = pack.manifest.pack_id
-        self.model_id = f"{pack.model_id}.{PIPELINE_VERSION}"
+        self.model_id = template_model_id(pack)
         self.dimension = pack.manifest.dimension
 
     def extract(self, data: bytes, policy: FacePolicy) -> Template:

@@ -68,8 +68,8 @@ def to_template_facts(row: AnyRow) -> TemplateFacts:
         pack_id=row.pack_id,
         model_id=row.model_id,
         verifies=row.verifies,
-        quality=Quality(**row.quality),
-        box=Box(**row.box),
+        quality=Quality(**row.quality) if row.quality else None,
+        box=Box(**row.box) if row.box else None,
     )
 
 

@@ -10,8 +10,10 @@ from sqlalchemy import Connection, inspect, select, text, update
 
 from service.domain import Gallery
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
+from service.import_request import ImportBlock, ImportSource, ImportState
 from service.store.checkpoints import Checkpoints
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
+from service.store.importing import import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrations.upgrade import head_revision, upgrade
 from service.store.reading import SqlReading, read_gallery
@@ -128,6 +130,20 @@ class SqlStore(SqlRecords):
         """
         with self._write_transaction() as connection:
             yield SqlSweeping(connection, gallery_id, other_gallery_id, self._clock().astimezone(UTC))
+
+    def import_state(self, gallery_id: str, source_id: str) -> ImportState:
+        """Return how far the import of a source is, also when it never began. Raises GalleryNotFound."""
+        with self._reading() as connection:
+            return import_state(connection, gallery_id, source_id)
+
+    def import_block(self, gallery_id: str, source: ImportSource, block: ImportBlock) -> ImportState:
+        """Write the next rows of an import in one transaction; return how far it is then.
+
+        Raises:
+            GalleryNotFound, PackMismatch, EncounterExists, StoreUnavailable
+        """
+        with self._write_transaction() as connection:
+            return write_block(connection, gallery_id, source, block, self._clock().astimezone(UTC))
 
     def remember_rejection(
         self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str

@@ -1,6 +1,5 @@
 """The tables of the record, for SQLite and PostgreSQL alike."""
 
-import json
 from datetime import UTC, datetime
 
 from sqlalchemy import (
@@ -286,10 +285,15 @@ idempotency_keys = Table(
     Index(None, "gallery_id", "created_at"),
 )
 
-
-_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-
-
-def to_json(value: object) -> str:
-    """Return compact JSON. Raises ValueError on NaN and infinity, which PostgreSQL would refuse."""
-    return _ENCODER.encode(value)
+# how far each import of templates is: it goes on there, and brings nobody back who was erased since
+imports = Table(
+    "imports",
+    metadata,
+    _in_gallery(),
+    Column("source_id", Identifier, primary_key=True),
+    Column("total", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)

@@ -140,7 +140,9 @@ def test_the_models_are_listed_and_verified(models_dir: Path, monkeypatch: pytes
     monkeypatch.setenv("BIODEDUP_MODELS_DIR", str(models_dir))
     assert "opencv-zoo" in run("models", "list").stdout
     assert run("models", "verify").stdout.splitlines() == ["buffalo_s: intact", "opencv-zoo: intact"]
-    assert run("models", "verify", "opencv-zoo").stdout.startswith("opencv-zoo: intact (opencv-zoo@")
+    assert run("models", "verify", "opencv-zoo").stdout.startswith(
+        "opencv-zoo: intact, its templates are of opencv-zoo@"
+    )
     assert run("models", "path", "opencv-zoo").stdout == f"{models_dir / 'opencv-zoo'}\n"
     assert "installed and intact" in run("models", "fetch", "opencv-zoo").stdout
 

@@ -8,6 +8,7 @@ from tests.server import free_port
 COMMANDS = (
     ["serve"],
     ["enrol"],
+    ["import-templates"],
     ["identify"],
     ["verify"],
     ["stats"],
@@ -47,6 +48,8 @@ def test_help_gives_an_example_and_the_exit_codes(command: list[str]) -> None:
         ["unknown"],
         ["enrol"],
         ["enrol", "does-not-exist"],
+        ["import-templates", "does-not-exist.npy", "--model-id", "m"],
+        ["import-templates", __file__],
         ["identify", "does-not-exist.jpg"],
         ["verify", __file__],
         ["verify", __file__, __file__, "--subject", "a"],

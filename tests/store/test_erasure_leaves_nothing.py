@@ -32,7 +32,7 @@ PLANTED_FACTS = EncounterFacts(
     sex="planted sex",
     labels=(("planted label", "planted value"),),
 )
-IMAGE = b"planted image " * 400  # longer than a page, so that it reaches SQLite's overflow pages
+IMAGE = b"planted image " * 800  # longer than a page, so that it reaches SQLite's overflow pages
 
 
 @pytest.fixture(params=SQL_KINDS)

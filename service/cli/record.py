@@ -1,0 +1,51 @@
+"""Opens the record itself, for commands that write too much for HTTP. No service may run on the same folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.cli.failures import CommandFailed
+from service.settings import Settings
+from service.var_lock import VarLock, refuse_owned
+
+if TYPE_CHECKING:
+    from service.store.sql_store import SqlStore
+
+
+@contextmanager
+def open_record(settings: Settings) -> Iterator["SqlStore"]:
+    """Open the record of the settings as its owner; leave it when the block ends.
+
+    Raises:
+        VarInUse, VarUnusable: a service runs on the folder, or it cannot be used.
+        StoreUnavailable, SettingsInvalid
+        CommandFailed: there is no record yet, or it is of an older version.
+    """
+    from service.app import database_url, local_folder  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+    from service.store.sql_store import SqlStore  # noqa: PLC0415  (slow to import)
+
+    url, folder = database_url(settings), local_folder(settings)
+    if folder is not None and not Path(url.partition(":///")[2]).is_file():
+        refuse_owned(folder)
+        raise _unprepared("there is no record yet")
+    lock = VarLock(folder, None) if folder is not None else None
+    try:
+        store = SqlStore(url)
+        try:
+            if not store.is_migrated():
+                raise _unprepared("the record was made by another version")
+            yield store
+        finally:
+            store.close()
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _unprepared(message: str) -> CommandFailed:
+    return CommandFailed(
+        message,
+        "record_not_ready",
+        advice="Start `biodedup serve` once, make the gallery with `biodedup gallery create`, and stop it again.",
+    )

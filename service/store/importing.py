@@ -1,0 +1,229 @@
+"""Writing imported templates: many encounters in one transaction, each with a change of its own."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select, text, update
+
+from service.domain import EncounterFacts, EncounterStatus, Gallery, OutcomeKind, SampleFinding
+from service.errors import EncounterExists, PackMismatch
+from service.import_request import ImportBlock, ImportSource, ImportState
+from service.store.bulk import insert_rows
+from service.store.keys import insert_or_ignore
+from service.store.reading import in_parts, read_gallery
+from service.store.rows import facts_columns, finding_json, to_bytes
+from service.store.tables import changes, encounters, enrolments, galleries, imports, subjects, templates
+
+IMPORT_WARNING = "Imported, not compared with anyone: sweep the gallery."
+
+_NO_FACTS = {name: value for name, value in facts_columns(EncounterFacts()).items() if name != "captured_at"}
+_LOCK = select(galleries.c.gallery_id).where(galleries.c.gallery_id == bindparam("wanted")).with_for_update()
+_KNOWN = select(encounters.c.encounter_id, encounters.c.content_digest).where(
+    encounters.c.gallery_id == bindparam("wanted"),
+    encounters.c.encounter_id.in_(bindparam("among", expanding=True)),
+)
+_LAST_ID_OF_SQLITE = text("SELECT seq FROM sqlite_sequence WHERE name = 'templates'")
+_IDS_OF_POSTGRESQL = text(
+    "SELECT nextval(pg_get_serial_sequence('templates', 'reference_id')) FROM generate_series(1, :count)"
+)
+
+
+def import_state(connection: Connection, gallery_id: str, source_id: str) -> ImportState:
+    """Return how far the import of a source is, also when it never began. Raises GalleryNotFound."""
+    row = connection.execute(
+        select(imports.c.done, imports.c.added).where(
+            imports.c.gallery_id == gallery_id, imports.c.source_id == source_id
+        )
+    ).one_or_none()
+    if row is None:
+        read_gallery(connection, gallery_id)
+        return ImportState(0, 0)
+    return ImportState(row.done, row.added)
+
+
+def write_block(
+    connection: Connection, gallery_id: str, source: ImportSource, block: ImportBlock, now: datetime
+) -> ImportState:
+    """Take the gallery's lock and write the rows of `block` that are not in the record yet, the caller commits.
+
+    Nothing is written where the import stands elsewhere: somebody else was at it.
+
+    Raises:
+        GalleryNotFound
+        PackMismatch: the gallery holds templates of another model.
+        EncounterExists: an encounter of this id is there with other content.
+    """
+    connection.execute(_LOCK, {"wanted": gallery_id})
+    gallery = read_gallery(connection, gallery_id)
+    state = import_state(connection, gallery_id, source.source_id)
+    if state.done != block.start:
+        return state
+    if gallery.pack_id != source.pack_id or gallery.model_id not in {None, source.model_id}:
+        raise PackMismatch(f"the gallery holds templates of {gallery.model_id or gallery.pack_id}")
+    places = _unknown(connection, gallery_id, block)
+    if places:
+        _Block(connection, gallery, source, block=block, places=places, now=now).write()
+    state = ImportState(block.start + len(block.names), state.added + len(places))
+    _set_state(connection, gallery_id, source, state, now)
+    return state
+
+
+def _unknown(connection: Connection, gallery_id: str, block: ImportBlock) -> list[int]:
+    """Return the places in the block whose encounter is not in the record. Raises EncounterExists."""
+    known = {
+        row.encounter_id: row.content_digest
+        for part in in_parts([name.encounter_id for name in block.names])
+        for row in connection.execute(_KNOWN, {"wanted": gallery_id, "among": part})
+    }
+    places = []
+    for place, (name, digest) in enumerate(zip(block.names, block.digests, strict=True)):
+        if name.encounter_id not in known:
+            known[name.encounter_id] = digest
+            places.append(place)
+        elif known[name.encounter_id] != digest:
+            raise EncounterExists(
+                f"row {block.start + place}: its encounter is in the gallery already, with other content"
+            )
+    return places
+
+
+def _set_state(
+    connection: Connection, gallery_id: str, source: ImportSource, state: ImportState, now: datetime
+) -> None:
+    key = {"gallery_id": gallery_id, "source_id": source.source_id}
+    first = {**key, "total": source.total, "done": 0, "added": 0, "created_at": now, "updated_at": now}
+    connection.execute(insert_or_ignore(connection.dialect.name, imports), first)
+    connection.execute(
+        update(imports)
+        .where(imports.c.gallery_id == gallery_id, imports.c.source_id == source.source_id)
+        .values(done=state.done, added=state.added, updated_at=now)
+    )
+
+
+class _Block:
+    """The rows of one block that are new, on their way into the tables, with the gallery's lock held."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        gallery: Gallery,
+        source: ImportSource,
+        *,
+        block: ImportBlock,
+        places: Sequence[int],
+        now: datetime,
+    ) -> None:
+        self._connection = connection
+        self._gallery = gallery
+        self._source = source
+        self._names = [block.names[place] for place in places]
+        self._digests = [block.digests[place] for place in places]
+        self._embeddings = block.embeddings[list(places)]
+        self._now = now
+        # a change for each encounter, as an enrolment makes it: listings, and those who follow the log, count on that
+        self._numbers = range(gallery.last_seq + 1, gallery.last_seq + 1 + len(places))
+        self._in_gallery = {"gallery_id": gallery.gallery_id}
+
+    def write(self) -> None:
+        reference_ids = _new_reference_ids(self._connection, len(self._names))
+        self._insert_people()
+        self._insert_templates(reference_ids)
+        self._insert_findings(reference_ids)
+        self._insert_changes(reference_ids)
+        self._connection.execute(
+            update(galleries)
+            .where(galleries.c.gallery_id == self._gallery.gallery_id)
+            .values(
+                last_seq=self._numbers[-1],
+                template_count=galleries.c.template_count + len(self._names),
+                model_id=func.coalesce(galleries.c.model_id, self._source.model_id),
+            )
+        )
+
+    def _insert_people(self) -> None:
+        subject_ids = dict.fromkeys(name.subject_id for name in self._names)
+        people = {**self._in_gallery, "created_at": self._now}
+        insert_rows(
+            self._connection, subjects, people, ["subject_id"], ((each,) for each in subject_ids), ignore_known=True
+        )
+        insert_rows(
+            self._connection,
+            encounters,
+            {
+                **people,
+                **_NO_FACTS,
+                "status": EncounterStatus.ACTIVE.value,
+                "biometric_exception": None,
+            },
+            ["encounter_id", "subject_id", "captured_at", "content_digest", "seq", "status_seq"],
+            (
+                (name.encounter_id, name.subject_id, name.captured_at, digest, seq, seq)
+                for name, digest, seq in zip(self._names, self._digests, self._numbers, strict=True)
+            ),
+        )
+
+    def _insert_templates(self, reference_ids: Sequence[int]) -> None:
+        insert_rows(
+            self._connection,
+            templates,
+            {
+                **self._in_gallery,
+                "position": 0,
+                "pack_id": self._source.pack_id,
+                "model_id": self._source.model_id,
+                "verifies": True,
+                "active": True,
+                # nobody knows what the photograph was like
+                "quality": None,
+                "box": None,
+            },
+            ["reference_id", "encounter_id", "embedding"],
+            (
+                (reference_id, name.encounter_id, to_bytes(embedding))
+                for reference_id, name, embedding in zip(reference_ids, self._names, self._embeddings, strict=True)
+            ),
+        )
+
+    def _insert_findings(self, reference_ids: Sequence[int]) -> None:
+        insert_rows(
+            self._connection,
+            enrolments,
+            {
+                **self._in_gallery,
+                "outcome": OutcomeKind.NOT_COMPARED.value,
+                "thresholds": None,
+                "searched": None,
+                "continuity": None,
+                "warnings": (IMPORT_WARNING,),
+                "created_at": self._now,
+            },
+            ["enrolment_id", "seq", "encounter_id", "samples"],
+            (
+                # an id in step with the rows: random ones would be written all over the index of a table of millions
+                (f"import-{reference_id:012}", seq, name.encounter_id, [_finding(reference_id)])
+                for reference_id, seq, name in zip(reference_ids, self._numbers, self._names, strict=True)
+            ),
+        )
+
+    def _insert_changes(self, reference_ids: Sequence[int]) -> None:
+        insert_rows(
+            self._connection,
+            changes,
+            {**self._in_gallery, "kind": "import", "removed_ids": (), "created_at": self._now},
+            ["seq", "added_ids"],
+            ((seq, (reference_id,)) for seq, reference_id in zip(self._numbers, reference_ids, strict=True)),
+        )
+
+
+def _finding(reference_id: int) -> dict[str, Any]:
+    return finding_json(SampleFinding(0, reference_id, None, None, None))
+
+
+def _new_reference_ids(connection: Connection, count: int) -> list[int]:
+    """Return numbers that no template had before: asked for beforehand, so that the rows need not be read again."""
+    if connection.dialect.name == "sqlite":
+        # the transaction is alone, and SQLite moves its own count on when the rows are inserted
+        last = connection.execute(_LAST_ID_OF_SQLITE).scalar() or 0
+        return list(range(last + 1, last + 1 + count))
+    return sorted(connection.execute(_IDS_OF_POSTGRESQL, {"count": count}).scalars())
