@@ -32,6 +32,8 @@ from benchmarks.datasets import load_dataset
 from benchmarks.demo_photographs import NEW, built_in
 from benchmarks.recapture import recapture
 from benchmarks.search import population, search
+from benchmarks.search_enrolling import enrolling
+from benchmarks.search_growth import growth
 from service.domain import (
     Box,
     EncounterFacts,
@@ -67,6 +69,8 @@ def main() -> None:
 
 app.command()(search)
 app.command()(population)
+app.command()(growth)
+app.command()(enrolling)
 
 
 @dataclass(frozen=True)
