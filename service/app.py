@@ -18,7 +18,6 @@ from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
 from service.calibration import Calibration
 from service.decision import DecisionRule
-from service.domain import Gallery
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
@@ -27,19 +26,12 @@ from service.face.model_packs import InstalledPack, installed_pack
 from service.face.worker import Setup
 from service.face.worker_pool import WorkerPool, embedders
 from service.galleries import GalleryChange, GalleryDefaults, GalleryService
-from service.gallery.exact_index import ExactIndex
-from service.gallery.faiss_index import FaissIndex
-from service.gallery.master_key import load_or_create_master_key
-from service.gallery.meter import Meter
-from service.gallery.rows import RowMemory
-from service.gallery.segmented_index import SegmentedIndex
-from service.gallery.snapshots import SnapshotFolder
 from service.identification import IdentificationService
 from service.index_care import IndexCare
+from service.indexes import index_maker, spare_folder
 from service.logs import log_event
 from service.matching import Matcher, Pack, Packs
 from service.metrics import Metrics
-from service.ports import Embedder, GalleryIndex, NewIndex
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.sweep import SweepService
@@ -51,7 +43,6 @@ _log = logging.getLogger(__name__)
 
 VERSION = version("biodedup")
 IDEMPOTENCY_PERIOD = timedelta(hours=24)
-_MASTER_KEY, _INDEX_FOLDER = "master.key", "index"
 _SQLITE_FILE = "biodedup.sqlite"
 _THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sample's thread waits
 _MAX_THREADS = 256
@@ -82,11 +73,14 @@ def build(
         folder = local_folder(settings)
         if folder is not None:
             held.callback(VarLock(folder, url).release)
+        index_folder = folder or spare_folder(settings.var_dir, url, held)
         store = SqlStore(database_url(settings))
         held.callback(store.close)
         store.migrate()
         packs = packs or _load_packs(settings, store, metrics, held)
-        service = _wire(settings, store, packs, metrics, held.close)
+        new_index = index_maker(settings.index, index_folder, settings.index_memory_bytes, metrics)
+        matcher = Matcher(store, new_index, packs, metrics)
+        service = _wire(settings, store, matcher, packs, metrics, close=held.close)
         _prepare(service, settings)
         runner = SweepRunner(service.sweeps, is_alone=folder is not None, clock=_now, is_busy=metrics.is_anyone_waiting)
         runner.start()
@@ -172,9 +166,14 @@ def _calibration(settings: Settings, pack_id: str) -> Calibration:
 
 
 def _wire(
-    settings: Settings, store: CheckedStore, packs: Packs, metrics: Metrics, close: Callable[[], None]
+    settings: Settings,
+    store: CheckedStore,
+    matcher: Matcher,
+    packs: Packs,
+    metrics: Metrics,
+    *,
+    close: Callable[[], None],
 ) -> Service:
-    matcher = Matcher(store, _new_index(settings, metrics), packs, metrics)
     defaults = GalleryDefaults(
         pack_id=settings.pack,
         review_fpir=settings.review_fpir,
@@ -207,35 +206,6 @@ def _wire(
         max_samples=settings.max_samples,
         close=close,
     )
-
-
-def _new_index(settings: Settings, metrics: Metrics) -> NewIndex:
-    """Return what makes the index of a gallery. Raises VarUnusable."""
-    if settings.index == "exact":
-        return lambda _gallery, embedder: ExactIndex(embedder.dimension)
-    if settings.index == "faiss":
-        return lambda _gallery, embedder: FaissIndex(embedder.dimension)
-    meter, folder = Meter(metrics), local_folder(settings)
-    if folder is None:
-        # beside a database server several processes may share a folder: each fills its index from the record
-        return lambda _gallery, embedder: SegmentedIndex(embedder.dimension, meter=meter)
-    key = load_or_create_master_key(folder / _MASTER_KEY)
-    memory = RowMemory(settings.index_memory_bytes)
-
-    def new(gallery: Gallery, embedder: Embedder) -> GalleryIndex:
-        snapshots = SnapshotFolder(
-            folder / _INDEX_FOLDER,
-            key,
-            gallery_id=gallery.gallery_id,
-            timeline_id=gallery.timeline_id,
-            model_id=embedder.model_id,
-            dimension=embedder.dimension,
-            on_damage=lambda reason: metrics.index_files_set_aside.labels(reason=reason).inc(),
-            memory=memory,
-        )
-        return SegmentedIndex(embedder.dimension, snapshots=snapshots, last_seq=gallery.last_seq, meter=meter)
-
-    return new
 
 
 def _prepare(service: Service, settings: Settings) -> None:

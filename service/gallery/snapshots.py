@@ -26,6 +26,9 @@ from service.gallery.segment_files import OpenedSegment, Segment, SegmentFile, o
 from service.logs import log_event
 from service.var_lock import make_var_folder
 
+ON_DEMAND = "rebuild"
+"""Why files are set aside that were asked to be made anew."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -147,7 +150,10 @@ class SnapshotFolder:
 
     def forget(self, reason: str = "differs_from_record") -> None:
         """Set the manifest aside: none of its files is used any more."""
-        self._set_aside(reason)
+        if reason == ON_DEMAND:  # nothing is wrong
+            set_aside(self._folder / MANIFEST_NAME)
+        else:
+            self._set_aside(reason)
 
     def delete_set_aside(self) -> None:
         """Delete what was set aside, by this start and by earlier ones. Raises VarUnusable."""

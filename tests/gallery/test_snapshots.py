@@ -182,6 +182,13 @@ def test_a_discarded_index_leaves_nothing_to_load_and_writes_no_more(record: Rec
     assert record.damages == ["differs_from_record"]
 
 
+def test_files_that_are_made_anew_on_demand_are_no_damage(record: Record, caplog: pytest.LogCaptureFixture) -> None:
+    record.follow(record.open()).discard("rebuild")
+    assert record.open().high_water_mark == 0
+    assert record.damages == []
+    assert "index.files_set_aside" not in caplog.text
+
+
 def test_nothing_on_disk_is_plain(record: Record) -> None:
     written = b"".join(path.read_bytes() for path in record.gallery_folder.iterdir())
     assert len(written) > 4000 * DIMENSION * 4

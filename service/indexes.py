@@ -1,0 +1,78 @@
+"""Which index a gallery gets, and where it keeps its files."""
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+from service.domain import Gallery
+from service.errors import VarInUse, VarUnusable
+from service.gallery.exact_index import ExactIndex
+from service.gallery.faiss_index import FaissIndex
+from service.gallery.master_key import load_or_create_master_key
+from service.gallery.meter import Meter
+from service.gallery.rows import RowMemory
+from service.gallery.segmented_index import SegmentedIndex
+from service.gallery.snapshots import SnapshotFolder
+from service.logs import log_event
+from service.metrics import Metrics
+from service.ports import Embedder, GalleryIndex, NewIndex
+from service.var_lock import VarLock
+
+Kind = Literal["segmented", "faiss", "exact"]
+
+_MASTER_KEY, _INDEX_FOLDER = "master.key", "index"
+
+_log = logging.getLogger(__name__)
+
+
+def spare_folder(folder: Path, url: str | None, held: ExitStack) -> Path | None:
+    """Own `folder` until `held` is closed, for the files of indexes beside a database server.
+
+    Returns:
+        It, or None where another process has it or it cannot be written: the indexes are then in memory alone.
+    """
+    try:
+        held.callback(VarLock(folder, url).release)
+    except (VarInUse, VarUnusable) as error:
+        log_event(_log, "index.kept_in_memory", level=logging.WARNING, code=error.code)
+        return None
+    return folder
+
+
+def index_maker(kind: Kind, folder: Path | None, memory_bytes: int, metrics: Metrics) -> NewIndex:
+    """Return what makes the index of a gallery.
+
+    Args:
+        kind: setting BIODEDUP_INDEX.
+        folder: of the files, which this process owns; None: in memory alone.
+        memory_bytes: of templates that all indexes together keep in memory.
+        metrics: told what the indexes do.
+
+    Raises:
+        VarUnusable: the folder cannot be written, or the master key in it cannot be read.
+    """
+    if kind == "exact":
+        return lambda _gallery, embedder: ExactIndex(embedder.dimension)
+    if kind == "faiss":
+        return lambda _gallery, embedder: FaissIndex(embedder.dimension)
+    meter = Meter(metrics)
+    if folder is None:
+        return lambda _gallery, embedder: SegmentedIndex(embedder.dimension, meter=meter)
+    key = load_or_create_master_key(folder / _MASTER_KEY)
+    memory = RowMemory(memory_bytes)
+
+    def new(gallery: Gallery, embedder: Embedder) -> GalleryIndex:
+        snapshots = SnapshotFolder(
+            folder / _INDEX_FOLDER,
+            key,
+            gallery_id=gallery.gallery_id,
+            timeline_id=gallery.timeline_id,
+            model_id=embedder.model_id,
+            dimension=embedder.dimension,
+            on_damage=lambda reason: metrics.index_files_set_aside.labels(reason=reason).inc(),
+            memory=memory,
+        )
+        return SegmentedIndex(embedder.dimension, snapshots=snapshots, last_seq=gallery.last_seq, meter=meter)
+
+    return new
