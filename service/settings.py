@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         default="segmented", description="How galleries are searched."
     )
     index_memory_bytes: int = Field(
-        default=4 * GIB,
+        default=2 * GIB,
         ge=0,
         le=1024 * GIB,
         json_schema_extra=_unit(BYTES),

@@ -17,7 +17,7 @@ Found = list[tuple[Ids, Scores]]
 class OpenSegment:
     """Templates compared one by one. One thread changes it at a time (the index's lock); any number search it."""
 
-    def __init__(self, dimension: int, room: int = 1024) -> None:
+    def __init__(self, dimension: int, room: int = 1024, *, meter: Meter | None = None) -> None:
         self._rows: Embeddings = np.empty((room, dimension), np.float32)
         self._ids: Ids = np.empty(room, np.int64)
         self._live = np.zeros(room, np.bool_)
@@ -25,7 +25,7 @@ class OpenSegment:
         # what a search takes in one step, while rows are appended or the arrays replaced by larger ones
         self._view = (self._rows[:0], self._ids[:0], self._live[:0])
         self.first_change: int | None = None  # that added to it
-        self.meter: Meter | None = None
+        self._meter = meter
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -56,8 +56,8 @@ class OpenSegment:
         start = time.perf_counter()
         rows, ids, live = self._view
         found = [at_least(scores, threshold, ids, live) for scores in probes @ rows.T]
-        if self.meter is not None:
-            self.meter.searched_open(time.perf_counter() - start)
+        if self._meter is not None:
+            self._meter.searched_open(time.perf_counter() - start)
         return found
 
     def live_ids(self) -> Ids:

@@ -23,7 +23,7 @@ from service.gallery.segment_files import SegmentFile
 from service.gallery.side_by_side import SideBySide
 from service.gallery.snapshots import SnapshotFolder
 from service.gallery.together import MOST, Together
-from service.gallery.upkeep import Segment, Work, covered, described, is_stale, next_work
+from service.gallery.upkeep import Segment, Work, covered, described, is_stale, next_work, unsealed
 from service.logs import log_event
 from service.ports import IndexPart
 
@@ -75,7 +75,7 @@ class SegmentedIndex:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._meter = meter
-        self._open = self._new_open()
+        self._open = OpenSegment(self._dimension, meter=self._meter)
         self._snapshots, self._files_lock = snapshots, threading.Lock()
         restored, self._high_water_mark = snapshots.load(last_seq) if snapshots is not None else ([], 0)
         for segment in restored:
@@ -101,6 +101,8 @@ class SegmentedIndex:
 
     def add(self, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
         with self._lock, foreign_errors():
+            # a fill is faster than sealing: what is not sealed yet must not outgrow the memory
+            self._changed.wait_for(self._has_room)
             next_change(self._high_water_mark, seq)
             if len(reference_ids):
                 if self._open.first_change is None:
@@ -182,11 +184,6 @@ class SegmentedIndex:
             self.discard(error.reason)
             raise IndexUnavailable("a file of the gallery index is damaged; it is filled from the record") from error
 
-    def _new_open(self) -> OpenSegment:
-        segment = OpenSegment(self._dimension)
-        segment.meter = self._meter
-        return segment
-
     def _is_compact(self, compact_to: int) -> bool:
         # a segment begun before that change may hold the code of what it removed
         is_coming = self._working_since is not None and self._working_since < compact_to
@@ -195,7 +192,7 @@ class SegmentedIndex:
 
     def _begin_another(self) -> None:
         """Leave the open segment to be sealed and begin the next; with the lock held."""
-        self._open = self._new_open()
+        self._open = OpenSegment(self._dimension, meter=self._meter)
         self._segments = (*self._segments, self._open)
         self._wake()
 
@@ -293,6 +290,9 @@ class SegmentedIndex:
                     file, rows = snapshots.save(segment)
                     with self._lock:  # not while something is removed from it
                         segment.file, segment.rows = file, rows
+
+    def _has_room(self) -> bool:
+        return self._caretaker is None or unsealed(self._segments, self._open) <= self._max_segment
 
     def _sealed(self) -> list[SealedSegment]:
         return [segment for segment in self._segments if isinstance(segment, SealedSegment)]

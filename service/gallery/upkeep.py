@@ -94,6 +94,11 @@ def covered(segments: Sequence[Segment], last: int) -> int:
     return min(waiting) - 1 if waiting else last
 
 
+def unsealed(segments: Sequence[Segment], filling: Segment) -> int:
+    """Return how many templates wait to be sealed; `filling` is the open segment that still takes templates."""
+    return sum(each.used for each in segments if isinstance(each, OpenSegment) and each is not filling)
+
+
 def described(segment: Segment, filling: Segment) -> IndexPart:
     """Return what a segment is and takes; `filling` is the open one that still takes templates."""
     if isinstance(segment, SealedSegment):

@@ -176,3 +176,29 @@ def test_many_probes_are_searched_in_portions(rng: np.random.Generator, monkeypa
     assert [hits[0].reference_id for hits in found] == list(range(100))
     assert sizes == [40, 40, 20]
     assert index.search(rows[:0], 0.99) == []
+
+
+def test_a_fill_waits_for_what_is_not_sealed_yet(rng: np.random.Generator) -> None:
+    go_on = threading.Event()
+
+    def slow(ids: Ids, rows: Embeddings) -> SealedSegment:
+        assert go_on.wait(30)
+        return seal(ids, rows)
+
+    index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, max_segment=2 * SEAL_AT, make_sealed=slow)
+    rows = unit_rows(8 * SEAL_AT, rng)
+
+    def fill() -> None:
+        for seq in range(1, 9):
+            index.add(seq, range((seq - 1) * SEAL_AT, seq * SEAL_AT), rows[(seq - 1) * SEAL_AT : seq * SEAL_AT])
+
+    filling = threading.Thread(target=fill)
+    filling.start()
+    filling.join(1)
+    assert filling.is_alive()
+    assert index.high_water_mark <= 4
+    go_on.set()
+    filling.join(30)
+    index.settle()
+    assert len(index) == 8 * SEAL_AT
+    assert [hit.reference_id for hit in index.search(rows[5:6], 0.99)[0]] == [5]
