@@ -146,6 +146,17 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class Probes:
+    """References that act as probes, in the order of their ids."""
+
+    reference_ids: tuple[int, ...]
+    embeddings: Embeddings = field(repr=False)  # (n, D) float32, a row for each id; (0, 0) where there is none
+
+    def __len__(self) -> int:
+        return len(self.reference_ids)
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One entry of a gallery's change log. Sequence numbers start at 1 and have no gaps.
 

@@ -23,6 +23,7 @@ _KNOWN = select(encounters.c.encounter_id, encounters.c.content_digest).where(
     encounters.c.gallery_id == bindparam("wanted"),
     encounters.c.encounter_id.in_(bindparam("among", expanding=True)),
 )
+_ANALYZE = text("ANALYZE subjects, encounters, templates, enrolments, changes")
 _LAST_ID_OF_SQLITE = text("SELECT seq FROM sqlite_sequence WHERE name = 'templates'")
 _IDS_OF_POSTGRESQL = text(
     "SELECT nextval(pg_get_serial_sequence('templates', 'reference_id')) FROM generate_series(1, :count)"
@@ -66,7 +67,19 @@ def write_block(
         _Block(connection, gallery, source, block=block, places=places, now=now).write()
     state = ImportState(block.start + len(block.names), state.added + len(places))
     _set_state(connection, gallery_id, source, state, now)
+    _learn_sizes(connection, block)
     return state
+
+
+def _learn_sizes(connection: Connection, block: ImportBlock) -> None:
+    """Let PostgreSQL look at its tables whenever they have doubled.
+
+    It plans the checks of foreign keys once a connection; planned for empty tables, they read whole tables soon: 190 rows
+    a second after 10,000, instead of thousands.
+    """
+    number = block.start // len(block.names)
+    if connection.dialect.name == "postgresql" and number & (number - 1) == 0:
+        connection.execute(_ANALYZE)
 
 
 def _unknown(connection: Connection, gallery_id: str, block: ImportBlock) -> list[int]:

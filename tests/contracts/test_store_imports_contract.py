@@ -162,3 +162,14 @@ def test_an_imported_encounter_is_made_inactive_and_withdrawn_like_another(store
 def test_the_pages_of_sqlite_hold_several_templates_of_512_dimensions(store: SqlStore) -> None:
     with store._engine.connect() as connection:
         assert connection.execute(text("PRAGMA page_size")).scalar() == 8192
+
+
+@pytest.mark.parametrize("store", [pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True)
+def test_postgresql_learns_that_its_tables_are_no_longer_empty(store: SqlStore) -> None:
+    known = text("SELECT reltuples FROM pg_class WHERE relname = 'encounters'")
+    sizes = []
+    for start, people in ((0, "ab"), (2, "cd"), (4, "ef"), (6, "gh")):
+        store.import_block("camp", SOURCE, block_of(*people, start=start))
+        with store._engine.connect() as connection:
+            sizes.append(connection.execute(known).scalar())
+    assert sizes == [2, 4, 6, 6]  # not after every block, but whenever they doubled
