@@ -19,6 +19,7 @@ _ADVICE = {
     "gallery_not_found": "`biodedup gallery list` shows the galleries, `biodedup gallery create` makes one.",
     "disk_space_short": "Free some, or put BIODEDUP_VAR_DIR on a larger disk (with what is in the folder now).",
     "templates_invalid": "docs/cli.md describes the files. Nothing of the rows from there on was written.",
+    "store_unavailable": "Look at the database and the room on its disk; `biodedup check` says more.",
     "overloaded": "Try again in a moment.",
     "not_ready": "`biodedup check` says what is missing.",
     "pack_not_loaded": "Name the pack in BIODEDUP_EXTRA_PACKS and start the service again.",

@@ -74,7 +74,7 @@ def write_block(
 def _learn_sizes(connection: Connection, block: ImportBlock) -> None:
     """Let PostgreSQL look at its tables whenever they have doubled.
 
-    It plans the checks of foreign keys once a connection; planned for empty tables, they read whole tables soon: 190 rows
+    It plans the checks of foreign keys once a connection; planned for empty tables, they soon read whole ones: 190 rows
     a second after 10,000, instead of thousands.
     """
     number = block.start // len(block.names)

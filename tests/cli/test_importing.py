@@ -204,6 +204,7 @@ def test_stopped_in_the_middle_it_goes_on_there(
         result = call("--yes")
     assert result.exit_code == (130 if stop is KeyboardInterrupt else 1)
     assert ("Run the same command again" in result.stdout) == (stop is KeyboardInterrupt)
+    assert ("the room on its disk" in result.stderr) == (stop is not KeyboardInterrupt)
     assert templates_in(var) == BLOCK_ROWS
     result = call("--yes")
     assert result.exit_code == 0
