@@ -11,13 +11,16 @@ DEV := .venv/.installed-dev
 MOVED := $(shell test ! -e $(BIN)/biodedup || head -n 2 $(BIN)/biodedup | grep -qF "$(CURDIR)/$(BIN)/python" || echo moved)
 DATASET ?= ../shared/data/lfw-dev
 PYTEST_ARGS ?=
+SPEED := $(BIN)/python -m benchmarks.speed
+FIGURES := var/benchmarks/figures
+GROWTH_SIZES ?= 1000000,2000000,5000000,10000000
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -q --extra build
 
 # ONNX Runtime reports its use to Microsoft unless it is told not to before it starts.
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test bench soak models test-models lock clean moved
+.PHONY: help demo serve test bench bench-search soak models test-models lock clean moved
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -38,11 +41,22 @@ test: test-models ## Run every gate: format, lint, types, import contracts, test
 soak: test-models ## Run what takes long: kills, races and broken images at full counts
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
-bench: test-models ## Measure error rates (DATASET=DIR), the speed of the pipeline and of the search
+bench: test-models ## Measure error rates (DATASET=DIR), the pipeline and the search, and plot: takes two hours and 60 GB of disk
 	@if [ -d "$(DATASET)" ]; then $(BIN)/python -m benchmarks.error_rates --dataset "$(DATASET)"; \
 	else echo "No photographs in $(DATASET), so no error rates; DATASET=DIR names a folder of them."; fi
 	$(BIN)/python -m benchmarks.speed pipeline
-	$(BIN)/python -m benchmarks.speed search --gallery-size 1000000 --dimension 128
+	@$(MAKE) --no-print-directory bench-search
+
+bench-search: $(DEV) # the search alone: what docs/benchmarks.md shows; GROWTH_SIZES=... for fewer or smaller galleries
+	mkdir -p $(FIGURES)
+	for dimension in 128 512; do \
+	$(SPEED) search --gallery-size 100000 --dimension $$dimension --methods all --json $(FIGURES)/search-100k-$$dimension.json && \
+	$(SPEED) search --gallery-size 1000000 --dimension $$dimension --json $(FIGURES)/search-1m-$$dimension.json && \
+	$(SPEED) growth --dimension $$dimension --sizes $(GROWTH_SIZES) --json $(FIGURES)/growth-$$dimension.json && \
+	$(SPEED) enrolling --gallery-size 100000 --dimension $$dimension --json $(FIGURES)/enrolling-$$dimension.json || exit 1; done
+	$(SPEED) plot $(FIGURES)/search-100k-128.json $(FIGURES)/search-100k-512.json --out docs/images/search-100k.svg
+	$(SPEED) plot $(FIGURES)/search-1m-128.json $(FIGURES)/search-1m-512.json --out docs/images/search-1m.svg
+	$(SPEED) plot $(FIGURES)/growth-128.json $(FIGURES)/growth-512.json --out docs/images/growth.svg
 
 models: $(RUNTIME) ## Fetch and check the default model pack
 	@$(BIN)/python -m service models fetch opencv-zoo

@@ -34,6 +34,7 @@ from benchmarks.recapture import recapture
 from benchmarks.search import population, search
 from benchmarks.search_enrolling import enrolling
 from benchmarks.search_growth import growth
+from benchmarks.search_plots import plot
 from service.domain import (
     Box,
     EncounterFacts,
@@ -71,6 +72,7 @@ app.command()(search)
 app.command()(population)
 app.command()(growth)
 app.command()(enrolling)
+app.command()(plot)
 
 
 @dataclass(frozen=True)
