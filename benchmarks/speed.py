@@ -30,22 +30,13 @@ from rich.table import Table
 
 from benchmarks.datasets import load_dataset
 from benchmarks.demo_photographs import NEW, built_in
+from benchmarks.filling import fill
 from benchmarks.recapture import recapture
 from benchmarks.search import population, search
 from benchmarks.search_enrolling import enrolling
 from benchmarks.search_growth import growth
-from benchmarks.search_plots import plot
-from service.domain import (
-    Box,
-    EncounterFacts,
-    FacePolicy,
-    Gallery,
-    NewEnrolment,
-    NewTemplate,
-    OutcomeKind,
-    Quality,
-    Template,
-)
+from benchmarks.sweep_speed import sweep
+from service.domain import FacePolicy, Gallery
 from service.errors import BiodedupError
 from service.face import scrfd, yunet
 from service.face.alignment import align
@@ -70,9 +61,9 @@ def main() -> None:
 
 app.command()(search)
 app.command()(population)
+app.command()(sweep)
 app.command()(growth)
 app.command()(enrolling)
-app.command()(plot)
 
 
 @dataclass(frozen=True)
@@ -308,38 +299,17 @@ def _fill(path: Path, pack: InstalledPack, count: int, each: int = 100) -> None:
         Gallery(GALLERY, manifest.pack_id, 0.01, 0.001, 0.001, keep_samples=False, created_at=datetime.now(UTC))
     )
     rng = np.random.default_rng(0)
-    quality, box = Quality(100, 50, 0.9, 200, 120, 0, 0, 0, 1), Box(0, 0, 100, 100)
-    for start in range(0, count, each):
-        rows = rng.normal(size=(min(each, count - start), manifest.dimension)).astype(np.float32)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        templates = tuple(
-            NewTemplate(position, Template(manifest.pack_id, row, quality, box), model_id, verifies=True, sample=None)
-            for position, row in enumerate(rows)
-        )
-        with store.writing(GALLERY) as writing:
-            writing.insert_enrolment(_filling(start, templates))
+    subjects = (
+        (f"fill-{start}", _unit(rng.normal(size=(min(each, count - start), manifest.dimension))))
+        for start in range(0, count, each)
+    )
+    fill(store, GALLERY, subjects, pack_id=manifest.pack_id, model_id=model_id)
     store.close()
 
 
-def _filling(start: int, templates: tuple[NewTemplate, ...]) -> NewEnrolment:
-    return NewEnrolment(
-        enrolment_id=f"fill-{start}",
-        subject_id=f"fill-{start}",
-        encounter_id=f"fill-{start}",
-        facts=EncounterFacts(),
-        biometric_exception=None,
-        content_digest="",
-        idempotency_key=None,
-        outcome=OutcomeKind.NOT_COMPARED,
-        candidates=(),
-        thresholds=None,
-        searched=None,
-        continuity=None,
-        templates=templates,
-        rejected_samples=(),
-        cases=(),
-        warnings=(),
-    )
+def _unit(rows: npt.NDArray[np.float64]) -> FloatArray:
+    unit: FloatArray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def _report(results: Sequence[Round], pack_id: str, clients: int, enrolled: int, json_file: Path | None) -> None:

@@ -26,6 +26,7 @@ from service.domain import (
     Lease,
     NewEnrolment,
     Page,
+    Probes,
     Reference,
     Subject,
     Sweep,
@@ -170,6 +171,10 @@ class Reading(Protocol):
 
     def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
         """Return up to `limit` searched references above `after` and up to `last`, in the order of their ids."""
+        ...
+
+    def probes_after(self, gallery_id: str, after: int, last: int, limit: int) -> Probes:
+        """Return what `references_after` does, without whose they are: all at once, for many."""
         ...
 
     def earlier_request(

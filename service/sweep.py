@@ -2,19 +2,19 @@
 
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from service.domain import Gallery, JobState, Lease, Page, Reference, Sweep, SweepStep
+from service.domain import Gallery, JobState, Lease, Page, Probes, Sweep, SweepStep
 from service.errors import GalleriesNotComparable, IndexUnavailable
 from service.matching import IndexSearch, Matcher, Packs, SearchAgain
 from service.metrics import Metrics
 from service.ports import Reading, Store
 from service.sweep_pairs import hits_of, pairs_of
 
-BLOCK_SIZE = 512  # references searched together: within a second at ten million, so that requests are not kept waiting
+BLOCK_SIZE = 2048  # references searched and recorded together
+# fewer in a large gallery: a kill loses a block, which must end well within its lease; an index that makes all scores
+# at once takes 1 GiB for these
+BLOCK_COMPARISONS, _LEAST_BLOCK = 2**28, 128
 _TIMED_PROBES = 64  # searched to estimate how long a sweep takes
 _ATTEMPTS = 5
 _LAST_REFERENCE = 2**63 - 1
@@ -37,6 +37,16 @@ class SweepPlan:
     estimated_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """References that were searched and are not yet recorded."""
+
+    probes: Probes
+    found: IndexSearch | None  # None where there was no probe
+    is_last: bool
+    start: float  # of the work on it
+
+
 class SweepService:
     """The use cases about sweeps. Somebody else calls `advance` again and again: `service.sweep_runner`.
 
@@ -47,13 +57,21 @@ class SweepService:
     """
 
     def __init__(
-        self, store: Store, matcher: Matcher, packs: Packs, metrics: Metrics, *, block_size: int = BLOCK_SIZE
+        self,
+        store: Store,
+        matcher: Matcher,
+        packs: Packs,
+        metrics: Metrics,
+        *,
+        block_size: int = BLOCK_SIZE,
+        block_comparisons: int = BLOCK_COMPARISONS,
     ) -> None:
         self._store = store
         self._matcher = matcher
         self._packs = packs
         self._metrics = metrics
         self._block_size = block_size
+        self._block_comparisons = block_comparisons
         self.news = threading.Event()
         """Set when a sweep was begun."""
 
@@ -66,7 +84,7 @@ class SweepService:
         other_gallery_id = _other(gallery_id, other_gallery_id)
         with self._store.reading() as reading:
             gallery, searched = _galleries(reading, gallery_id, other_gallery_id)
-            first = reading.references_after(gallery_id, 0, _LAST_REFERENCE, _TIMED_PROBES)
+            first = reading.probes_after(gallery_id, 0, _LAST_REFERENCE, _TIMED_PROBES)
         calibration = self._packs.of(gallery.pack_id).rule.calibration
         fmr = sweep_fmr(gallery, searched, allowed_false_pairs)
         threshold = calibration.threshold(fmr)
@@ -142,21 +160,12 @@ class SweepService:
         Raises:
             PackNotLoaded, PackMismatch, GalleriesNotComparable, StoreUnavailable, IndexUnavailable
         """
-        start = time.perf_counter()
         for _ in range(_ATTEMPTS):
-            self._matcher.catch_up(sweep.searched_gallery_id)
-            with self._store.reading() as reading:
-                _, searched = _galleries(reading, sweep.gallery_id, sweep.other_gallery_id)
-                probes = reading.references_after(
-                    sweep.gallery_id, sweep.cursor, sweep.last_reference_id, self._block_size
-                )
-            found = self._search(searched, probes, sweep.threshold) if probes else None
+            block = self._search_block(sweep)
             try:
                 with self._store.sweeping(sweep.gallery_id, sweep.other_gallery_id) as sweeping:
-                    if found is not None:
-                        self._check(sweeping, sweep, found)
-                    step = self._step(sweeping, sweep, probes, found, start)
-                    moved = sweeping.advance_sweep(sweep.job_id, lease, step)
+                    self._check(sweeping, sweep, block)
+                    moved = sweeping.advance_sweep(sweep.job_id, lease, self._step(sweeping, sweep, block))
             except SearchAgain:
                 continue
             if moved is not None:
@@ -164,12 +173,21 @@ class SweepService:
             return moved
         raise IndexUnavailable("the gallery changes faster than its index can follow; try again")
 
-    def _search(self, gallery: Gallery, probes: Sequence[Reference], threshold: float) -> IndexSearch:
-        embeddings = np.stack([probe.embedding for probe in probes])
-        # a threshold above every score says that nothing is sure enough: no index is asked for more than a score can be
-        return self._matcher.search(gallery, embeddings, min(threshold, 1.0), phase="sweep")
+    def _search_block(self, sweep: Sweep) -> _Block:
+        start = time.perf_counter()
+        self._matcher.catch_up(sweep.searched_gallery_id)
+        with self._store.reading() as reading:
+            _, searched = _galleries(reading, sweep.gallery_id, sweep.other_gallery_id)
+            limit = min(self._block_size, block_size_of(searched, self._block_comparisons))
+            probes = reading.probes_after(sweep.gallery_id, sweep.cursor, sweep.last_reference_id, limit)
+        found = self._search(searched, probes, sweep.threshold) if probes else None
+        return _Block(probes, found, is_last=len(probes) < limit, start=start)
 
-    def _time(self, gallery: Gallery, probes: Sequence[Reference], threshold: float) -> float:
+    def _search(self, gallery: Gallery, probes: Probes, threshold: float) -> IndexSearch:
+        # a threshold above every score says that nothing is sure enough: no index is asked for more than a score can be
+        return self._matcher.search(gallery, probes.embeddings, min(threshold, 1.0), phase="sweep")
+
+    def _time(self, gallery: Gallery, probes: Probes, threshold: float) -> float:
         """Return the seconds that a search of the probes takes."""
         if not probes:
             return 0.0
@@ -178,31 +196,31 @@ class SweepService:
         self._search(gallery, probes, threshold)
         return time.perf_counter() - start
 
-    def _check(self, reading: Reading, sweep: Sweep, found: IndexSearch) -> None:
+    def _check(self, reading: Reading, sweep: Sweep, block: _Block) -> None:
         """Raises SearchAgain."""
-        self._matcher.check(reading.gallery(sweep.searched_gallery_id), found)
-        if found.high_water_mark < sweep.started_seq:
+        if block.found is None:
+            return
+        self._matcher.check(reading.gallery(sweep.searched_gallery_id), block.found)
+        if block.found.high_water_mark < sweep.started_seq:
             raise SearchAgain
 
-    def _step(
-        self, reading: Reading, sweep: Sweep, probes: Sequence[Reference], found: IndexSearch | None, start: float
-    ) -> SweepStep:
+    def _step(self, reading: Reading, sweep: Sweep, block: _Block) -> SweepStep:
         calibration = self._packs.of(reading.gallery(sweep.gallery_id).pack_id).rule.calibration
-        hits = hits_of(sweep, probes, found.found) if found else []
+        probe_ids = block.probes.reference_ids
+        hits = hits_of(sweep, probe_ids, block.found.found) if block.found else []
         # read again under the lock: who was erased or taken out meanwhile is named nowhere
+        references = reading.references(sweep.gallery_id, sorted({probe_id for probe_id, _ in hits}))
         others = {hit.reference_id for _, hit in hits}
-        references = reading.references(sweep.gallery_id, sorted({probe.reference_id for probe, _ in hits}))
         references |= reading.references(sweep.searched_gallery_id, sorted(others))
         count, pairs = pairs_of(sweep, hits, references, calibration)
-        is_last = len(probes) < self._block_size
         return SweepStep(
             after=sweep.cursor,
-            cursor=sweep.last_reference_id if is_last else probes[-1].reference_id,
-            done=len(probes),
+            cursor=sweep.last_reference_id if block.is_last else probe_ids[-1],
+            done=len(probe_ids),
             found_pairs=count,
             pairs=pairs,
-            worked_s=time.perf_counter() - start,
-            is_last=is_last,
+            worked_s=time.perf_counter() - block.start,
+            is_last=block.is_last,
         )
 
     def _count(self, before: Sweep, after: Sweep) -> None:
@@ -217,6 +235,11 @@ def comparisons_of(gallery: Gallery, searched: Gallery) -> int:
     if gallery.gallery_id != searched.gallery_id:
         return gallery.template_count * searched.template_count
     return gallery.template_count * (gallery.template_count - 1) // 2
+
+
+def block_size_of(searched: Gallery, comparisons: int = BLOCK_COMPARISONS) -> int:
+    """Return how many references make a block of some seconds at most."""
+    return max(_LEAST_BLOCK, comparisons // max(searched.template_count, 1))
 
 
 def sweep_fmr(gallery: Gallery, searched: Gallery, allowed_false_pairs: int) -> float:

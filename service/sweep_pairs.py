@@ -1,29 +1,29 @@
 """From what a block of a sweep found to the pairs of people that somebody must look at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from service.calibration import Calibration
 from service.domain import Candidate, FoundPair, Hit, Reference, Sweep
 
 
-def hits_of(sweep: Sweep, probes: Sequence[Reference], found: Sequence[Sequence[Hit]]) -> list[tuple[Reference, Hit]]:
-    """Return each hit with its probe that is the sweep's to look at.
+def hits_of(sweep: Sweep, probe_ids: Sequence[int], found: Iterable[Sequence[Hit]]) -> list[tuple[int, Hit]]:
+    """Return each hit that is the sweep's to look at, with the reference that was its probe.
 
     Within a gallery the hit must be the earlier of the two, in another one it must have been there at the beginning.
     """
     is_across = sweep.other_gallery_id is not None
     return [
-        (probe, hit)
-        for probe, hits in zip(probes, found, strict=True)
+        (probe_id, hit)
+        for probe_id, hits in zip(probe_ids, found, strict=True)
         for hit in hits
         if hit.score >= sweep.threshold
-        and (hit.reference_id <= sweep.last_reference_id if is_across else hit.reference_id < probe.reference_id)
+        and (hit.reference_id <= sweep.last_reference_id if is_across else hit.reference_id < probe_id)
     ]
 
 
 def pairs_of(
     sweep: Sweep,
-    hits: Sequence[tuple[Reference, Hit]],
+    hits: Sequence[tuple[int, Hit]],
     references: Mapping[int, Reference],
     calibration: Calibration,
 ) -> tuple[int, tuple[FoundPair, ...]]:
@@ -40,9 +40,9 @@ def pairs_of(
     is_across = sweep.other_gallery_id is not None
     count = 0
     best: dict[tuple[str, ...], tuple[float, Reference, Reference]] = {}
-    for probe, hit in hits:
-        other = references.get(hit.reference_id)
-        if probe.reference_id not in references or other is None:
+    for probe_id, hit in hits:
+        probe, other = references.get(probe_id), references.get(hit.reference_id)
+        if probe is None or other is None:
             continue
         both = probe.subject_id, other.subject_id
         if not is_across and both[0] == both[1]:

@@ -22,6 +22,7 @@ from service.domain import (
     Gallery,
     Lease,
     NewEnrolment,
+    Probes,
     Reference,
     SampleFinding,
     Subject,
@@ -116,6 +117,12 @@ class FakeReading:
     def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
         found = searched(self._galleries.get(gallery_id, _NOTHING))
         return [found[each] for each in sorted(found) if after < each <= last][:limit]
+
+    def probes_after(self, gallery_id: str, after: int, last: int, limit: int) -> Probes:
+        found = self.references_after(gallery_id, after, last, limit)
+        rows = [each.embedding for each in found]
+        embeddings = np.stack(rows) if rows else np.empty((0, 0), np.float32)
+        return Probes(tuple(each.reference_id for each in found), embeddings)
 
     def earlier_request(
         self, gallery_id: str, idempotency_key: str | None, encounter_id: str | None, not_before: datetime

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.domain import EncounterFacts, Lease, NewEnrolment, NewTemplate, OutcomeKind, Page, Sweep, Template
+from benchmarks import filling
+from service.domain import Lease, Page, Sweep
 from service.ports import Store
 from service.sweep import SweepService
 from service.sweep_runner import LEASE_PERIOD, SweepRunner
-from tests.synthetic import BOX, DIMENSION, PACK_ID, QUALITY
+from tests.synthetic import DIMENSION, PACK_ID
 from tests.world import GALLERY, START, World
 
 OWNER = "the one process"
@@ -54,31 +55,9 @@ def _unit(rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | Rows) -> Row
 
 def fill(store: Store, crowd: Crowd, gallery_id: str = GALLERY, prefix: str = "", model_id: str = MODEL_ID) -> None:
     """Put the crowd into the record without comparing anyone, as an import does."""
-    for number, (row, subject_id) in enumerate(zip(crowd.rows, crowd.subjects, strict=True)):
-        with store.writing(gallery_id) as writing:
-            writing.insert_enrolment(_imported(f"{prefix}{number}", subject_id, row, model_id))
-
-
-def _imported(name: str, subject_id: str, row: Rows, model_id: str) -> NewEnrolment:
-    template = NewTemplate(0, Template(PACK_ID, row, QUALITY, BOX), model_id, verifies=True, sample=None)
-    return NewEnrolment(
-        enrolment_id=f"n-{name}",
-        subject_id=subject_id,
-        encounter_id=f"e-{name}",
-        facts=EncounterFacts(),
-        biometric_exception=None,
-        content_digest="",
-        idempotency_key=None,
-        outcome=OutcomeKind.NOT_COMPARED,
-        candidates=(),
-        thresholds=None,
-        searched=None,
-        continuity=None,
-        templates=(template,),
-        rejected_samples=(),
-        cases=(),
-        warnings=(),
-    )
+    rows = np.split(crowd.rows, len(crowd.rows)) if len(crowd.rows) else []
+    subjects = list(zip(crowd.subjects, rows, strict=True))
+    filling.fill(store, gallery_id, subjects, pack_id=PACK_ID, model_id=model_id, prefix=prefix)
 
 
 def sweeps_of(world: World, block_size: int = 100) -> SweepService:

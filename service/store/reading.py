@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+import numpy as np
 from sqlalchemy import Connection, Select, bindparam, select
 
-from service.domain import CaseKind, Change, EarlierRequest, Embedding, Enrolment, Gallery, Reference
+from service.domain import CaseKind, Change, EarlierRequest, Embedding, Enrolment, Gallery, Probes, Reference
 from service.errors import GalleryNotFound
 from service.store.rows import AnyRow, to_candidate, to_embedding, to_enrolment, to_gallery, to_reference
 from service.store.tables import (
@@ -68,6 +69,19 @@ _CHANGES_AFTER = (
 )
 _EMBEDDINGS = select(templates_table.c.reference_id, templates_table.c.embedding).where(
     templates_table.c.reference_id.in_(bindparam("wanted", expanding=True))
+)
+
+
+_PROBES = (
+    select(templates_table.c.reference_id, templates_table.c.embedding)
+    .where(
+        _gallery_of_template == bindparam("in_gallery"),
+        templates_table.c.active,
+        templates_table.c.reference_id > bindparam("after"),
+        templates_table.c.reference_id <= bindparam("last"),
+    )
+    .order_by(templates_table.c.reference_id)
+    .limit(bindparam("most"))
 )
 
 
@@ -170,6 +184,14 @@ class SqlReading:
         number = templates_table.c.reference_id
         wanted = _REFERENCE_ROWS.where(_gallery_of_template == gallery_id, number > after, number <= last)
         return [to_reference(row) for row in self._connection.execute(wanted.order_by(number).limit(limit))]
+
+    def probes_after(self, gallery_id: str, after: int, last: int, limit: int) -> Probes:
+        """Return up to `limit` searched references above `after` and up to `last`, without whose they are."""
+        bounds = {"in_gallery": gallery_id, "after": after, "last": last, "most": limit}
+        rows = self._connection.execute(_PROBES, bounds).all()
+        embeddings = np.frombuffer(b"".join([data for _, data in rows]), "<f4").astype(np.float32, copy=False)
+        shape = (len(rows), len(embeddings) // len(rows)) if rows else (0, 0)
+        return Probes(tuple([number for number, _ in rows]), embeddings.reshape(shape))
 
     def earlier_request(
         self, gallery_id: str, idempotency_key: str | None, encounter_id: str | None, not_before: datetime

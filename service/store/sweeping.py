@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, Join, Table, func, insert, or_, select, update
 
@@ -18,6 +17,7 @@ PairKey = frozenset[tuple[str, str | None]]
 SWEEP_KIND = "sweep"
 _UNFINISHED = (JobState.QUEUED.value, JobState.RUNNING.value)
 _PAIRS_PER_STATEMENT = IDS_PER_STATEMENT // 4  # a pair is two ids, and each list of ids is sent twice
+_INSERT_CASES = insert(cases).returning(cases.c.case_id, sort_by_parameter_order=True)
 
 
 class SqlSweeping(SqlReading):
@@ -145,8 +145,8 @@ class SqlSweeping(SqlReading):
             known = self._known_pairs(part)
             new = [each for each in part if self._key(each) not in known]
             enrolment_ids = self._enrolment_ids([each.encounter_id for each in new])
-            for each in new:
-                self._open_case(job_id, enrolment_ids[each.encounter_id], each)
+            if new:
+                self._insert_cases(job_id, new, enrolment_ids)
             opened += len(new)
         return opened
 
@@ -197,16 +197,17 @@ class SqlSweeping(SqlReading):
         )
         return {row.encounter_id: row.enrolment_id for row in rows}
 
-    def _open_case(self, job_id: int, enrolment_id: str, pair: FoundPair) -> None:
-        case: dict[str, Any] = {
+    def _insert_cases(self, job_id: int, pairs: Sequence[FoundPair], enrolment_ids: dict[str, str]) -> None:
+        shared = {
             "gallery_id": self._gallery_id,
-            "enrolment_id": enrolment_id,
             "kind": CaseKind.SWEEP.value,
             "status": CaseStatus.OPEN.value,
             "created_at": self._now,
         }
-        case_id = self._connection.execute(insert(cases).values(case).returning(cases.c.case_id)).scalar_one()
-        other = candidate_columns(pair.candidate)
-        del other["rank"]  # a pair has one candidate
-        row = {"case_id": case_id, "gallery_id": self._searched_id, "job_id": job_id, **other}
-        self._connection.execute(insert(case_pairs).values(row))
+        rows = [{**shared, "enrolment_id": enrolment_ids[each.encounter_id]} for each in pairs]
+        case_ids = self._connection.execute(_INSERT_CASES, rows).scalars()
+        others = [candidate_columns(each.candidate) for each in pairs]
+        for case_id, other in zip(case_ids, others, strict=True):
+            del other["rank"]  # a pair has one candidate
+            other |= {"case_id": case_id, "gallery_id": self._searched_id, "job_id": job_id}
+        self._connection.execute(insert(case_pairs), others)

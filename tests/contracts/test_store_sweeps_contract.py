@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.domain import (
@@ -115,7 +116,12 @@ def test_references_come_in_the_order_of_their_ids_without_those_not_searched(st
     with store.reading() as tx:
         found = tx.references_after("camp", ids[0], ids[4], 2)
         rest = tx.references_after("camp", ids[3], ids[3] + 10**6, 10)
+        probes = tx.probes_after("camp", ids[0], ids[4], 2)
+        nobody = tx.probes_after("camp", ids[4], ids[4] + 10**6, 10)
 
+    assert probes.reference_ids == tuple(each.reference_id for each in found)
+    assert np.array_equal(probes.embeddings, [each.embedding for each in found])
+    assert (len(nobody), nobody.embeddings.shape) == (0, (0, 0))
     assert [each.reference_id for each in found] == [ids[1], ids[3]]
     assert [each.subject_id for each in rest] == ["s-e"]
 
