@@ -35,6 +35,7 @@ from benchmarks.recapture import recapture
 from benchmarks.search import population, search
 from benchmarks.search_enrolling import enrolling
 from benchmarks.search_growth import growth
+from benchmarks.search_plots import plot
 from benchmarks.sweep_speed import sweep
 from service.domain import FacePolicy, Gallery
 from service.errors import BiodedupError
@@ -64,6 +65,7 @@ app.command()(population)
 app.command()(sweep)
 app.command()(growth)
 app.command()(enrolling)
+app.command()(plot)
 
 
 @dataclass(frozen=True)
