@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
@@ -19,7 +19,6 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.filling import fill
 from benchmarks.search_gallery import (
-    BLOCK,
     PACK_OF_DIMENSION,
     FloatArray,
     load_population,
@@ -27,6 +26,7 @@ from benchmarks.search_gallery import (
     mated_probes,
     population_path,
 )
+from benchmarks.sweep_product import TEMPLATES_EACH, Cost, product_of_all, subject_of, timed
 from service.calibration import Calibration
 from service.decision import DecisionRule
 from service.domain import FacePolicy, Gallery, Lease, Sweep, Template
@@ -39,22 +39,9 @@ from service.sweep import SweepService, sweep_fmr
 
 GALLERY, MODEL_ID = "sweep", "drawn"
 COSINES = (0.40, 0.95)  # of the planted pairs
-TEMPLATES_EACH = 8  # of a subject: the record fills in a minute
-GEMM_BLOCKS = (256, 1024, 4096)  # probes; the best of them is measured
 LEASE = Lease("benchmark", datetime.now(UTC) + timedelta(days=1))
 
 console = Console()
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds on the wall and of all processors."""
-
-    wall_s: float
-    cpu_s: float
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
 
 
 @dataclass(frozen=True)
@@ -106,12 +93,12 @@ def sweep(
         console.print(f"killed at {first.done:,} of {gallery_size:,} templates")
         with console.status("filling the index again"):
             second = _Sweeper(url, dimension, threads)
-        rest = _timed(second.finish)
+        rest = timed(second.finish)
         found = second.found()
         second.close()
-        block, gemm, checked = _gemm(rows, threshold, threads, share)
+        block, gemm, checked = product_of_all(rows, threshold, threads, share)
     total = first.cost + rest
-    truth = {frozenset((_subject(a), _subject(b))) for a, b in pairs if rows[a] @ rows[b] >= threshold}
+    truth = {frozenset((subject_of(a), subject_of(b))) for a, b in pairs if rows[a] @ rows[b] >= threshold}
     figures = Figures(
         gallery_size=gallery_size,
         dimension=dimension,
@@ -135,10 +122,6 @@ def sweep(
         sweep_vs_gemm_cpu=gemm.cpu_s / total.cpu_s,
     )
     _report(figures, json_file)
-
-
-def _subject(number: int) -> str:
-    return f"s-{number // TEMPLATES_EACH}"
 
 
 def _planted(folder: Path, size: int, dimension: int, planted: int) -> tuple[FloatArray, Sequence[tuple[int, int]]]:
@@ -166,7 +149,7 @@ def _fill(url: str, rows: FloatArray, dimension: int) -> float:
         Gallery(GALLERY, pack_id, 0.01, 0.001, 0.001, keep_samples=False, created_at=datetime.now(UTC))
     )
     subjects = (
-        (_subject(start), rows[start : start + TEMPLATES_EACH]) for start in range(0, len(rows), TEMPLATES_EACH)
+        (subject_of(start), rows[start : start + TEMPLATES_EACH]) for start in range(0, len(rows), TEMPLATES_EACH)
     )
     fill(store, GALLERY, subjects, pack_id=pack_id, model_id=MODEL_ID)
     with store.sweeping(GALLERY) as sweeping:
@@ -247,12 +230,6 @@ class _Sweeper:
         self._store.close()
 
 
-def _timed(work: Callable[[], object]) -> Cost:
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return Cost(time.perf_counter() - wall, time.process_time() - cpu)
-
-
 @dataclass(frozen=True)
 class _Half:
     """What a process did until it was killed."""
@@ -284,34 +261,6 @@ def _sweep_until_killed(pipe: Connection, url: str, dimension: int, threads: int
     pipe.send((0, time.process_time()))
     for moved in sweeper.steps():
         pipe.send((moved.done, time.process_time()))
-
-
-def _gemm(
-    rows: FloatArray, threshold: float, threads: int, share: float
-) -> tuple[int, Cost, set[frozenset[str | None]]]:
-    """Return the best block of probes, the cost of the whole product, and the pairs in the part that was measured."""
-    found: set[frozenset[str | None]] = set()
-    with threadpool_limits(limits=threads), console.status("the matrix product"):
-        trials = {block: _timed(lambda block=block: _product(rows, 0, block, threshold)) for block in GEMM_BLOCKS}  # type: ignore[misc]  # mypy cannot infer such a lambda
-        best = min(trials, key=lambda block: trials[block].wall_s / block)
-        count = max(round(share * len(rows) / best), 1)
-        starts = np.linspace(0, max(len(rows) - best, 0), count).astype(int).tolist()
-        cost = _timed(lambda: found.update(*(_product(rows, start, best, threshold) for start in starts)))
-    scale = len(rows) / min(best * count, len(rows))
-    return best, Cost(cost.wall_s * scale, cost.cpu_s * scale), found
-
-
-def _product(rows: FloatArray, start: int, block: int, threshold: float) -> set[frozenset[str | None]]:
-    """Return the pairs of subjects at or above the threshold, one of them among `block` probes from `start` on."""
-    probes = rows[start : start + block]
-    found: set[frozenset[str | None]] = set()
-    for first in range(0, len(rows), BLOCK):
-        scores = rows[first : first + BLOCK] @ probes.T
-        for row, column in zip(*np.divmod(np.flatnonzero(scores.ravel() >= threshold), len(probes)), strict=True):
-            pair = frozenset((_subject(first + int(row)), _subject(start + int(column))))
-            if len(pair) == 2:
-                found.add(pair)
-    return found
 
 
 def _report(figures: Figures, json_file: Path | None) -> None:

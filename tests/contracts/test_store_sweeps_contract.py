@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,7 @@ from service.domain import (
     CaseKind,
     CaseStatus,
     EncounterStatus,
-    Enrolment,
-    FoundPair,
     JobState,
-    Lease,
-    Sweep,
-    SweepStep,
 )
 from service.errors import GalleryNotFound, SweepNotFound, SweepUnderway
 from tests.store.building import (
@@ -33,9 +27,7 @@ from tests.store.building import (
     new_template,
     open_store,
 )
-
-MINE = Lease("me", START + timedelta(minutes=1))
-OTHERS = Lease("somebody else", START + timedelta(minutes=1))
+from tests.store.sweep_steps import MINE, OTHERS, advance, begin, pair_of, step
 
 
 @pytest.fixture
@@ -46,27 +38,6 @@ def clock() -> Clock:
 @pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[AnyStore]:
     yield from open_store(request.param, tmp_path, clock)
-
-
-def begin(store: AnyStore, *, is_leased: bool = True) -> Sweep:
-    with store.sweeping("camp") as tx:
-        sweep = tx.begin_sweep(10, 0.4)
-        return (tx.lease_sweep(sweep.job_id, MINE) or sweep) if is_leased else sweep
-
-
-def pair_of(later: Enrolment, earlier: Enrolment) -> FoundPair:
-    return FoundPair(later.subject_id, later.encounter_id, candidate_of(earlier))
-
-
-def step(sweep: Sweep, *pairs: FoundPair, cursor: int = 1, is_last: bool = False) -> SweepStep:
-    return SweepStep(sweep.cursor, cursor, 5, len(pairs), pairs, 0.25, is_last)
-
-
-def advance(store: AnyStore, sweep: Sweep, *pairs: FoundPair, is_last: bool = False) -> Sweep:
-    with store.sweeping("camp") as tx:
-        moved = tx.advance_sweep(sweep.job_id, MINE, step(sweep, *pairs, cursor=sweep.cursor + 1, is_last=is_last))
-    assert moved is not None
-    return moved
 
 
 def test_a_sweep_begins_before_the_first_reference_and_ends_with_the_last_that_is_searched(store: AnyStore) -> None:
@@ -292,70 +263,3 @@ def test_unknown_sweeps_and_galleries_are_not_found(store: AnyStore) -> None:
             tx.end_sweep(number, JobState.CANCELLED)
         with pytest.raises(SweepNotFound), store.sweeping(gallery_id) as tx:
             tx.lease_sweep(number, MINE)
-
-
-def test_the_cases_of_one_sweep_are_listed_by_themselves(store: AnyStore) -> None:
-    a, b, c = (enrol(store, new_enrolment(name)) for name in "abc")
-    enrol(store, new_enrolment("d", candidates=[candidate_of(a)], cases=[CaseKind.DUPLICATE]))
-    first = advance(store, begin(store), pair_of(b, a), is_last=True)
-    second = advance(store, begin(store), pair_of(c, a), pair_of(c, b))
-
-    pages = [store.cases("camp", None, 1, second.job_id)]
-    pages.append(store.cases("camp", pages[0].next_after, 1, second.job_id))
-
-    assert [case.subject_id for case in store.cases("camp", None, 9, first.job_id).items] == ["s-b"]
-    assert [page.items[0].candidate for page in pages] == [candidate_of(a), candidate_of(b)]
-    assert pages[1].next_after is None
-    assert store.cases("camp", None, 9, second.job_id + 1000).items == ()
-
-
-def test_a_sweep_against_another_gallery_ends_with_the_last_reference_of_both(store: AnyStore) -> None:
-    store.create_gallery(new_gallery("abroad"))
-    enrol(store, new_enrolment("a"))
-    for name in ("b", "c"):
-        last = enrol(store, new_enrolment(name), "abroad").samples[0].reference_id
-
-    with store.sweeping("camp", "abroad") as tx:
-        sweep = tx.begin_sweep(10, 0.4)
-
-    assert (sweep.gallery_id, sweep.other_gallery_id, sweep.searched_gallery_id) == ("camp", "abroad", "abroad")
-    assert (sweep.total, sweep.last_reference_id, sweep.started_seq) == (1, last, 2)
-    assert store.sweep("camp", sweep.job_id) == sweep
-    assert store.sweeps("abroad", None, 10).items == ()
-
-
-def test_a_pair_across_galleries_has_one_case_that_forgets_who_is_erased_or_withdrawn(store: AnyStore) -> None:
-    store.create_gallery(new_gallery("abroad"))
-    here = enrol(store, new_enrolment("a"))
-    erased, withdrawn = (enrol(store, new_enrolment(name), "abroad") for name in "ab")
-    enrol(store, new_enrolment("again", "s-b"), "abroad")
-    there = [replace(candidate_of(each), gallery_id="abroad") for each in (erased, withdrawn)]
-    pairs = [FoundPair(here.subject_id, here.encounter_id, each) for each in there]
-    back = FoundPair(erased.subject_id, erased.encounter_id, replace(candidate_of(here), gallery_id="camp"))
-    with store.sweeping("camp", "abroad") as tx:
-        sweep = tx.lease_sweep(tx.begin_sweep(10, 0.4).job_id, MINE)
-        assert sweep is not None
-        tx.advance_sweep(sweep.job_id, MINE, step(sweep, *pairs))
-    with store.sweeping("abroad", "camp") as tx:
-        again = tx.lease_sweep(tx.begin_sweep(10, 0.4).job_id, MINE)
-        assert again is not None
-        moved = tx.advance_sweep(again.job_id, MINE, step(again, back))
-    assert moved is not None
-    assert moved.cases_opened == 0
-    assert [case.candidate for case in store.cases("camp", None, 10).items] == there
-
-    with store.writing("abroad") as tx:
-        tx.erase_subject("s-a")
-    with store.writing("abroad") as tx:
-        tx.set_encounter_status("e-b", EncounterStatus.WITHDRAWN)
-
-    void, kept = store.cases("camp", None, 10).items
-    assert void.status is CaseStatus.VOID
-    assert void.candidate == replace(there[0], subject_id=None, encounter_id=None, reference_id=None)
-    assert (kept.status, kept.candidate) == (CaseStatus.OPEN, replace(there[1], reference_id=None))
-    assert store.subject("camp", "s-a").encounter_ids == ("e-a",)
-
-
-def test_a_sweep_against_no_gallery_is_not_begun(store: AnyStore) -> None:
-    with pytest.raises(GalleryNotFound), store.sweeping("camp", "nowhere"):
-        pass
