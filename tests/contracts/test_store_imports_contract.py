@@ -123,6 +123,14 @@ def test_several_rows_of_one_subject_are_several_encounters(store: SqlStore) -> 
     assert store.gallery_counts("camp").subjects == 1
 
 
+def test_a_subject_who_is_there_already_gets_a_further_encounter(store: SqlStore) -> None:
+    enrol(store, new_enrolment("a"))
+    block = block_of("new")
+    names = (type(block.names[0])("s-a", "e-new"),)
+    store.import_block("camp", SOURCE, type(block)(0, names, block.digests, block.embeddings))
+    assert store.subject("camp", "s-a").encounter_ids == ("e-a", "e-new")
+
+
 def test_references_of_imports_and_enrolments_have_numbers_of_their_own(store: SqlStore) -> None:
     ids = [enrol(store, new_enrolment("first")).samples[0].reference_id]
     store.import_block("camp", SOURCE, block_of("a", "b"))
