@@ -41,7 +41,7 @@ test: test-models ## Run every gate: format, lint, types, import contracts, test
 soak: test-models ## Run what takes long: kills, races and broken images at full counts
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
-bench: test-models ## Measure error rates (DATASET=DIR), the pipeline and the search, and plot: takes two hours and 60 GB of disk
+bench: test-models ## Measure error rates (DATASET=DIR), the pipeline and the search, and plot: takes hours and 30 GB of disk
 	@if [ -d "$(DATASET)" ]; then $(BIN)/python -m benchmarks.error_rates --dataset "$(DATASET)"; \
 	else echo "No photographs in $(DATASET), so no error rates; DATASET=DIR names a folder of them."; fi
 	$(BIN)/python -m benchmarks.speed pipeline
@@ -51,7 +51,7 @@ bench-search: $(DEV) # the search alone: what docs/benchmarks.md shows; GROWTH_S
 	mkdir -p $(FIGURES)
 	for dimension in 128 512; do \
 	$(SPEED) search --gallery-size 100000 --dimension $$dimension --methods all --json $(FIGURES)/search-100k-$$dimension.json && \
-	$(SPEED) search --gallery-size 1000000 --dimension $$dimension --json $(FIGURES)/search-1m-$$dimension.json && \
+	$(SPEED) search --gallery-size 1000000 --dimension $$dimension --methods all --json $(FIGURES)/search-1m-$$dimension.json && \
 	$(SPEED) growth --dimension $$dimension --sizes $(GROWTH_SIZES) --json $(FIGURES)/growth-$$dimension.json && \
 	$(SPEED) enrolling --gallery-size 100000 --dimension $$dimension --json $(FIGURES)/enrolling-$$dimension.json || exit 1; done
 	$(SPEED) plot $(FIGURES)/search-100k-128.json $(FIGURES)/search-100k-512.json --out docs/images/search-100k.svg
