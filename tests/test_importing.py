@@ -164,13 +164,22 @@ def test_two_processes_with_one_file_share_the_work(world: World, store: SqlStor
     other = import_of(store, path)
     blocks: list[int] = []
 
+    def stop(done: int) -> None:
+        if done == 3 * BLOCK_ROWS:
+            raise KeyboardInterrupt
+
     def overtake(done: int) -> None:
         blocks.append(done)
         if done == BLOCK_ROWS:
-            other.run()
+            with pytest.raises(KeyboardInterrupt):
+                other.run(stop)
 
     assert import_of(store, path).run(overtake) == ImportState(4 * BLOCK_ROWS, 4 * BLOCK_ROWS)
-    assert blocks == [BLOCK_ROWS, 4 * BLOCK_ROWS]
+    # the second block was the other's, and the third: found out when it came to write
+    assert blocks == [BLOCK_ROWS, 3 * BLOCK_ROWS, 4 * BLOCK_ROWS]
+    with store.reading() as reading:
+        held = reading.references_after(GALLERY, 0, 10**9, 10 * BLOCK_ROWS)
+    assert [each.subject_id for each in held] == [f"p-{row:09}" for row in range(4 * BLOCK_ROWS)]
     counts = store.gallery_counts(GALLERY)
     assert (counts.subjects, counts.templates) == (4 * BLOCK_ROWS, 4 * BLOCK_ROWS)
     assert world.gallery().last_seq == 4 * BLOCK_ROWS
