@@ -70,12 +70,16 @@ def test_migrating_again_changes_nothing(store: SqlStore) -> None:
     assert store.enrolment("camp", "n-a") == enrolled
 
 
-def test_a_record_of_the_first_version_keeps_its_cases_and_can_be_swept(store: SqlStore) -> None:
+def migrate_to(store: SqlStore, revision: str) -> None:
     with store._engine.connect() as connection:
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, revision)
         connection.commit()
+
+
+def test_a_record_of_the_first_version_keeps_its_cases_and_can_be_swept(store: SqlStore) -> None:
+    migrate_to(store, "0001")
     store.create_gallery(new_gallery())
     first = enrol(store, new_enrolment("a"))
     flagged = enrol(store, new_enrolment("b", candidates=[candidate_of(first)], cases=[CaseKind.DUPLICATE]))
@@ -93,6 +97,29 @@ def test_a_record_of_the_first_version_keeps_its_cases_and_can_be_swept(store: S
         tx.set_encounter_status("e-a", EncounterStatus.WITHDRAWN)
     with store.writing("camp") as tx:
         tx.erase_subject("s-b")
+
+
+def test_a_record_that_was_swept_keeps_its_sweep_and_whom_its_case_names(store: SqlStore) -> None:
+    migrate_to(store, "0002")
+    store.create_gallery(new_gallery())
+    earlier, later = (enrol(store, new_enrolment(name)) for name in ("earlier", "later"))
+    reference_id = earlier.samples[0].reference_id
+    with store._engine.connect() as connection:
+        for statement in (
+            "INSERT INTO jobs VALUES (1, 'camp', 'sweep', 'running', 10, 0.4, 0, 2, 2, 0, 2, 0, 0, 0.0, NULL, NULL, "
+            "NULL, '2026-03-01 12:00:00', '2026-03-01 12:00:00')",
+            "INSERT INTO cases VALUES (1, 'camp', 'n-later', 'SWEEP', 'OPEN', '2026-03-01 12:00:00')",
+            f"INSERT INTO case_pairs VALUES (1, 'camp', 1, 's-earlier', 'e-earlier', {reference_id}, "
+            "0.512345678901, 1.2e-5, 3.4e-5, true)",
+        ):
+            connection.execute(text(statement))
+        connection.commit()
+
+    store.migrate()
+
+    assert (store.sweep("camp", 1).other_gallery_id, store.sweep("camp", 1).total) == (None, 2)
+    (case,) = store.cases("camp", None, 10, job_id=1).items
+    assert (case.subject_id, case.candidate) == (later.subject_id, candidate_of(earlier))
 
 
 def test_several_that_start_at_once_migrate_once(url: str) -> None:
