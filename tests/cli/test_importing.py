@@ -174,6 +174,7 @@ def test_beside_a_service_on_the_same_folder_it_is_refused(var: Path, call: Call
     assert result.exit_code == 1
     assert "(var_in_use)" in result.stderr
     assert call("--yes").exit_code == 0  # and it gives the folder back itself
+    assert not (var / "lock.json").exists()
     VarLock(var, None).release()
 
 
