@@ -95,7 +95,7 @@ def _draw_latency(axes: "Axes", figures: Figures) -> None:
         colour = _colour(name)
         axes.scatter(milliseconds, share, color=colour, zorder=3, s=22)
         # those that find everything stand in one line: their names would cover each other
-        height = 6 + 10 * (number % 4) if share == 100 else -3
+        height = 6 + 10 * (number % 4) if share == 100 else -3 - 9 * (number % 3)
         across = (0, height) if share == 100 else (5, height)
         axes.annotate(
             name,
