@@ -10,7 +10,7 @@ import numpy.typing as npt
 # those that lie exactly at the threshold, fewer above it
 SURE_DEVIATIONS = 4.0
 
-SHORTEST = 64  # templates of a shortlist; the next are twice as long each
+SHORTEST = 16  # templates of a shortlist; the next are twice as long each
 _WIDER = 3  # lengths further, eight times as long, is the second shortlist
 _LONGEST_SHARE = 8  # of the segment: longer lists cost more than comparing all of it
 

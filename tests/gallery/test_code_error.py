@@ -14,11 +14,11 @@ ERROR = CodeError(0.8, 0.02, 0.03, np.empty(0, np.int64), (0.5, 0.4, 0.3, 0.2, 0
 @pytest.mark.parametrize(
     ("threshold", "attempts"),
     [
-        (0.9, [64, 512]),
-        (0.7, [128, 1024]),
-        (0.55, [256, 1024]),
-        (0.4, [512, 1024]),
-        (0.3, [1024]),
+        (0.9, [16, 128]),
+        (0.7, [32, 256]),
+        (0.55, [64, 256]),
+        (0.4, [128, 256]),
+        (0.3, [256]),
         (0.2, []),
         (-1.0, []),
     ],
@@ -28,7 +28,7 @@ def test_a_shortlist_is_as_long_as_the_threshold_asks(threshold: float, attempts
 
 
 @pytest.mark.parametrize(
-    ("templates", "expected"), [(511, []), (512, [64]), (1024, [64, 128]), (5000, [64, 128, 256, 512])]
+    ("templates", "expected"), [(127, []), (128, [16]), (256, [16, 32]), (5000, [16, 32, 64, 128, 256, 512])]
 )
 def test_no_shortlist_is_longer_than_an_eighth_of_the_segment(templates: int, expected: list[int]) -> None:
     assert lengths(templates) == expected
@@ -62,7 +62,7 @@ def test_the_first_audit_counts_what_a_cutoff_that_is_too_high_misses(monkeypatc
 
 
 def test_nine_probes_of_ten_end_lower() -> None:
-    shown = np.repeat(np.linspace(0, 1, 11, dtype=np.float32)[:, np.newaxis], 512, axis=1)
+    shown = np.repeat(np.linspace(0, 1, 11, dtype=np.float32)[:, np.newaxis], 128, axis=1)
     assert list(sealing._tails(shown)) == pytest.approx([0.9])
 
 
