@@ -166,7 +166,7 @@ class Metrics:
         )
         self.index_search_seconds = Histogram(
             "biodedup_index_search_seconds",
-            "Seconds that a search spent in one segment: on codes, rows of the shortlist, all rows, an open segment.",
+            "Seconds of all threads that a search spent on codes, rows of the shortlists, all rows, open segments.",
             ("phase",),
             buckets=INDEX_SECONDS_BUCKETS,
             registry=self.registry,
@@ -180,7 +180,7 @@ class Metrics:
         )
         self.index_shortlist_templates = Histogram(
             "biodedup_index_shortlist_templates",
-            "Templates that one probe was compared with after the codes of one sealed segment, the mean of a batch.",
+            "Templates of sealed segments that one probe was compared with after the codes, the mean of a batch.",
             buckets=SHORTLIST_BUCKETS,
             registry=self.registry,
         )

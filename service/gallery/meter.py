@@ -1,50 +1,52 @@
-"""What the segments of an index tell the metrics: times of a search, lengths of shortlists, times of building."""
+"""What an index tells the metrics: times of a search, lengths of shortlists, times of building."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from service.metrics import Metrics
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one search of an index took, an entry a segment; its threads append side by side."""
+
+    open_s: list[float] = field(default_factory=list)  # seconds: comparing with open segments
+    codes_s: list[float] = field(default_factory=list)  # scanning codes for shortlists
+    rows_s: list[float] = field(default_factory=list)  # true scores of the shortlists
+    exact_s: list[float] = field(default_factory=list)  # comparing with all rows of a sealed segment
+    shortlisted: list[tuple[int, int]] = field(default_factory=list)  # probes, and templates they were compared with
+    widened: list[int] = field(default_factory=list)  # probes that needed a second shortlist
+    compared_with_all: list[int] = field(default_factory=list)  # probes that no shortlist was long enough for
+
+
 class Meter:
-    """Records into one process's metrics. A search of a segment costs it some microseconds, however many probes."""
+    """Records into one process's metrics: once a search, however many segments, for an observation takes as long as a
+    thousand comparisons.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
-        self._codes = metrics.index_search_seconds.labels(phase="codes")
-        self._rows = metrics.index_search_seconds.labels(phase="rows")
-        self._exact = metrics.index_search_seconds.labels(phase="exact")
-        self._open = metrics.index_search_seconds.labels(phase="open")
+        self._phases = {
+            phase: metrics.index_search_seconds.labels(phase=phase) for phase in ("open", "codes", "rows", "exact")
+        }
         self._shortlists = metrics.index_shortlist_templates
         self._second = metrics.index_widenings.labels(step="second")
         self._compared = metrics.index_widenings.labels(step="exact")
         self._together = metrics.index_batch_probes
         self._builds = metrics.index_build_seconds
 
-    def searched_together(self, probes: int) -> None:
-        """Record how many probes one search of the whole index had, those of other requests too."""
+    def searched(self, probes: int, spent: Spent) -> None:
+        """Record a search of `probes`, those of other requests too."""
         self._together.observe(probes)
-
-    def searched_open(self, seconds: float) -> None:
-        self._open.observe(seconds)
-
-    def searched_codes(self, codes_s: float, rows_s: float) -> None:
-        """Record one shortlist: the scan of the codes, and the true scores of what it found."""
-        self._codes.observe(codes_s)
-        self._rows.observe(rows_s)
-
-    def shortlisted(self, probes: int, templates: int) -> None:
-        """Record the mean shortlist of `probes`, `templates` together: one observation, so that a batch stays cheap."""
-        if probes:
-            self._shortlists.observe(templates / probes)
-
-    def widened(self, probes: int) -> None:
-        self._second.inc(probes)
-
-    def compared_with_all(self, probes: int, seconds: float) -> None:
-        """Record probes that no shortlist was long enough for."""
-        self._compared.inc(probes)
-        self._exact.observe(seconds)
+        seconds = {"open": spent.open_s, "codes": spent.codes_s, "rows": spent.rows_s, "exact": spent.exact_s}
+        for phase, parts in seconds.items():
+            if parts:
+                self._phases[phase].observe(sum(parts))
+        if spent.shortlisted:
+            self._shortlists.observe(sum(templates for _, templates in spent.shortlisted) / probes)
+        self._second.inc(sum(spent.widened))
+        self._compared.inc(sum(spent.compared_with_all))
 
     @contextmanager
     def building(self, kind: str) -> Iterator[None]:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
-from service.gallery.meter import Meter
+from service.gallery.meter import Spent
 from service.gallery.rows import HeldRows, Ids, Scores
 
 Found = list[tuple[Ids, Scores]]
@@ -17,7 +17,7 @@ Found = list[tuple[Ids, Scores]]
 class OpenSegment:
     """Templates compared one by one. One thread changes it at a time (the index's lock); any number search it."""
 
-    def __init__(self, dimension: int, room: int = 1024, *, meter: Meter | None = None) -> None:
+    def __init__(self, dimension: int, room: int = 1024) -> None:
         self._rows: Embeddings = np.empty((room, dimension), np.float32)
         self._ids: Ids = np.empty(room, np.int64)
         self._live = np.zeros(room, np.bool_)
@@ -25,7 +25,6 @@ class OpenSegment:
         # what a search takes in one step, while rows are appended or the arrays replaced by larger ones
         self._view = (self._rows[:0], self._ids[:0], self._live[:0])
         self.first_change: int | None = None  # that added to it
-        self._meter = meter
 
     def __len__(self) -> int:
         return len(self._row_of)
@@ -51,13 +50,13 @@ class OpenSegment:
         self._live[rows] = False
         self._rows[rows] = 0.0  # erased means erased, in memory too
 
-    def search(self, probes: Embeddings, threshold: float) -> Found:
-        """Compare `probes`, (n, D) float32, with every template."""
+    def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
+        """Compare `probes`, (n, D) float32, with every template; add to `spent` what it took."""
         start = time.perf_counter()
         rows, ids, live = self._view
         found = [at_least(scores, threshold, ids, live) for scores in probes @ rows.T]
-        if self._meter is not None:
-            self._meter.searched_open(time.perf_counter() - start)
+        if spent is not None:
+            spent.open_s.append(time.perf_counter() - start)
         return found
 
     def live_ids(self) -> Ids:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from service.domain import Embeddings
 from service.gallery.code_error import CodeError
-from service.gallery.meter import Meter
+from service.gallery.meter import Spent
 from service.gallery.open_segment import Found, at_least
 from service.gallery.rows import Ids, Rows
 from service.gallery.segment_files import SegmentFile
@@ -53,7 +53,6 @@ class SealedSegment:
         self.file: SegmentFile | None = None  # once it was written
         # the change that took the first template out of it, or an earlier one: its code, and its file, still hold it
         self.first_removal: int | None = None
-        self.meter: Meter | None = None
 
     def __len__(self) -> int:
         return self._live_count
@@ -95,7 +94,7 @@ class SealedSegment:
         codes = self.used * int(self.codes.sa_code_size())
         return self.rows.ram_bytes + self._odd_rows.nbytes + self.ids.nbytes + 2 * self._live.nbytes + codes
 
-    def search(self, probes: Embeddings, threshold: float) -> Found:
+    def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
         """Return what scores at least `threshold`; how much of it may be missing is what `tally` counts.
 
         The shortlist of a probe must reach down to codes so low that nothing at the threshold is expected behind them.
@@ -104,39 +103,45 @@ class SealedSegment:
         Args:
             probes: (n, D) float32, rows of L2 norm 1.
             threshold: cosine, -1..1.
+            spent: where to add what it took.
         """
+        spent = spent or Spent()
         found: Found = [(self.ids[:0], np.empty(0, np.float32))] * len(probes)
         waiting = np.arange(len(probes))
         # OpenMP counts its threads for each calling thread; the index shares the cores out itself
         faiss.omp_set_num_threads(1)
         for number, length in enumerate(self.error.attempts(threshold)):
-            if number and self.meter is not None:
-                self.meter.widened(len(waiting))
-            waiting = waiting[~self._shortlisted(probes, waiting, length, threshold, found)]
+            if number:
+                spent.widened.append(len(waiting))
+            is_done, chosen = self._shortlists(probes[waiting], length, threshold, spent)
+            start = time.perf_counter()
+            self._rank(probes, waiting[is_done], chosen, threshold, found)
+            spent.rows_s.append(time.perf_counter() - start)
+            waiting = waiting[~is_done]
             if not len(waiting):
                 return found
         start = time.perf_counter()
         for probe, one in zip(waiting, self._exactly(probes[waiting], threshold), strict=True):
             found[probe] = one
-        if self.meter is not None and len(waiting):
-            self.meter.compared_with_all(len(waiting), time.perf_counter() - start)
+        spent.compared_with_all.append(len(waiting))
+        spent.exact_s.append(time.perf_counter() - start)
         return found
 
-    def _shortlisted(
-        self, probes: Embeddings, waiting: Ids, length: int, threshold: float, found: Found
-    ) -> npt.NDArray[np.bool_]:
-        """Fill in `found` for the `waiting` probes that a shortlist of `length` is enough for; tell which."""
+    def _shortlists(
+        self, probes: Embeddings, length: int, threshold: float, spent: Spent
+    ) -> tuple[npt.NDArray[np.bool_], Ids]:
+        """Return for which probes a shortlist of `length` is enough, and theirs as `_rank` takes them."""
         start = time.perf_counter()
         cutoff = self.error.cutoff(threshold)
-        approximate, places = self.codes.search(probes[waiting], length)
-        scanned = time.perf_counter()
+        approximate, places = self.codes.search(probes, length)
         is_done: npt.NDArray[np.bool_] = approximate[:, -1] < cutoff
-        chosen = np.where(approximate[is_done] >= cutoff, places[is_done], -1)
-        self._rank(probes, waiting[is_done], chosen, threshold, found)
-        if self.meter is not None:
-            self.meter.searched_codes(scanned - start, time.perf_counter() - scanned)
-            self.meter.shortlisted(len(chosen), int(np.count_nonzero(chosen >= 0)))
-        return is_done
+        is_candidate = approximate[is_done] >= cutoff
+        lengths = np.count_nonzero(is_candidate, axis=1)
+        longest = int(lengths.max(initial=0))
+        chosen = np.where(is_candidate[:, :longest], places[is_done, :longest], -1)
+        spent.codes_s.append(time.perf_counter() - start)
+        spent.shortlisted.append((len(lengths), int(lengths.sum())))
+        return is_done, chosen
 
     def _rank(self, probes: Embeddings, done: Ids, chosen: Ids, threshold: float, found: Found) -> None:
         """Fill in `found` what truly reaches the threshold, of the shortlists and of the odd templates.
@@ -148,13 +153,13 @@ class SealedSegment:
             threshold: cosine.
             found: of all probes.
         """
-        longest = int(np.max(np.count_nonzero(chosen >= 0, axis=1), initial=0))
-        chosen = chosen[:, :longest]
         ranked = probes[done]
         scores = self.rows.scores(ranked, chosen)
         row, column = np.nonzero(scores >= threshold)
         odd_scores = ranked @ self._odd_rows.T
         odd_row, odd_column = np.nonzero(odd_scores >= threshold)
+        if not len(row) and not len(odd_row):
+            return
         kept = ~self._is_odd[chosen[row, column]]  # those come from their own product
         numbers = np.concatenate([row[kept], odd_row])
         places = np.concatenate([chosen[row, column][kept], self.error.odd[odd_column]])

@@ -14,7 +14,7 @@ from service.errors import IndexUnavailable, VarUnusable
 from service.gallery.audits import Auditor, miss_bound
 from service.gallery.damage import SnapshotDamaged
 from service.gallery.exact_index import foreign_errors, next_change
-from service.gallery.meter import Meter
+from service.gallery.meter import Meter, Spent
 from service.gallery.open_segment import OpenSegment
 from service.gallery.rows import Ids
 from service.gallery.sealed_segment import SealedSegment
@@ -75,11 +75,9 @@ class SegmentedIndex:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._meter = meter
-        self._open = OpenSegment(self._dimension, meter=self._meter)
+        self._open = OpenSegment(self._dimension)
         self._snapshots, self._files_lock = snapshots, threading.Lock()
         restored, self._high_water_mark = snapshots.load(last_seq) if snapshots is not None else ([], 0)
-        for segment in restored:
-            segment.meter = meter
         self._segments: tuple[Segment, ...] = (*restored, self._open)
         self._compact_to = -1  # change up to which nothing that was removed may be left
         self._working_since: int | None = None  # the last change when the segment that is being made was begun
@@ -168,10 +166,11 @@ class SegmentedIndex:
 
     def _search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
         segments = self._segments  # one step: a segment that is replaced meanwhile is searched as it was
+        spent = Spent()
         with self._reading(), foreign_errors():
-            hits = self._side_by_side.search(segments, np.ascontiguousarray(probes, np.float32), threshold)
+            hits = self._side_by_side.search(segments, np.ascontiguousarray(probes, np.float32), threshold, spent)
         if self._meter is not None:
-            self._meter.searched_together(len(probes))
+            self._meter.searched(len(probes), spent)
         self._auditor.now_and_then(segments, probes, threshold)
         return hits
 
@@ -192,7 +191,7 @@ class SegmentedIndex:
 
     def _begin_another(self) -> None:
         """Leave the open segment to be sealed and begin the next; with the lock held."""
-        self._open = OpenSegment(self._dimension, meter=self._meter)
+        self._open = OpenSegment(self._dimension)
         self._segments = (*self._segments, self._open)
         self._wake()
 
@@ -248,7 +247,6 @@ class SegmentedIndex:
         new = self._make_sealed(ids, rows) if len(ids) else None
         with self._lock:
             if new is not None:
-                new.meter = self._meter
                 still = np.concatenate([segment.live_ids() for segment in old])
                 new.remove(np.setdiff1d(ids, still).tolist())
                 if len(new) < new.used:

@@ -8,6 +8,7 @@ from itertools import chain
 import numpy as np
 
 from service.domain import Embeddings, Hit
+from service.gallery.meter import Spent
 from service.gallery.open_segment import Found
 from service.gallery.rows import Ids, Scores
 from service.gallery.upkeep import Segment
@@ -24,21 +25,26 @@ class SideBySide:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
-    def search(self, segments: Sequence[Segment], probes: Embeddings, threshold: float) -> list[list[Hit]]:
-        """Return for each of `probes`, (n, D) float32, what scores at least `threshold`, best first."""
-        parts = self._searched(segments, probes, threshold)
+    def search(
+        self, segments: Sequence[Segment], probes: Embeddings, threshold: float, spent: Spent
+    ) -> list[list[Hit]]:
+        """Return for each of `probes`, (n, D) float32, what scores at least `threshold`, best first.
+
+        What it took is added to `spent`.
+        """
+        parts = self._searched(segments, probes, threshold, spent)
         return [_hits(part[number] for part in parts) for number in range(len(probes))]
 
-    def _searched(self, segments: Sequence[Segment], probes: Embeddings, threshold: float) -> list[Found]:
+    def _searched(self, segments: Sequence[Segment], probes: Embeddings, threshold: float, spent: Spent) -> list[Found]:
         """Search the segments side by side for few probes, and each for a part of the probes when there are many."""
         if self._threads == 1 or len(segments) == 1:
-            return [segment.search(probes, threshold) for segment in segments]
+            return [segment.search(probes, threshold, spent) for segment in segments]
         pool = self._begun()
         if len(probes) < self._threads * _MANY:
             ordered = sorted(segments, key=len, reverse=True)  # the longest first, so that none is left at the end
-            return list(pool.map(lambda segment: segment.search(probes, threshold), ordered))
+            return list(pool.map(lambda segment: segment.search(probes, threshold, spent), ordered))
         chunks = np.array_split(probes, self._threads)
-        shares = list(pool.map(lambda chunk: [segment.search(chunk, threshold) for segment in segments], chunks))
+        shares = list(pool.map(lambda chunk: [segment.search(chunk, threshold, spent) for segment in segments], chunks))
         return [list(chain.from_iterable(share[number] for share in shares)) for number in range(len(segments))]
 
     def _begun(self) -> ThreadPoolExecutor:

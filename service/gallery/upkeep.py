@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain import Embeddings
+from service.gallery.meter import Spent
 from service.gallery.open_segment import Found, OpenSegment
 from service.gallery.rows import Ids
 from service.gallery.sealed_segment import SealedSegment
@@ -24,8 +25,8 @@ class Segment(Protocol):
         """Rows in use, those of removed templates too."""
         ...
 
-    def search(self, probes: Embeddings, threshold: float) -> Found:
-        """Return for each probe the references at or above `threshold`."""
+    def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
+        """Return for each probe the references at or above `threshold`; add to `spent` what it took."""
         ...
 
     def remove(self, ids: Sequence[int]) -> None:

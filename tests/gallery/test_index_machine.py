@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from service.domain import Embeddings
 from service.gallery.exact_index import ExactIndex
+from service.gallery.meter import Spent
 from service.gallery.open_segment import Found
 from service.gallery.rows import Ids, RowMemory
 from service.gallery.sealed_segment import SealedSegment
@@ -180,7 +181,7 @@ class ForgetfulSegment(SealedSegment):
 class HastySegment(SealedSegment):
     """A planted fault: the shortlist has room for two, and is never widened."""
 
-    def search(self, probes: Embeddings, threshold: float) -> Found:
+    def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
         _, places = self.codes.search(probes, 2)
         found: Found = [(self.ids[:0], np.empty(0, np.float32))] * len(probes)
         self._rank(probes, np.arange(len(probes)), places, threshold, found)

@@ -8,12 +8,14 @@ import pytest
 
 from service.domain import Embeddings, Hit
 from service.gallery import audits, segmented_index
+from service.gallery.meter import Meter, Spent
 from service.gallery.open_segment import OpenSegment
 from service.gallery.rows import Ids
 from service.gallery.sealed_segment import SealedSegment
 from service.gallery.sealing import seal
 from service.gallery.segmented_index import SegmentedIndex
 from service.gallery.upkeep import Segment
+from service.metrics import Metrics
 from tests.gallery.test_index_machine import DIMENSION, MAX_SEGMENT, SEAL_AT, HastySegment, unit_rows
 
 
@@ -167,9 +169,9 @@ def test_many_probes_are_searched_in_portions(rng: np.random.Generator, monkeypa
     sizes: list[int] = []
     search_all = index._side_by_side.search
 
-    def counted(segments: Sequence[Segment], probes: Embeddings, threshold: float) -> list[list[Hit]]:
+    def counted(segments: Sequence[Segment], probes: Embeddings, threshold: float, spent: Spent) -> list[list[Hit]]:
         sizes.append(len(probes))
-        return search_all(segments, probes, threshold)
+        return search_all(segments, probes, threshold, spent)
 
     monkeypatch.setattr(index._side_by_side, "search", counted)
     found = index.search(rows[:100], 0.99)
@@ -202,3 +204,32 @@ def test_a_fill_waits_for_what_is_not_sealed_yet(rng: np.random.Generator) -> No
     index.settle()
     assert len(index) == 8 * SEAL_AT
     assert [hit.reference_id for hit in index.search(rows[5:6], 0.99)[0]] == [5]
+
+
+def test_a_search_tells_the_metrics_what_it_took(rng: np.random.Generator) -> None:
+    metrics = Metrics(version="0")
+    index = SegmentedIndex(DIMENSION, threads=2, seal_at=2000, meter=Meter(metrics))
+    rows = unit_rows(2500, rng)
+    for seq, start in enumerate(range(0, 2500, 500), start=1):
+        index.add(seq, range(start, start + 500), rows[start : start + 500])
+    index.settle()
+
+    def value(name: str, **labels: str) -> float:
+        return metrics.registry.get_sample_value(f"biodedup_index_{name}", labels) or 0.0
+
+    def searched(phase: str) -> float:
+        return value("search_seconds_count", phase=phase)
+
+    index.search(rows[:20], 0.9)
+    assert [searched(phase) for phase in ("codes", "rows", "open", "exact")] == [1, 1, 1, 0]
+    assert value("batch_probes_sum") == 20
+    assert 1 <= value("shortlist_templates_sum") < 100  # each of them is found by its own code at least
+    index.search(rows[:20], -1.0)
+    assert [searched(phase) for phase in ("codes", "open", "exact")] == [1, 2, 1]
+    assert value("widenings_total", step="exact") == 20
+    probes, threshold = unit_rows(400, rng), 0.72
+    index.search(probes, threshold)
+    sealed = next(each for each in index._segments if isinstance(each, SealedSegment))
+    approximate, _ = sealed.codes.search(probes, sealed.error.attempts(threshold)[0])
+    too_short = int(np.count_nonzero(approximate[:, -1] >= sealed.error.cutoff(threshold)))
+    assert value("widenings_total", step="second") == too_short > 0
