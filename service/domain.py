@@ -422,6 +422,7 @@ class FoundPair:
     subject_id: str
     encounter_id: str
     candidate: Candidate
+    is_counted: bool = True  # among the found pairs of its step; else it counts where it opens a case
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,11 @@ class _Block:
 class SweepService:
     """The use cases about sweeps. Somebody else calls `advance` again and again: `service.sweep_runner`.
 
-    A sweep takes the references in the order of their ids as probes and keeps what it finds among the earlier ones, so
-    that each pair is looked at once; against another gallery it keeps all. It ends with the last reference there was
-    when it began, on both sides: who came later was compared when enrolled, or belongs to the next sweep. The index is
-    brought at least up to that beginning first, so that no newcomer is left to compare.
+    A sweep takes the references in the order of their ids as probes and keeps what it finds on either side of them: the
+    index is approximate, so that a pair may be found from one side only. It is counted once and has one case. It ends
+    with the last reference there was when it began, on both sides: who came later was compared when enrolled, or
+    belongs to the next sweep. The index is brought at least up to that beginning first, so that no newcomer is left to
+    compare.
     """
 
     def __init__(

@@ -67,15 +67,15 @@ class FakeSweeping(FakeReading):
             or held.owner != lease.owner
         ):
             return None
-        opened = sum(self._open_case(job_id, pair) for pair in step.pairs)
+        opened = [pair for pair in step.pairs if self._open_case(job_id, pair)]
         self.records.leases[job_id] = lease
         self.records.sweeps[job_id] = replace(
             sweep,
             state=JobState.DONE if step.is_last else JobState.RUNNING,
             cursor=step.cursor,
             done=sweep.done + step.done,
-            found_pairs=sweep.found_pairs + step.found_pairs,
-            cases_opened=sweep.cases_opened + opened,
+            found_pairs=sweep.found_pairs + step.found_pairs + sum(not pair.is_counted for pair in opened),
+            cases_opened=sweep.cases_opened + len(opened),
             worked_s=sweep.worked_s + step.worked_s,
             updated_at=self._now,
         )

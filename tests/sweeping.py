@@ -26,6 +26,10 @@ class Crowd:
     rows: Rows
     subjects: list[str]
 
+    def turned(self) -> "Crowd":
+        """The last first: in a crowd of `crowd_of`, the earlier of each pair is then anywhere."""
+        return Crowd(self.rows[::-1].copy(), self.subjects[::-1])
+
     def pairs(self, threshold: float) -> set[frozenset[str]]:
         """The pairs of different subjects with two templates at or above the threshold, by brute force."""
         found = np.argwhere(np.triu(self.rows @ self.rows.T >= np.float32(threshold), 1))

@@ -61,7 +61,7 @@ def test_sealed_segments_are_swept_too() -> None:
 
 
 def test_a_sweep_goes_on_where_it_was_killed_and_repeats_nothing(sql_store: SqlStore) -> None:
-    crowd = crowd_of(800, planted=60)
+    crowd = crowd_of(800, planted=60).turned()
     world = world_with(crowd, sql_store)
     sweeps = sweeps_of(world)
     sweep = sweeps.take(sweeps.start(GALLERY, 10), LEASE)

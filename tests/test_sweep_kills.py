@@ -30,7 +30,7 @@ def test_a_sweep_survives_kills(kind: str, tmp_path: Path) -> None:
     store = SqlStore(url, lambda: START)
     store.migrate()
     world = World(store)
-    crowd = crowd_of(600, planted=60)
+    crowd = crowd_of(600, planted=60).turned()
     fill(store, crowd)
     sweeps = sweeps_of(world, block_size=20)
     sweep = sweeps.start(GALLERY, 10)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
+import pytest
 
 from service.domain import FoundPair, Gallery, Hit, JobState, Reference, Sweep
 from service.sweep import SweepService, block_size_of
@@ -19,15 +20,49 @@ def reference(number: int, subject_id: str) -> Reference:
     return Reference(number, subject_id, f"e-{number}", np.zeros(4, np.float32), verifies=True)
 
 
-def sweep_of(other_gallery_id: str | None = None) -> Sweep:
-    return Sweep(1, "camp", JobState.RUNNING, 10, 0.5, 0, 9, 9, 0, 9, 0, 0, 0.0, None, MOMENT, MOMENT, other_gallery_id)
+def sweep_of(other_gallery_id: str | None = None, cursor: int = 0) -> Sweep:
+    return Sweep(
+        1, "camp", JobState.RUNNING, 10, 0.5, cursor, 9, 9, 0, 9, 0, 0, 0.0, None, MOMENT, MOMENT, other_gallery_id
+    )
+
+
+def counted(
+    sweep: Sweep, probes: list[Reference], hits: list[list[Hit]], known: list[Reference]
+) -> tuple[int, tuple[FoundPair, ...]]:
+    references = {each.reference_id: each for each in known}
+    return pairs_of(sweep, hits_of(sweep, [each.reference_id for each in probes], hits), references, calibration())
 
 
 def found(sweep: Sweep, probes: list[Reference], hits: list[list[Hit]], known: list[Reference]) -> list[FoundPair]:
-    references = {each.reference_id: each for each in known}
-    return list(
-        pairs_of(sweep, hits_of(sweep, [each.reference_id for each in probes], hits), references, calibration())[1]
-    )
+    return list(counted(sweep, probes, hits, known)[1])
+
+
+@pytest.mark.parametrize(
+    "hits",
+    [[[], [Hit(1, 0.6)]], [[Hit(2, 0.6)], []], [[Hit(1, 1.0), Hit(2, 0.6)], [Hit(2, 1.0), Hit(1, 0.6)]]],
+    ids=["by the later one", "by the earlier one", "by both"],
+)
+def test_a_pair_is_found_from_either_side_and_counted_once(hits: list[list[Hit]]) -> None:
+    people = [reference(1, "a"), reference(2, "b")]
+
+    count, (pair,) = counted(sweep_of(), people, hits, people)
+
+    assert (count, pair.is_counted) == (1, True)
+    assert (pair.encounter_id, pair.candidate.encounter_id, pair.candidate.score) == ("e-2", "e-1", 0.6)
+
+
+def test_a_pair_is_counted_in_the_first_block_that_can_find_it() -> None:
+    people = [reference(1, "a"), reference(2, "b")]
+
+    first, (begun,) = counted(sweep_of(), people[:1], [[Hit(2, 0.6)]], people)
+    second, (again,) = counted(sweep_of(cursor=1), people[1:], [[Hit(1, 0.6)]], people)
+
+    assert (first, begun.is_counted, second, again.is_counted) == (1, True, 0, False)
+    assert (begun.encounter_id, again.encounter_id) == ("e-2", "e-2")
+
+
+def test_who_came_after_the_beginning_is_left_to_the_next_sweep() -> None:
+    assert hits_of(sweep_of(), [8, 9], [[Hit(10, 0.6)], [Hit(10, 0.6)]]) == []
 
 
 def test_two_subjects_that_are_each_the_later_one_once_are_one_pair() -> None:

@@ -84,11 +84,13 @@ class SweepOut(Out):
     state: JobState
     allowed_false_pairs: int
     threshold: float
-    done: int = Field(description="Templates compared with all earlier ones, or with all of the other gallery.")
+    done: int = Field(description="Templates compared with all others, or with all of the other gallery.")
     total: int
     progress: float = Field(description="0 to 1.")
     seconds_left: float | None = Field(description="Seconds of work that are left; null before the first block.")
-    found_pairs: int = Field(description="Pairs of templates of different subjects at or above the threshold.")
+    found_pairs: int = Field(
+        description="Pairs of templates of different subjects at or above the threshold; each once."
+    )
     cases_opened: int = Field(description="One for each pair of subjects that had no case yet.")
     error_code: str | None = Field(description="Why it failed.")
     created_at: datetime

@@ -111,8 +111,8 @@ class SqlSweeping(SqlReading):
                 state=JobState.DONE.value if step.is_last else JobState.RUNNING.value,
                 cursor=step.cursor,
                 done=jobs.c.done + step.done,
-                found_pairs=jobs.c.found_pairs + step.found_pairs,
-                cases_opened=jobs.c.cases_opened + opened,
+                found_pairs=jobs.c.found_pairs + step.found_pairs + sum(not each.is_counted for each in opened),
+                cases_opened=jobs.c.cases_opened + len(opened),
                 worked_s=jobs.c.worked_s + step.worked_s,
                 leased_until=lease.until,
                 updated_at=self._now,
@@ -138,16 +138,16 @@ class SqlSweeping(SqlReading):
             raise SweepNotFound("there is no such sweep in this gallery")
         return row
 
-    def _open_cases(self, job_id: int, pairs: Sequence[FoundPair]) -> int:
-        """Open a case for each of the pairs that has none; return how many those were."""
-        opened = 0
+    def _open_cases(self, job_id: int, pairs: Sequence[FoundPair]) -> list[FoundPair]:
+        """Open a case for each of the pairs that has none; return those."""
+        opened: list[FoundPair] = []
         for part in in_parts(pairs, _PAIRS_PER_STATEMENT):
             known = self._known_pairs(part)
             new = [each for each in part if self._key(each) not in known]
             enrolment_ids = self._enrolment_ids([each.encounter_id for each in new])
             if new:
                 self._insert_cases(job_id, new, enrolment_ids)
-            opened += len(new)
+            opened += new
         return opened
 
     def _key(self, pair: FoundPair) -> PairKey:

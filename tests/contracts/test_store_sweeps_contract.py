@@ -61,6 +61,17 @@ def test_a_sweep_takes_no_number_of_the_change_log(store: AnyStore) -> None:
     assert enrol(store, new_enrolment("a")).seq == 1
 
 
+def test_a_pair_that_its_step_did_not_count_counts_where_it_opens_a_case(store: AnyStore) -> None:
+    first, second, third = (enrol(store, new_enrolment(name)) for name in "abc")
+    late, later = (replace(pair_of(other, first), is_counted=False) for other in (second, third))
+
+    sweep = advance(store, begin(store), late)
+    moved = advance(store, sweep, late, later)
+
+    counted_by_steps = 1 + 2  # `step` counts each pair that it is given
+    assert (moved.found_pairs, moved.cases_opened) == (counted_by_steps + 2, 2)
+
+
 def test_a_gallery_has_one_unfinished_sweep_at_a_time(store: AnyStore) -> None:
     store.create_gallery(new_gallery("abroad"))
     first = begin(store)
