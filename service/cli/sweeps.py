@@ -46,7 +46,7 @@ def sweep_gallery(
     """Compare a whole gallery with itself or with another, to find people who were enrolled twice in the past.
 
     Shows the plan and asks; then the sweep runs inside the service, also when this command is stopped with Ctrl-C. The
-    same command shows a sweep that is under way.
+    same command shows a sweep that is under way; --against another gallery than that one's is refused.
 
     Example: biodedup gallery sweep default --allowed-false-pairs 20
 
@@ -55,6 +55,8 @@ def sweep_gallery(
     with ServiceClient(url) as client:
         path = gallery_path(gallery, "sweeps")
         running = _unfinished(client, path)
+        if running is not None:
+            _refuse_another(gallery, against, running)
         if cancel:
             _cancel(client, path, running)
             return
@@ -65,7 +67,7 @@ def sweep_gallery(
                 typer.confirm("Begin?", abort=True)
             running = client.post_json(path, wanted)
         else:
-            console().print(f"Sweep {running['job_id']} is under way.")
+            console().print(f"{_called(gallery, running)} is under way.")
         try:
             ended = _watch(client, f"{path}/{running['job_id']}")
         except KeyboardInterrupt:
@@ -77,6 +79,21 @@ def sweep_gallery(
 def _unfinished(client: ServiceClient, path: str) -> Json | None:
     """Return the sweep of the gallery that has not ended; there is one at most."""
     return next((sweep for sweep in _items(client, path) if sweep["state"] in _UNFINISHED), None)
+
+
+def _refuse_another(gallery: str, against: str | None, running: Json) -> None:
+    """Raises CommandFailed: another gallery is named than the sweep under way is against."""
+    if against is not None and against != (running["other_gallery_id"] or gallery):
+        raise CommandFailed(
+            f"{_called(gallery, running)} is under way: a gallery is in one sweep at a time",
+            "sweep_underway",
+            advice="Wait for its end, or end it with --cancel; without --against this command shows it.",
+        )
+
+
+def _called(gallery: str, sweep: Json) -> str:
+    against = "itself" if sweep["other_gallery_id"] is None else plain(sweep["other_gallery_id"])
+    return f"Sweep {sweep['job_id']} of {plain(gallery)} against {against}"
 
 
 def _items(client: ServiceClient, path: str) -> Iterator[Json]:

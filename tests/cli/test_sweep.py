@@ -71,17 +71,37 @@ def test_a_sweep_that_is_not_wanted_is_not_begun(url: str) -> None:
     assert httpx.get(f"{url}/v1/galleries/default/sweeps").json()["items"] == []
 
 
-def test_the_same_command_shows_a_sweep_that_is_under_way_and_cancels_it(url: str, var_dir: Path) -> None:
+def begin_elsewhere(var_dir: Path) -> int:
+    """Begin a sweep of `default` in the hands of another process, so that it does not end; return its number."""
     store = SqlStore(f"sqlite:///{var_dir}/biodedup.sqlite")
-    with store.sweeping("default") as sweeping:  # in the hands of another process, so that it does not end
+    with store.sweeping("default") as sweeping:
         begun = sweeping.begin_sweep(10, 0.4)
         sweeping.lease_sweep(begun.job_id, Lease("somebody else", datetime.now(UTC) + timedelta(hours=1)))
     store.close()
+    return begun.job_id
+
+
+@pytest.mark.parametrize("options", [["--yes"], ["--cancel"]])
+def test_another_sweep_than_the_one_under_way_is_refused(url: str, var_dir: Path, options: list[str]) -> None:
+    httpx.post(f"{url}/v1/galleries", json={"gallery_id": "village"}).raise_for_status()
+    job_id = begin_elsewhere(var_dir)
+
+    result = run("gallery", "sweep", "default", "--against", "village", *options, "--url", url)
+
+    assert result.exit_code == 1
+    assert f"Sweep {job_id} of default against itself is under way" in result.stderr
+    assert "(sweep_underway)" in result.stderr
+    again = run("gallery", "sweep", "default", "--against", "default", "--cancel", "--url", url)
+    assert f"Sweep {job_id} is cancelled" in again.stdout
+
+
+def test_the_same_command_shows_a_sweep_that_is_under_way_and_cancels_it(url: str, var_dir: Path) -> None:
+    job_id = begin_elsewhere(var_dir)
 
     cancelled = run("gallery", "sweep", "default", "--cancel", "--url", url)
     again = run("gallery", "sweep", "default", "--cancel", "--url", url)
 
-    assert f"Sweep {begun.job_id} is cancelled" in cancelled.stdout
+    assert f"Sweep {job_id} is cancelled" in cancelled.stdout
     assert again.exit_code == 1
     assert "(sweep_not_found)" in again.stderr
 
