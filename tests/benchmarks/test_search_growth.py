@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +76,12 @@ def test_a_code_has_the_bytes_that_the_limit_counts(dimension: int) -> None:
     assert seal(np.arange(len(rows)), rows).codes.sa_code_size() == CODE_BYTES[dimension]
 
 
-def test_the_bandwidth_is_of_all_threads_and_rounds() -> None:
-    assert 1e8 < memory_bandwidth(2, array_bytes=2**20) < 1e13
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_bandwidth_is_what_all_threads_read_in_the_best_round(threads: int) -> None:
+    seconds = iter([0.5, 0.125, *[0.25] * 100])
+    moments = accumulate(second for each in seconds for second in (1.0, each))  # a pause, then a round
+
+    assert memory_bandwidth(threads, array_bytes=2**20, clock=lambda: next(moments)) == threads * 2**20 / 0.125
 
 
 def test_the_command_writes_the_flat_time_beside_the_sizes(tmp_path: Path) -> None:
