@@ -80,6 +80,7 @@ def build(
         packs = packs or _load_packs(settings, store, metrics, held)
         new_index = index_maker(settings.index, index_folder, settings.index_memory_bytes, metrics)
         matcher = Matcher(store, new_index, packs, metrics)
+        held.callback(matcher.close)
         service = _wire(settings, store, matcher, packs, metrics, close=held.close)
         _prepare(service, settings)
         runner = SweepRunner(service.sweeps, is_alone=folder is not None, clock=_now, is_busy=metrics.is_anyone_waiting)

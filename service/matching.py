@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -151,7 +151,8 @@ class Matcher:
             try:
                 found = slot.index.search(probes, threshold)
             except IndexUnavailable:
-                self._throw_away(gallery.gallery_id, slot)
+                # its files may be right all the same: one that was short of memory comes back from them
+                self._remove(gallery.gallery_id, slot, slot.index.close)
                 raise
         return IndexSearch(
             timeline_id=slot.timeline_id,
@@ -276,6 +277,11 @@ class Matcher:
             )
             yield HeldIndex(slot.index, reading, state)
 
+    def close(self) -> None:
+        """Let no index write any more."""
+        for slot in list(self._slots.values()):
+            slot.index.close()
+
     def throw_away(self, gallery_id: str, reason: str) -> None:
         """Throw the index away, if there is one; the next search fills it from the record."""
         slot = self._slots.get(gallery_id)
@@ -367,11 +373,19 @@ class Matcher:
                     index.add(change.seq, ids, np.stack(rows) if rows else np.empty((0, 0), np.float32))
 
     def _throw_away(self, gallery_id: str, slot: _Slot, reason: str = "differs_from_record") -> None:
+        self._remove(gallery_id, slot, lambda: slot.index.discard(reason))
+
+    def _remove(self, gallery_id: str, slot: _Slot, leave: Callable[[], None]) -> None:
+        """Take an index out of use, and `leave` its files before the next one looks for them."""
         with self._slots_lock:
             if self._slots.get(gallery_id) is not slot:
                 return
-            del self._slots[gallery_id]
-        slot.index.discard(reason)
+            filling = self._filling.setdefault(gallery_id, threading.Lock())
+        with filling:
+            with self._slots_lock:
+                if self._slots.get(gallery_id) is slot:
+                    del self._slots[gallery_id]
+            leave()
 
     def _failed(self, gallery_id: str, error: BiodedupError) -> None:
         self._metrics.index_failures.inc()

@@ -138,6 +138,10 @@ class GalleryIndex(Protocol):
         """Keep nothing of it: another takes its place, for this reason."""
         ...
 
+    def close(self) -> None:
+        """Write no more; what is kept on disk is right and stays for the next."""
+        ...
+
 
 class NewIndex(Protocol):
     """Makes the index of a gallery, empty or with what it kept since the last start."""

@@ -1,5 +1,6 @@
 """The index beside the record: filled, followed, thrown away when it is wrong."""
 
+import threading
 from dataclasses import replace
 from typing import NoReturn
 
@@ -168,3 +169,64 @@ def test_an_index_that_cannot_be_searched_is_filled_again() -> None:
         world.enrol(1)
     world.new_index = ExactIndex
     assert world.enrol(1).outcome is OutcomeKind.UNIQUE
+
+
+class LeavingIndex(ExactIndex):
+    """Remembers how it was left; leaving may take its time, as while a file is being written."""
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__(dimension)
+        self.left: list[str] = []
+        self.leaving, self.may_leave = threading.Event(), threading.Event()
+        self.may_leave.set()
+
+    def search(self, *_arguments: object) -> NoReturn:
+        raise IndexUnavailable("planted fault")
+
+    def discard(self, reason: str = "differs_from_record") -> None:
+        self.leaving.set()
+        assert self.may_leave.wait(30)
+        self.left.append(reason)
+
+    def close(self) -> None:
+        self.left.append("closed")
+
+
+def leaving_world() -> tuple[World, LeavingIndex]:
+    world = World(index=LeavingIndex)
+    world.matcher.catch_up(GALLERY)
+    [index] = world.indexes
+    assert isinstance(index, LeavingIndex)
+    world.new_index = ExactIndex
+    return world, index
+
+
+def test_a_search_that_fails_leaves_the_files_for_the_next() -> None:
+    world, index = leaving_world()
+    with pytest.raises(IndexUnavailable):
+        world.identify(1)
+    assert index.left == ["closed"]
+    world.identify(1)
+
+
+def test_the_next_index_is_made_only_when_the_last_one_has_left_its_files() -> None:
+    world, index = leaving_world()
+    index.may_leave.clear()
+    throwing = threading.Thread(target=world.matcher.throw_away, args=(GALLERY, "differs_from_record"))
+    throwing.start()
+    assert index.leaving.wait(30)
+    searching = threading.Thread(target=world.matcher.catch_up, args=(GALLERY,))
+    searching.start()
+    searching.join(0.3)
+    assert len(world.indexes) == 1
+    index.may_leave.set()
+    for each in (throwing, searching):
+        each.join(30)
+    assert index.left == ["differs_from_record"]
+    assert len(world.indexes) == 2
+
+
+def test_a_closed_matcher_lets_no_index_write() -> None:
+    world, index = leaving_world()
+    world.matcher.close()
+    assert index.left == ["closed"]

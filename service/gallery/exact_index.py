@@ -102,6 +102,9 @@ class ExactIndex:
     def discard(self, reason: str = "differs_from_record") -> None:
         """Do nothing: all of it is in memory."""
 
+    def close(self) -> None:
+        """Do nothing: all of it is in memory."""
+
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
         with self._lock:
             rows, ids, live = self._rows[: self._count], self._ids[: self._count], self._live[: self._count]

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -117,23 +118,26 @@ class RowMemory:
         """`limit_bytes`: None for no limit."""
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
+        self._let_go: deque[int] = deque()  # bytes; a finaliser may run anywhere, even here, and must not wait
         self._lock = threading.Lock()
 
     def has_room(self, byte_count: int) -> bool:
-        return self._limit_bytes is None or self._held_bytes + byte_count <= self._limit_bytes
+        with self._lock:
+            return self._has_room(byte_count)
 
     def hold(self, rows: HeldRows) -> bool:
         """Count `rows` until nobody holds them any more; False if there is no room for them."""
         with self._lock:
-            if not self.has_room(rows.ram_bytes):
+            if not self._has_room(rows.ram_bytes):
                 return False
             self._held_bytes += rows.ram_bytes
-        weakref.finalize(rows, self._let_go, rows.ram_bytes)
+        weakref.finalize(rows, self._let_go.append, rows.ram_bytes)
         return True
 
-    def _let_go(self, byte_count: int) -> None:
-        with self._lock:
-            self._held_bytes -= byte_count
+    def _has_room(self, byte_count: int) -> bool:  # with the lock held
+        while self._let_go:
+            self._held_bytes -= self._let_go.popleft()
+        return self._limit_bytes is None or self._held_bytes + byte_count <= self._limit_bytes
 
 
 def _inner_products(probes: Embeddings, rows: Embeddings, places: Ids) -> Scores:

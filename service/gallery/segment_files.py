@@ -70,7 +70,7 @@ class OpenedSegment:
     def __init__(self, descriptor: int, file: SegmentFile, layout: Layout, cipher: FileCipher, *, verify: bool) -> None:
         """Take over `descriptor`. Raises SnapshotDamaged."""
         # by a finaliser, not a `close`: a search may still hold a segment that a compaction has replaced
-        weakref.finalize(self, os.close, descriptor)
+        weakref.finalize(self, os.close, descriptor).atexit = False  # threads may read until the end
         self._descriptor, self._layout, self._cipher = descriptor, layout, cipher
         self.file = file
         if verify:

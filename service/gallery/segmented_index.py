@@ -77,11 +77,12 @@ class SegmentedIndex:
         self._meter = meter
         self._open = OpenSegment(self._dimension)
         self._snapshots, self._files_lock = snapshots, threading.Lock()
-        restored, self._high_water_mark = snapshots.load(last_seq) if snapshots is not None else ([], 0)
+        restored, self._high_water_mark = snapshots.load(last_seq) if snapshots else ([], 0)
         self._segments: tuple[Segment, ...] = (*restored, self._open)
         self._compact_to = -1  # change up to which nothing that was removed may be left
         self._working_since: int | None = None  # the last change when the segment that is being made was begun
         self._caretaker: threading.Thread | None = None
+        self._is_closed = False
         self._auditor = Auditor()
         self._together = Together()
 
@@ -108,7 +109,9 @@ class SegmentedIndex:
                 self._open.append([int(each) for each in reference_ids], embeddings)
             self._high_water_mark = seq
             if self._open.used >= self._seal_at:
-                self._begin_another()
+                self._open = OpenSegment(self._dimension)
+                self._segments = (*self._segments, self._open)
+                self._wake()
 
     def remove(self, seq: int, reference_ids: Sequence[int]) -> None:
         with self._lock, foreign_errors():
@@ -159,6 +162,12 @@ class SegmentedIndex:
                 self._snapshots.forget(reason)
                 self._snapshots = None
 
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True  # no more work is begun; what is under way is lost
+        with self._files_lock:  # a file that is being written is finished
+            self._snapshots = None
+
     def settle(self) -> None:
         """Wait until nothing is left to seal, merge or compact, or until that failed."""
         with self._lock:
@@ -189,12 +198,6 @@ class SegmentedIndex:
         others = (segment for segment in self._segments if segment is not self._open)
         return not is_coming and not any(is_stale(segment, compact_to) for segment in others)
 
-    def _begin_another(self) -> None:
-        """Leave the open segment to be sealed and begin the next; with the lock held."""
-        self._open = OpenSegment(self._dimension)
-        self._segments = (*self._segments, self._open)
-        self._wake()
-
     def _wake(self) -> None:
         """Start the caretaker, unless it runs; with the lock held."""
         if self._caretaker is None and self._next_work():
@@ -202,7 +205,8 @@ class SegmentedIndex:
             self._caretaker.start()
 
     def _next_work(self) -> Work | None:  # with the lock held
-        return next_work(self._segments, self._open, self._seal_at, self._max_segment, self._compact_to)
+        work = next_work(self._segments, self._open, self._seal_at, self._max_segment, self._compact_to)
+        return None if self._is_closed else work
 
     def _take_care(self) -> None:
         """Seal, merge and compact until nothing is left to do; the thread then ends and holds nothing."""
@@ -290,7 +294,7 @@ class SegmentedIndex:
                         segment.file, segment.rows = file, rows
 
     def _has_room(self) -> bool:
-        return self._caretaker is None or unsealed(self._segments, self._open) <= self._max_segment
+        return self._caretaker is None or unsealed(self._segments, self._open) <= 2 * self._max_segment
 
     def _sealed(self) -> list[SealedSegment]:
         return [segment for segment in self._segments if isinstance(segment, SealedSegment)]

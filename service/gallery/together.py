@@ -21,7 +21,7 @@ class _Request:
     threshold: float
     called: threading.Event = field(default_factory=threading.Event)
     found: Found | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Together:
@@ -53,7 +53,10 @@ class Together:
         if mine.found is None and mine.error is None:
             self._lead(search_all, mine)
         if mine.error is not None:
-            raise mine.error
+            try:
+                raise mine.error
+            finally:
+                mine.error = None  # it holds this frame, which would hold it, and with it the index
         assert mine.found is not None
         return mine.found
 
@@ -66,7 +69,7 @@ class Together:
             for each in batch:
                 each.found = found[start : start + len(each.probes)]
                 start += len(each.probes)
-        except Exception as error:  # noqa: BLE001  (raised again by each of the threads that asked)
+        except BaseException as error:  # noqa: BLE001  (raised again by each of the threads that asked)
             for each in batch:
                 each.error = error
         finally:

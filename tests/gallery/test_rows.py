@@ -85,3 +85,12 @@ def test_rows_count_while_somebody_holds_them(array: Embeddings) -> None:
 def test_without_a_limit_there_is_always_room(array: Embeddings) -> None:
     assert RowMemory().hold(HeldRows(array))
     assert RowMemory().has_room(2**60)
+
+
+def test_a_finaliser_that_runs_while_the_count_is_held_waits_for_nobody(array: Embeddings) -> None:
+    memory = RowMemory(array.nbytes)
+    held = HeldRows(array)
+    assert memory.hold(held)
+    with memory._lock:
+        del held
+    assert memory.has_room(array.nbytes)

@@ -4,6 +4,8 @@ import dataclasses
 import os
 import resource
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from service.gallery.durable_files import set_aside
 from service.gallery.segment_files import Segment, SegmentFile, open_segment, write_segment
 from service.gallery.segment_layout import HEADER_BYTES, PIECE_BYTES, Layout
 from tests.gallery.segments import KEY, OTHER_KEY, damage_of, layout_of, made_up_segment, read_everything, written
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def descriptors_of(path: Path) -> int:
@@ -218,3 +222,18 @@ def test_damaged_files_are_set_aside_under_numbers(tmp_path: Path) -> None:
 
 def _with_key(place: tuple[Path, SegmentFile]) -> tuple[Path, bytes, SegmentFile]:
     return place[0], KEY, place[1]
+
+
+def test_a_file_can_be_read_until_the_process_ends(tmp_path: Path) -> None:
+    path, file = written(tmp_path, made_up_segment(40))
+    arguments = f"Path({str(path)!r}), bytes.fromhex({KEY.hex()!r}), {file!r}"
+    program = f"""
+import atexit
+from pathlib import Path
+import numpy as np
+from service.gallery.segment_files import SegmentFile, open_segment
+atexit.register(lambda: print(opened.rows(np.array([1])).shape))
+opened = open_segment({arguments})
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert ended.stdout.startswith("(1, ")

@@ -1,6 +1,9 @@
 """What the segments of an index do: sealed, merged, compacted and audited beside the searches."""
 
+import dataclasses
+import gc
 import threading
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -187,7 +190,7 @@ def test_a_fill_waits_for_what_is_not_sealed_yet(rng: np.random.Generator) -> No
         assert go_on.wait(30)
         return seal(ids, rows)
 
-    index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, max_segment=2 * SEAL_AT, make_sealed=slow)
+    index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, max_segment=SEAL_AT, make_sealed=slow)
     rows = unit_rows(8 * SEAL_AT, rng)
 
     def fill() -> None:
@@ -233,3 +236,34 @@ def test_a_search_tells_the_metrics_what_it_took(rng: np.random.Generator) -> No
     approximate, _ = sealed.codes.search(probes, sealed.error.attempts(threshold)[0])
     too_short = int(np.count_nonzero(approximate[:, -1] >= sealed.error.cutoff(threshold)))
     assert value("widenings_total", step="second") == too_short > 0
+
+
+def test_an_index_whose_search_failed_is_gone_when_it_is_dropped(rng: np.random.Generator) -> None:
+    def broken(ids: Ids, rows: Embeddings) -> SealedSegment:
+        sealed = seal(ids, rows)
+        sealed.search = None  # type: ignore[assignment, method-assign]  # a planted fault
+        return sealed
+
+    index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, make_sealed=broken)
+    rows = unit_rows(SEAL_AT, rng)
+    index.add(1, range(SEAL_AT), rows)
+    index.settle()
+    held = weakref.ref(index)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(TypeError):
+            index.search(rows[:1], 0.9)
+        del index
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+def test_the_best_of_a_shortlist_are_compared_however_low_their_codes(rng: np.random.Generator) -> None:
+    rows = unit_rows(SEAL_AT, rng)
+    good = seal(np.arange(SEAL_AT), rows)
+    blind = dataclasses.replace(good.error, slope=2.0)
+    segment = SealedSegment(good.ids, good.rows, good.codes, blind)
+    assert blind.cutoff(0.9) > 1.1
+    assert [ids.tolist() for ids, _ in segment.search(rows[:50], 0.9)] == [[each] for each in range(50)]

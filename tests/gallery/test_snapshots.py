@@ -1,7 +1,9 @@
 """An index that was saved comes back as it was, with the changes since replayed; one that was damaged is not used."""
 
 import shutil
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +182,52 @@ def test_a_discarded_index_leaves_nothing_to_load_and_writes_no_more(record: Rec
     record.check(index)
     assert record.open().high_water_mark == 0
     assert record.damages == ["differs_from_record"]
+
+
+def test_a_closed_index_writes_no_more_and_its_files_are_used_again(record: Record) -> None:
+    index = record.follow(record.open())
+    before = record.files("*")
+    sealed = len([each for each in index.parts() if each.state == "sealed"])
+    index.close()
+    for _ in range(4):
+        record.add(500)
+    record.follow(index)
+    record.check(index)
+    assert len([each for each in index.parts() if each.state == "sealed"]) == sealed
+    assert record.files("*") == before
+    del index
+    again = record.open()
+    assert again.high_water_mark > 0
+    assert record.damages == []
+    record.check(record.follow(again))
+
+
+def test_what_is_being_sealed_when_an_index_is_closed_is_not_written(record: Record) -> None:
+    index = record.follow(record.open())
+    make, sealing, go_on = index._make_sealed, threading.Event(), threading.Event()
+
+    def slow(ids: Ids, rows: Embeddings) -> SealedSegment:
+        made = make(ids, rows)
+        sealing.set()
+        assert go_on.wait(30)
+        return made
+
+    def compact() -> None:
+        with suppress(IndexUnavailable):
+            index.compact()
+
+    index._make_sealed = slow
+    before = record.files("*")
+    record.remove([90])
+    index.remove(len(record.changes), [90])
+    compacting = threading.Thread(target=compact)
+    compacting.start()
+    assert sealing.wait(30)
+    index.close()
+    go_on.set()
+    compacting.join(30)
+    index.settle()
+    assert record.files("*") == before
 
 
 def test_files_that_are_made_anew_on_demand_are_no_damage(record: Record, caplog: pytest.LogCaptureFixture) -> None:
