@@ -10,7 +10,8 @@ from service.domain import Embeddings
 class ImportSource:
     """What is imported. The same rows with the same names are the same source, wherever the file lies."""
 
-    source_id: str  # SHA-256 (hex) of the names and of a sample of the rows
+    source_id: str  # SHA-256 (hex) of the names and of a sample of the rows: known before all of them are read
+    content_digest: str  # BLAKE2b (hex) of all rows
     pack_id: str
     model_id: str
     total: int  # rows
@@ -37,7 +38,7 @@ class ImportBlock:
 
 @dataclass(frozen=True, slots=True)
 class ImportState:
-    """How far an import is. A gallery can hold fewer of its templates: who was erased since stays erased."""
+    """How far an import is. A gallery can hold fewer of its templates: who was erased since it began stays erased."""
 
     done: int  # rows that are dealt with, from the first on
-    added: int  # of these, rows that were not in the record before
+    added: int  # of these, rows that were neither in the record before nor of a subject who was erased meanwhile

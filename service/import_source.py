@@ -8,7 +8,7 @@ import csv
 import hashlib
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ EXACT_NORM = 1e-6  # within it a row is kept as it is, byte for byte
 ID_COLUMNS = ("subject_id", "encounter_id", "captured_at")
 MAX_PREFIX = 64
 _SAMPLED_ROWS = 1024
+_CHECKED_AT_ONCE = 4096  # rows: 8 MB of 512 dimensions
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _FLOAT32 = np.dtype("<f4")
 
@@ -63,21 +64,22 @@ class TemplateFile:
         Raises:
             TemplatesInvalid: a row is not finite, or not of L2 norm 1 within NORM_TOLERANCE; the first such is named.
         """
-        rows = self._raw(start, stop)
-        with np.errstate(over="ignore", invalid="ignore"):
-            # in float64: what is checked is the row, not the rounding of a sum of squares
-            squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-            norms = np.sqrt(squares)
-        wrong = ~(np.abs(norms - 1.0) <= NORM_TOLERANCE)  # NaN is wrong too
-        if wrong.any():
-            first = int(np.argmax(wrong))
-            raise TemplatesInvalid(
-                f"row {start + first} (the first is 0) is no template: its L2 norm is {norms[first]:.6g} instead of 1"
-            )
-        off = np.abs(norms - 1.0) > EXACT_NORM
-        if off.any():
-            rows[off] = rows[off] / norms[off, np.newaxis]
-        return rows
+        return _made_unit(self._raw(start, stop), start)
+
+    def check(self, report: Callable[[int], None]) -> str:
+        """Read all rows once; return the BLAKE2b (hex) of their bytes. `report` is told how many were read.
+
+        Raises:
+            TemplatesInvalid: the first bad row is named.
+        """
+        seen = hashlib.blake2b(digest_size=32)
+        for start in range(0, self.count, _CHECKED_AT_ONCE):
+            stop = min(start + _CHECKED_AT_ONCE, self.count)
+            rows = self._raw(start, stop)
+            seen.update(rows.data)
+            _made_unit(rows, start)
+            report(stop)
+        return seen.hexdigest()
 
     def digest(self) -> str:
         """Return a SHA-256 (hex) of the shape and of up to 1,024 rows spread evenly: all would take minutes."""
@@ -96,6 +98,28 @@ class TemplateFile:
         if len(values) != (stop - start) * self.dimension:
             raise TemplatesInvalid("the file of templates became shorter while it was read")
         return values.reshape(stop - start, self.dimension).astype(np.float32, copy=False)
+
+
+def _made_unit(rows: Embeddings, start: int) -> Embeddings:
+    """Return the rows, the first of which is row `start`, with those of nearly unit length made so, in place.
+
+    Raises:
+        TemplatesInvalid: as `TemplateFile.read`.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        # in float64: what is checked is the row, not the rounding of a sum of squares
+        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        norms = np.sqrt(squares)
+    wrong = ~(np.abs(norms - 1.0) <= NORM_TOLERANCE)  # NaN is wrong too
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise TemplatesInvalid(
+            f"row {start + first} (the first is 0) is no template: its L2 norm is {norms[first]:.6g} instead of 1"
+        )
+    off = np.abs(norms - 1.0) > EXACT_NORM
+    if off.any():
+        rows[off] = rows[off] / norms[off, np.newaxis]
+    return rows
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

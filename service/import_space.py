@@ -5,7 +5,7 @@ from dataclasses import dataclass
 MARGIN = 1.15  # indexes of ids in no order are filled less densely than those that were measured
 LOG_BYTES = 250_000_000  # SQLite's write-ahead log: 80 to 165 MB in imports of a million
 
-_PAGE_BYTES = 8192  # of SQLite, as the store sets it
+PAGE_BYTES = 8192  # of SQLite, as the store makes its files; those made before keep the 4096 they have
 _PAGE_OVERHEAD = 12
 _CELL_BESIDE_EMBEDDING = 70  # of the templates table, without the ids
 # what the other tables and all indexes hold of one template: measured, less the ids themselves
@@ -21,14 +21,16 @@ class SpaceNeeded:
     """Bytes on disk."""
 
     record: int
-    index: int  # the encrypted files of the search index, written when the service starts next
+    index: int  # the encrypted files of the search index, written by the service once it follows
 
     @property
     def total(self) -> int:
         return self.record + self.index
 
 
-def space_needed(rows: int, dimension: int, *, subject_id_chars: int, encounter_id_chars: int) -> SpaceNeeded:
+def space_needed(
+    rows: int, dimension: int, *, subject_id_chars: int, encounter_id_chars: int, page_bytes: int = PAGE_BYTES
+) -> SpaceNeeded:
     """Return what `rows` further templates take in the embedded record and in the files of the index.
 
     Args:
@@ -36,10 +38,11 @@ def space_needed(rows: int, dimension: int, *, subject_id_chars: int, encounter_
         dimension: of each.
         subject_id_chars: of a usual subject_id.
         encounter_id_chars: of a usual encounter_id.
+        page_bytes: of the embedded record as it is.
     """
     cell = 4 * dimension + _CELL_BESIDE_EMBEDDING + encounter_id_chars
-    rows_a_page = (_PAGE_BYTES - _PAGE_OVERHEAD) // cell
-    template = _PAGE_BYTES / rows_a_page if rows_a_page else cell + _PAGE_BYTES / 2
+    rows_a_page = (page_bytes - _PAGE_OVERHEAD) // cell
+    template = page_bytes / rows_a_page if rows_a_page else cell + page_bytes / 2
     ids = _COPIES_OF_SUBJECT_ID * subject_id_chars + _COPIES_OF_ENCOUNTER_ID * encounter_id_chars
     record = rows * (template + _ELSEWHERE + ids) * MARGIN + LOG_BYTES
     # the codes that are searched are an eighth of a byte to a quarter of a byte a dimension
@@ -48,5 +51,5 @@ def space_needed(rows: int, dimension: int, *, subject_id_chars: int, encounter_
 
 
 def on_postgresql(needed: SpaceNeeded) -> SpaceNeeded:
-    """Return the same for a database server: more for the record, and no files of the index."""
-    return SpaceNeeded(round(needed.record * _POSTGRESQL_FACTOR), 0)
+    """Return the same for a database server: more for the record; the files of the index are kept beside it."""
+    return SpaceNeeded(round(needed.record * _POSTGRESQL_FACTOR), needed.index)

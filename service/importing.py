@@ -14,7 +14,6 @@ from service.ports import Reading
 
 # few enough that an enrolment beside it, on PostgreSQL, catches up: matching.NEWCOMER_LIMIT is twice as many
 BLOCK_ROWS = 500
-_CHECKED_AT_ONCE = 4096  # rows: 8 MB of 512 dimensions
 
 Report = Callable[[int], None]
 """Told how many rows are done."""
@@ -26,6 +25,8 @@ class ImportRecord(Protocol):
     def reading(self) -> AbstractContextManager[Reading]: ...
 
     def import_state(self, gallery_id: str, source_id: str) -> ImportState: ...
+
+    def check_import(self, gallery_id: str, source: ImportSource) -> None: ...
 
     def import_block(self, gallery_id: str, source: ImportSource, block: ImportBlock) -> ImportState:
         """Write the rows of a block that are not there yet, and how far the import is, in one transaction."""
@@ -60,53 +61,61 @@ class TemplateImport:
         self._gallery_id = gallery.gallery_id
         self._file = file
         self._names = names
-        self._source = _source_of(gallery, file, names, model_id)
+        self._pack_id, self._model_id = gallery.pack_id, model_id
+        self._source_id = _source_id(gallery, file, names, model_id)
+        self._checked: ImportSource | None = None
 
     @property
     def total(self) -> int:
-        return self._source.total
+        return self._file.count
 
     def state(self) -> ImportState:
-        return self._record.import_state(self._gallery_id, self._source.source_id)
+        return self._record.import_state(self._gallery_id, self._source_id)
 
-    def check(self, report: Report = lambda _done: None) -> None:
-        """Read every template that is still to be imported, so that a bad file is refused before a row is written.
+    def check(self, report: Report = lambda _done: None) -> ImportSource:
+        """Read every template, so that a bad file is refused before a row is written; return what is to be imported.
 
         Raises:
             TemplatesInvalid: the first bad row is named.
+            EncounterExists: this import began, or ended, with other templates under the same names.
         """
-        for start in range(self.state().done, self.total, _CHECKED_AT_ONCE):
-            stop = min(start + _CHECKED_AT_ONCE, self.total)
-            self._file.read(start, stop)
-            report(stop)
+        content = self._file.check(report)
+        source = ImportSource(self._source_id, content, self._pack_id, self._model_id, self.total)
+        self._record.check_import(self._gallery_id, source)
+        self._checked = source
+        return source
 
     def run(self, report: Report = lambda _done: None) -> ImportState:
         """Import what is not imported yet. Killed at any moment, it goes on there when it is run again.
+
+        What was not checked is checked first.
 
         Raises:
             TemplatesInvalid, EncounterExists: a row cannot be imported; the blocks before its own are.
             PackMismatch, StoreUnavailable
         """
+        source = self._checked or self.check()
         state = self.state()
         names, following = self._names.after(state.done), state.done
         while state.done < self.total:
             if state.done != following:  # another process imports the same file, and was a block ahead
                 names = self._names.after(state.done)
             start, following = state.done, min(state.done + BLOCK_ROWS, self.total)
-            block = self._block(start, list(islice(names, following - start)))
-            state = self._record.import_block(self._gallery_id, self._source, block)
+            block = self._block(start, following, list(islice(names, following - start)))
+            state = self._record.import_block(self._gallery_id, source, block)
             report(state.done)
         return state
 
-    def _block(self, start: int, names: Sequence[ImportName]) -> ImportBlock:
-        embeddings = self._file.read(start, start + len(names))
-        return ImportBlock(start, tuple(names), _digests(self._source.model_id, names, embeddings), embeddings)
+    def _block(self, start: int, stop: int, names: Sequence[ImportName]) -> ImportBlock:
+        if len(names) != stop - start:
+            raise TemplatesInvalid(f"the file of names became shorter while it was imported: row {start + len(names)}")
+        embeddings = self._file.read(start, stop)
+        return ImportBlock(start, tuple(names), _digests(self._model_id, names, embeddings), embeddings)
 
 
-def _source_of(gallery: Gallery, file: TemplateFile, names: Names, model_id: str) -> ImportSource:
+def _source_id(gallery: Gallery, file: TemplateFile, names: Names, model_id: str) -> str:
     parts = (file.digest(), names.check(file.count), gallery.pack_id, model_id)
-    source_id = hashlib.sha256(" ".join(parts).encode()).hexdigest()
-    return ImportSource(source_id, gallery.pack_id, model_id, file.count)
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _digests(model_id: str, names: Sequence[ImportName], embeddings: Embeddings) -> tuple[str, ...]:

@@ -33,8 +33,10 @@ def import_of(
     return TemplateImport(record, gallery, file, names or MadeNames("p-"), model_id=model_id, dimension=file.dimension)
 
 
-def source_of(total: int = 100, source_id: str = "a-file", model_id: str = "opencv-zoo@1") -> ImportSource:
-    return ImportSource(source_id, "opencv-zoo", model_id, total)
+def source_of(
+    total: int = 100, source_id: str = "a-file", model_id: str = "opencv-zoo@1", content_digest: str = "rows"
+) -> ImportSource:
+    return ImportSource(source_id, content_digest, "opencv-zoo", model_id, total)
 
 
 def block_of(*people: str, start: int = 0, content: str = "") -> ImportBlock:

@@ -1,6 +1,7 @@
 """Imported people are found, verified, erased and swept like enrolled ones; what cannot be imported leaves no half."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from service.app import build, database_url
 from service.domain import FacePolicy, JobState, OutcomeKind
-from service.errors import EncounterExists, PackMismatch, TemplatesInvalid
+from service.errors import EncounterExists, PackMismatch, SubjectNotFound, TemplatesInvalid
 from service.import_request import ImportState
 from service.import_source import MadeNames, NameFile, TemplateFile
 from service.importing import BLOCK_ROWS, TemplateImport
@@ -111,22 +112,57 @@ def test_a_bad_row_is_found_before_anything_is_written(world: World, store: SqlS
 
 def test_a_row_that_goes_bad_stops_the_import_before_its_block(world: World, store: SqlStore, tmp_path: Path) -> None:
     rows = unit_rows(TWO_BLOCKS)
-    rows[BLOCK_ROWS + 3] = 0
     work = import_of(store, saved(tmp_path / "t.npy", rows))
+    work.check()
+    rows[BLOCK_ROWS + 3] = 0
+    saved(tmp_path / "t.npy", rows)
     with pytest.raises(TemplatesInvalid, match=f"row {BLOCK_ROWS + 3} "):
         work.run()
     assert work.state() == ImportState(BLOCK_ROWS, BLOCK_ROWS)
     assert world.gallery().template_count == BLOCK_ROWS
 
 
-def test_only_what_is_still_to_come_is_checked(world: World, store: SqlStore, tmp_path: Path) -> None:
-    path = saved(tmp_path / "t.npy", unit_rows(BLOCK_ROWS))
-    work = import_of(store, path)
-    work.run()
-    seen: list[int] = []
-    work.check(seen.append)
-    assert work.run(seen.append) == ImportState(BLOCK_ROWS, BLOCK_ROWS)
-    assert seen == []
+def test_a_file_of_names_that_becomes_shorter_stops_the_import_with_a_word(
+    world: World, store: SqlStore, tmp_path: Path
+) -> None:
+    names = tmp_path / "names.csv"
+    lines = ["subject_id", *(f"s-{row}" for row in range(TWO_BLOCKS))]
+    names.write_text("\n".join(lines))
+    path = saved(tmp_path / "t.npy", unit_rows(TWO_BLOCKS))
+    for left in (TWO_BLOCKS - 3, BLOCK_ROWS):
+        names.write_text("\n".join(lines))
+        work = import_of(store, path, NameFile(names, MadeNames("p-")))
+        names.write_text("\n".join(lines[: 1 + left]))
+        with pytest.raises(TemplatesInvalid, match=f"shorter .* row {left}"):
+            work.run()
+    assert world.gallery().template_count == BLOCK_ROWS
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_file_of_which_any_row_changed_is_refused_once_its_import_began(
+    world: World, store: SqlStore, tmp_path: Path, *, stopped: bool
+) -> None:
+    rows = unit_rows(5000, 16)
+    path = saved(tmp_path / "t.npy", rows)
+    file = TemplateFile(path)
+    with suppress(KeyboardInterrupt):
+        import_of(store, path).run(stop_at(BLOCK_ROWS if stopped else None))
+    rows[[1, 4998]] = rows[[4998, 1]]
+    corrected = saved(tmp_path / "t.npy", rows)
+    assert TemplateFile(corrected).digest() == file.digest()  # these rows are not among the sampled
+
+    work = import_of(store, corrected)
+    with pytest.raises(EncounterExists, match="some of the file are others now"):
+        work.run()
+    assert world.gallery().template_count == (BLOCK_ROWS if stopped else 5000)
+
+
+def stop_at(rows: int | None) -> Callable[[int], None]:
+    def report(done: int) -> None:
+        if done == rows:
+            raise KeyboardInterrupt
+
+    return report
 
 
 @pytest.mark.usefixtures("world")
@@ -157,6 +193,25 @@ def test_who_was_erased_is_not_brought_back_by_the_same_file(world: World, store
     world.erasure.erase_subject(GALLERY, "p-000000004")
     assert import_of(store, path).run() == ImportState(30, 30)
     assert world.gallery().template_count == 29
+
+
+def test_who_is_erased_between_two_rows_is_not_brought_back_by_the_second(
+    world: World, store: SqlStore, tmp_path: Path
+) -> None:
+    names = tmp_path / "names.csv"
+    people = ["ann" if row in {3, 1400} else f"s-{row}" for row in range(3 * BLOCK_ROWS)]
+    names.write_text("\n".join(["subject_id", *people]))
+    path = saved(tmp_path / "t.npy", unit_rows(len(people)))
+    with pytest.raises(KeyboardInterrupt):
+        import_of(store, path, NameFile(names, MadeNames("p-"))).run(stop_at(BLOCK_ROWS))
+    world.erasure.erase_subject(GALLERY, "ann")
+
+    again = import_of(store, path, NameFile(names, MadeNames("p-")))
+
+    assert again.run() == ImportState(len(people), len(people) - 1)
+    with pytest.raises(SubjectNotFound):
+        store.subject(GALLERY, "ann")
+    assert world.gallery().template_count == len(people) - 2
 
 
 def test_two_processes_with_one_file_share_the_work(world: World, store: SqlStore, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,9 +16,8 @@ from service.cli.failures import EXIT_STOPPED
 from service.cli.record import open_record
 from service.cli.show import console, plain, table
 from service.errors import DiskSpaceShort, PackMismatch
-from service.import_request import ImportName
 from service.import_source import MadeNames, NameFile, Names, TemplateFile
-from service.import_space import SpaceNeeded, on_postgresql, space_needed
+from service.import_space import PAGE_BYTES, SpaceNeeded, on_postgresql, space_needed
 from service.importing import TemplateImport
 from service.settings import Settings, load_settings
 
@@ -97,25 +95,27 @@ def import_templates(
     names: Names = made if ids is None else NameFile(ids, made)
     with open_record(settings) as record:
         work = _prepare(settings, record, gallery, model_id, (templates, names))
-        if work.state().done == work.total:
-            console().print(f"All {work.total:,} rows of this file were imported before: nothing is left to do.")
-            return
-        _show_plan(settings, gallery, work, templates.dimension, names)
-        if not plan and not yes:
-            typer.confirm("Begin?", abort=True)
+        was_done = work.state().done == work.total
+        if not was_done:
+            needed = _space_needed(work, templates.dimension, names, record.page_bytes())
+            _show_plan(settings, gallery, work, needed)
+            if not plan and not yes:
+                typer.confirm("Begin?", abort=True)
         try:
-            _run(work, is_plan=plan)
+            _run(work, is_plan=plan or was_done)
         except KeyboardInterrupt:
             console().print("Stopped. Run the same command again to go on.")
             raise typer.Exit(EXIT_STOPPED) from None
-        if not plan:
+        if was_done:
+            console().print(f"All {work.total:,} rows of this file were imported before: nothing is left to do.")
+        elif not plan:
             _show_result(gallery, work)
 
 
 def _run(work: TemplateImport, *, is_plan: bool) -> None:
     done = work.state().done
     with _progress_bar() as bar:
-        checking = bar.add_task("checking", total=work.total, completed=done)
+        checking = bar.add_task("checking", total=work.total)
         work.check(lambda row: bar.update(checking, completed=row))
         if not is_plan:
             importing = bar.add_task("importing", total=work.total, completed=done)
@@ -141,37 +141,48 @@ def _prepare(
     return TemplateImport(record, gallery, *source, model_id=model_id, dimension=dimension)
 
 
-def _show_plan(settings: Settings, gallery_id: str, work: TemplateImport, dimension: int, names: Names) -> None:
+def _show_plan(settings: Settings, gallery_id: str, work: TemplateImport, needed: SpaceNeeded) -> None:
     """Print what is to be done and what it takes. Raises DiskSpaceShort."""
     from service.app import local_folder  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
 
-    done = work.state().done
-    needed = _space_needed(work.total - done, dimension, islice(names.after(done), _SAMPLED_NAMES))
-    rows = [["rows in the file", f"{work.total:,}"], ["imported before", f"{done:,}"]]
     folder = local_folder(settings)
+    here, where = needed.total, ""
     if folder is None:
-        needed = on_postgresql(needed)
-        rows.append(["disk for the record", f"about {_size(needed.record)} on the database server, not checked"])
-    else:
-        free = shutil.disk_usage(folder).free
-        rows += [
-            ["disk for the record", f"about {_size(needed.record)}"],
-            ["disk for the index", f"about {_size(needed.index)}"],
-            ["free", f"{_size(free)} in {plain(folder)}"],
-        ]
+        # the process that owns this folder keeps the files of the index there, beside the database server
+        folder, here, where = settings.var_dir, needed.index, " on the database server, not checked"
+    free = shutil.disk_usage(_existing(folder)).free
+    rows = [
+        ["rows in the file", f"{work.total:,}"],
+        ["imported before", f"{work.state().done:,}"],
+        ["disk for the record", f"about {_size(needed.record)}{where}"],
+        ["disk for the index", f"about {_size(needed.index)}"],
+        ["free", f"{_size(free)} in {plain(folder)}"],
+    ]
     console().print(table(f"Import into {plain(gallery_id)}", ["what", "plan"], rows))
-    if folder is not None and needed.total > free:
-        raise DiskSpaceShort(f"the import needs about {_size(needed.total)} of disk, {_size(free)} are free")
+    if here > free:
+        raise DiskSpaceShort(f"the import needs about {_size(here)} of disk, {_size(free)} are free")
 
 
-def _space_needed(rows: int, dimension: int, sample: Iterable[ImportName]) -> SpaceNeeded:
-    lengths = [(len(name.subject_id), len(name.encounter_id)) for name in sample]
-    return space_needed(
-        rows,
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the one above it where it is still to be made."""
+    folder = folder.absolute()
+    return next(each for each in (folder, *folder.parents) if each.is_dir())
+
+
+def _space_needed(work: TemplateImport, dimension: int, names: Names, page_bytes: int | None) -> SpaceNeeded:
+    """Return what the rest of the import needs; without a size of pages, on a database server."""
+    done = work.state().done
+    lengths = [
+        (len(name.subject_id), len(name.encounter_id)) for name in islice(names.after(done), _SAMPLED_NAMES)
+    ] or [(0, 0)]  # the file of names became shorter: the import will say so
+    needed = space_needed(
+        work.total - done,
         dimension,
         subject_id_chars=max(subject for subject, _ in lengths),
         encounter_id_chars=max(encounter for _, encounter in lengths),
+        page_bytes=page_bytes or PAGE_BYTES,
     )
+    return needed if page_bytes else on_postgresql(needed)
 
 
 def _show_result(gallery_id: str, work: TemplateImport) -> None:
@@ -179,7 +190,8 @@ def _show_result(gallery_id: str, work: TemplateImport) -> None:
     known = state.done - state.added
     out = console()
     out.print(
-        f"{state.added:,} of {state.done:,} rows were imported{f', {known:,} were there before' if known else ''}. "
+        f"{state.added:,} of {state.done:,} rows were imported"
+        f"{f', {known:,} were there before or are of people who were erased since' if known else ''}. "
         "NOBODY WAS COMPARED: each person is recorded as NOT_COMPARED."
     )
     out.print(

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, o
 
 from service.domain import CaseKind, CaseStatus, Encounter, EncounterFacts, EncounterStatus
 from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, SubjectNotFound
+from service.store.import_erasures import note_erasure
 from service.store.reading import in_parts
 from service.store.records import build_encounters
 from service.store.rows import AnyRow, facts_columns, finding_json, to_finding
@@ -34,6 +35,8 @@ class Moved:
 def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> tuple[Moved, int, int]:
     """Delete every row of a subject; return its references, its number of encounters and of samples.
 
+    What stays is a digest, for each import that could bring the subject back, until that is finished.
+
     Raises:
         SubjectNotFound: there is no such subject in this gallery.
     """
@@ -59,6 +62,7 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> t
         )
     )
     connection.execute(delete(subjects).where(*is_subject))
+    note_erasure(connection, gallery_id, subject_id)
     return moved, len(encounter_ids), sample_count
 
 

@@ -10,6 +10,7 @@ from service.domain import EncounterFacts, EncounterStatus, Gallery, OutcomeKind
 from service.errors import EncounterExists, PackMismatch
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.store.bulk import insert_rows
+from service.store.import_erasures import Erased, forget_erasures
 from service.store.keys import insert_or_ignore
 from service.store.reading import in_parts, read_gallery
 from service.store.rows import facts_columns, finding_json, to_bytes
@@ -43,30 +44,48 @@ def import_state(connection: Connection, gallery_id: str, source_id: str) -> Imp
     return ImportState(row.done, row.added)
 
 
+def check_import(connection: Connection, gallery_id: str, source: ImportSource) -> None:
+    """Raises EncounterExists: the import of this source began with other rows."""
+    begun_with = connection.execute(
+        select(imports.c.content_digest).where(
+            imports.c.gallery_id == gallery_id, imports.c.source_id == source.source_id
+        )
+    ).scalar_one_or_none()
+    if begun_with not in {None, source.content_digest}:
+        raise EncounterExists(
+            "rows of these names were imported before, and some of the file are others now: "
+            "give the changed rows a file and encounter ids of their own"
+        )
+
+
 def write_block(
     connection: Connection, gallery_id: str, source: ImportSource, block: ImportBlock, now: datetime
 ) -> ImportState:
     """Take the gallery's lock and write the rows of `block` that are not in the record yet, the caller commits.
 
-    Nothing is written where the import stands elsewhere: somebody else was at it.
+    Nothing is written where the import stands elsewhere: somebody else was at it. Rows of a subject that was erased
+    since the import began are left out.
 
     Raises:
         GalleryNotFound
         PackMismatch: the gallery holds templates of another model.
-        EncounterExists: an encounter of this id is there with other content.
+        EncounterExists: an encounter of this id is there with other content, or the import began with other rows.
     """
     connection.execute(_LOCK, {"wanted": gallery_id})
     gallery = read_gallery(connection, gallery_id)
+    check_import(connection, gallery_id, source)
     state = import_state(connection, gallery_id, source.source_id)
     if state.done != block.start:
         return state
     if gallery.pack_id != source.pack_id or gallery.model_id not in {None, source.model_id}:
         raise PackMismatch(f"the gallery holds templates of {gallery.model_id or gallery.pack_id}")
-    places = _unknown(connection, gallery_id, block)
+    places = _unknown(connection, gallery_id, block, Erased(connection, gallery_id, source.source_id))
     if places:
         _Block(connection, gallery, source, block=block, places=places, now=now).write()
     state = ImportState(block.start + len(block.names), state.added + len(places))
     _set_state(connection, gallery_id, source, state, now)
+    if state.done == source.total:
+        forget_erasures(connection, gallery_id, source.source_id)
     _learn_sizes(connection, block)
     return state
 
@@ -82,7 +101,7 @@ def _learn_sizes(connection: Connection, block: ImportBlock) -> None:
         connection.execute(_ANALYZE)
 
 
-def _unknown(connection: Connection, gallery_id: str, block: ImportBlock) -> list[int]:
+def _unknown(connection: Connection, gallery_id: str, block: ImportBlock, erased: Erased) -> list[int]:
     """Return the places in the block whose encounter is not in the record. Raises EncounterExists."""
     known = {
         row.encounter_id: row.content_digest
@@ -91,6 +110,8 @@ def _unknown(connection: Connection, gallery_id: str, block: ImportBlock) -> lis
     }
     places = []
     for place, (name, digest) in enumerate(zip(block.names, block.digests, strict=True)):
+        if name.subject_id in erased:
+            continue
         if name.encounter_id not in known:
             known[name.encounter_id] = digest
             places.append(place)
@@ -106,6 +127,7 @@ def _set_state(
 ) -> None:
     key = {"gallery_id": gallery_id, "source_id": source.source_id}
     first = {**key, "total": source.total, "done": 0, "added": 0, "created_at": now, "updated_at": now}
+    first["content_digest"] = source.content_digest
     connection.execute(insert_or_ignore(connection.dialect.name, imports), first)
     connection.execute(
         update(imports)

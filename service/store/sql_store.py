@@ -13,7 +13,7 @@ from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.store.checkpoints import Checkpoints
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
-from service.store.importing import import_state, write_block
+from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrations.upgrade import head_revision, upgrade
 from service.store.reading import SqlReading, read_gallery
@@ -81,6 +81,13 @@ class SqlStore(SqlRecords):
         with self._reading() as connection:
             connection.execute(select(1))
 
+    def page_bytes(self) -> int | None:
+        """Return the size of SQLite's pages, which a file keeps from its making on; None on PostgreSQL."""
+        if not self._is_sqlite:
+            return None
+        with self._reading() as connection:
+            return int(connection.execute(text("PRAGMA page_size")).scalar_one())
+
     def close(self) -> None:
         if self._checkpoints is not None:
             self._checkpoints.close()
@@ -135,6 +142,11 @@ class SqlStore(SqlRecords):
         """Return how far the import of a source is, also when it never began. Raises GalleryNotFound."""
         with self._reading() as connection:
             return import_state(connection, gallery_id, source_id)
+
+    def check_import(self, gallery_id: str, source: ImportSource) -> None:
+        """Raises EncounterExists: the import of this source began with other rows."""
+        with self._reading() as connection:
+            check_import(connection, gallery_id, source)
 
     def import_block(self, gallery_id: str, source: ImportSource, block: ImportBlock) -> ImportState:
         """Write the next rows of an import in one transaction; return how far it is then.

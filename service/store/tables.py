@@ -285,15 +285,26 @@ idempotency_keys = Table(
     Index(None, "gallery_id", "created_at"),
 )
 
-# how far each import of templates is: it goes on there, and brings nobody back who was erased since
+# how far each import of templates is: it goes on there
 imports = Table(
     "imports",
     metadata,
     _in_gallery(),
     Column("source_id", Identifier, primary_key=True),
+    Column("content_digest", Text, nullable=False),  # of all its rows
     Column("total", BigInteger, nullable=False),
     Column("done", BigInteger, nullable=False),
     Column("added", BigInteger, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# who was erased while an import was unfinished: its further rows are left out
+import_erasures = Table(
+    "import_erasures",
+    metadata,
+    Column("gallery_id", Identifier, primary_key=True),
+    Column("source_id", Identifier, primary_key=True),
+    Column("subject_digest", Identifier, primary_key=True),  # salted with the import
+    ForeignKeyConstraint(["gallery_id", "source_id"], ["imports.gallery_id", "imports.source_id"]),
 )

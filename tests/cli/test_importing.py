@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from typer.testing import Result
 
@@ -17,6 +18,7 @@ from service.import_request import ImportBlock, ImportSource, ImportState
 from service.importing import BLOCK_ROWS
 from service.store.sql_store import SqlStore
 from service.var_lock import VarLock
+from tests import postgres
 from tests.cli.conftest import run
 from tests.importing import saved, unit_rows
 
@@ -119,6 +121,45 @@ def test_a_repeat_finds_nothing_to_do(var: Path, call: Callable[..., Result]) ->
     assert result.exit_code == 0
     assert "All 1,200 rows of this file were imported before" in result.stdout
     assert templates_in(var) == 1200
+
+
+def test_a_repeat_with_changed_rows_is_refused(var: Path, call: Callable[..., Result], file: Path) -> None:
+    call("--yes", "--prefix", "p-")
+    rows = unit_rows(1200)
+    unsampled = np.setdiff1d(np.arange(1200), np.linspace(0, 1199, 1024).astype(np.int64))[:2]
+    rows[unsampled] = rows[unsampled[::-1]]
+    saved(file, rows)
+    result = call("--yes", "--prefix", "p-")
+    assert result.exit_code == 1
+    assert "(encounter_exists)" in result.stderr
+    assert "nothing is left" not in result.stdout
+
+
+@pytest.mark.postgres
+def test_beside_a_database_server_the_disk_of_the_index_is_checked(
+    var: Path, call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = postgres.fresh_database()
+    store = SqlStore(url)
+    store.migrate()
+    store.create_gallery(
+        Gallery("camp", "opencv-zoo", 0.01, 0.001, 1e-3, keep_samples=False, created_at=datetime.now(UTC))
+    )
+    store.close()
+    monkeypatch.setenv("BIODEDUP_DATABASE_URL", url)
+    monkeypatch.setenv("BIODEDUP_VAR_DIR", str(tmp_path / "new" / "var"))
+    looked_at = []
+
+    def usage(folder: Path, free: int) -> Usage:
+        looked_at.append(folder)
+        return Usage(GB, 0, free)
+
+    for free, exit_code in ((10**5, 1), (10**7, 0)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: usage(folder, free))
+        result = call("--plan")
+        assert (result.exit_code, "disk_space_short" in result.stderr) == (exit_code, exit_code == 1)
+        assert "disk for the index" in result.stdout
+    assert looked_at == [tmp_path, tmp_path]
 
 
 def test_names_come_from_a_file(var: Path, call: Callable[..., Result], tmp_path: Path) -> None:

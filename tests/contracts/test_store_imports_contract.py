@@ -1,17 +1,19 @@
 """What both databases keep of an import: the same as of enrolments, many at a time, and how far it is."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from service.domain import EncounterStatus, OutcomeKind, SampleFinding
 from service.errors import EncounterExists, GalleryNotFound, PackMismatch
-from service.import_request import ImportState
+from service.import_request import ImportName, ImportState
 from service.store.importing import IMPORT_WARNING
 from service.store.sql_store import SqlStore
+from service.store.tables import import_erasures
 from tests.importing import block_of, source_of
 from tests.store.building import SQL_KINDS, START, Clock, enrol, new_enrolment, new_gallery, open_store
 
@@ -69,10 +71,8 @@ def test_the_first_import_settles_the_model_of_the_gallery(store: SqlStore) -> N
 
 
 def test_a_gallery_of_another_pack_takes_nothing(store: SqlStore) -> None:
-    source = source_of()
-    other = type(source)(source.source_id, "buffalo_s", source.model_id, source.total)
     with pytest.raises(PackMismatch):
-        store.import_block("camp", other, block_of("a"))
+        store.import_block("camp", replace(SOURCE, pack_id="buffalo_s"), block_of("a"))
 
 
 def test_how_far_an_import_is_belongs_to_its_gallery_and_source(store: SqlStore) -> None:
@@ -155,6 +155,59 @@ def test_an_imported_subject_is_erased_like_another(store: SqlStore) -> None:
     # the import does not bring back who was erased
     assert store.import_block("camp", SOURCE, block_of("a", "b")) == ImportState(2, 2)
     assert store.gallery_counts("camp").subjects == 1
+
+
+def erase(store: SqlStore, *subject_ids: str) -> None:
+    for subject_id in subject_ids:
+        with store.writing("camp") as tx:
+            tx.erase_subject(subject_id)
+
+
+def digests_kept(store: SqlStore) -> list[str]:
+    with store._engine.connect() as connection:
+        return list(connection.execute(select(import_erasures.c.subject_digest)).scalars())
+
+
+def test_who_is_erased_while_an_import_is_unfinished_is_left_out_by_it_until_its_end(store: SqlStore) -> None:
+    source, other = source_of(4), source_of(2, source_id="other")
+    store.import_block("camp", source, block_of("a", "b"))
+    store.import_block("camp", other, block_of("z"))
+    erase(store, "s-a", "s-b")
+    kept = digests_kept(store)
+    assert len(set(kept)) == 4  # of both imports, and of no two alike
+    assert not any("s-a" in digest for digest in kept)
+
+    again = replace(block_of("x", "c", start=2), names=(ImportName("s-a", "e-x"), ImportName("s-c", "e-c")))
+    assert store.import_block("camp", source, again) == ImportState(4, 3)
+
+    assert store.gallery_counts("camp").subjects == 2
+    assert len(digests_kept(store)) == 2  # those of the other import
+    # another import of the same person, begun since, is wanted
+    assert store.import_block("camp", source_of(1, source_id="new"), block_of("a")) == ImportState(1, 1)
+    assert store.subject("camp", "s-a").encounter_ids == ("e-a",)
+    erase(store, "s-a")
+    assert store.import_block("camp", other, block_of("a", start=1)) == ImportState(2, 1)
+    assert digests_kept(store) == []
+
+
+def test_an_erasure_while_no_import_is_unfinished_leaves_nothing(store: SqlStore) -> None:
+    store.create_gallery(new_gallery("abroad"))
+    store.import_block("abroad", source_of(2), block_of("a"))
+    store.import_block("camp", source_of(2), block_of("a", "b"))
+    erase(store, "s-a")
+    assert digests_kept(store) == []
+
+
+def test_an_import_that_began_with_other_rows_goes_on_with_none(store: SqlStore) -> None:
+    changed = source_of(content_digest="other rows")
+    store.check_import("camp", changed)
+    store.import_block("camp", SOURCE, block_of("a"))
+    store.check_import("camp", SOURCE)
+    with pytest.raises(EncounterExists):
+        store.check_import("camp", changed)
+    with pytest.raises(EncounterExists):
+        store.import_block("camp", changed, block_of("b", start=1))
+    assert store.gallery_counts("camp").templates == 1
 
 
 def test_an_imported_encounter_is_made_inactive_and_withdrawn_like_another(store: SqlStore) -> None:
