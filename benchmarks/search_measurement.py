@@ -18,6 +18,7 @@ from benchmarks.search_truth import FPIRS, Found, Truth, share_of_mates, share_o
 
 BATCH = 256
 SINGLES_A_TURN = 10
+REST_S = 0.3  # before each turn: idle threads of OpenMP and BLAS go on spinning for a while, at the next one's cost
 
 Figures = dict[str, Any]
 Steps = Callable[[str, int], AbstractContextManager[Advance]]
@@ -173,6 +174,7 @@ def _in_turn(
                 continue
             with pools.limit(limits=task.threads):
                 contestant.method.use(contestant.setting)
+                time.sleep(REST_S)
                 for position in range(0, len(part), each):
                     run.search(contestant.method, part[position : position + each], threshold, is_one=each == 1)
         advance(len(part))

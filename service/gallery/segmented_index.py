@@ -20,9 +20,9 @@ from service.gallery.rows import Ids
 from service.gallery.sealed_segment import SealedSegment
 from service.gallery.sealing import seal
 from service.gallery.segment_files import SegmentFile
-from service.gallery.side_by_side import SideBySide
+from service.gallery.side_by_side import SideBySide, portion_of
 from service.gallery.snapshots import SnapshotFolder
-from service.gallery.together import MOST, Together
+from service.gallery.together import Together
 from service.gallery.upkeep import Segment, Work, covered, described, is_stale, next_work, unsealed
 from service.logs import log_event
 from service.ports import IndexPart
@@ -30,7 +30,6 @@ from service.ports import IndexPart
 _log = logging.getLogger(__name__)
 
 SEAL_AT = 16_384  # templates: compared exactly in a few milliseconds; fewer are not worth training codes on
-_PAIRS_AT_ONCE, _LEAST_AT_ONCE = 1 << 26, 32  # pairs and probes searched before another request has its turn
 MAX_SEGMENT = 262_144  # two threads share a million as four segments, and one is made anew within seconds
 
 
@@ -126,7 +125,7 @@ class SegmentedIndex:
 
     def search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
         # in portions, so that another request waits a fraction of a second for a sweep, not for its whole block
-        portion = min(max(_PAIRS_AT_ONCE // max(len(self), 1), _LEAST_AT_ONCE), MOST)
+        portion = portion_of(len(self))
         parts = [probes[start : start + portion] for start in range(0, len(probes), portion)]
         return list(chain.from_iterable(self._together.search(self._search, part, threshold) for part in parts))
 

@@ -11,9 +11,17 @@ from service.domain import Embeddings, Hit
 from service.gallery.meter import Spent
 from service.gallery.open_segment import Found
 from service.gallery.rows import Ids, Scores
+from service.gallery.together import MOST
 from service.gallery.upkeep import Segment
 
 _MANY = 4  # probes a thread
+_PAIRS_AT_ONCE = 1 << 26  # searched before another request has its turn
+_PASSES = 32  # probes: two threads with a whole pass over the codes each
+
+
+def portion_of(templates: int) -> int:
+    """Return how many probes of a long search are searched before another request has its turn."""
+    return min(max(_PAIRS_AT_ONCE // max(templates, 1) // _PASSES, 1) * _PASSES, MOST)
 
 
 class SideBySide:

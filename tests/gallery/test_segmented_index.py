@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.domain import Embeddings, Hit
-from service.gallery import audits, segmented_index
+from service.gallery import audits, side_by_side
 from service.gallery.meter import Meter, Spent
 from service.gallery.open_segment import OpenSegment
 from service.gallery.rows import Ids
@@ -168,7 +168,7 @@ def test_live_searches_are_audited_in_the_background(
 
 def test_many_probes_are_searched_in_portions(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     index, rows = filled(1500, rng)
-    monkeypatch.setattr(segmented_index, "_PAIRS_AT_ONCE", 1500 * 40)
+    monkeypatch.setattr(side_by_side, "_PAIRS_AT_ONCE", 1500 * 90)
     sizes: list[int] = []
     search_all = index._side_by_side.search
 
@@ -179,7 +179,7 @@ def test_many_probes_are_searched_in_portions(rng: np.random.Generator, monkeypa
     monkeypatch.setattr(index._side_by_side, "search", counted)
     found = index.search(rows[:100], 0.99)
     assert [hits[0].reference_id for hits in found] == list(range(100))
-    assert sizes == [40, 40, 20]
+    assert sizes == [64, 36]
     assert index.search(rows[:0], 0.99) == []
 
 
