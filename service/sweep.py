@@ -11,10 +11,10 @@ from service.metrics import Metrics
 from service.ports import Reading, Store
 from service.sweep_pairs import hits_of, pairs_of
 
-BLOCK_SIZE = 2048  # references searched and recorded together
+BLOCK_SIZE = 4096  # references searched and recorded together
 # fewer in a large gallery: a kill loses a block, which must end well within its lease; an index that makes all scores
-# at once takes 1 GiB for these
-BLOCK_COMPARISONS, _LEAST_BLOCK = 2**28, 128
+# at once takes 2 GiB for these
+BLOCK_COMPARISONS, _LEAST_BLOCK = 2**29, 128
 _TIMED_PROBES = 64  # searched to estimate how long a sweep takes
 _ATTEMPTS = 5
 _LAST_REFERENCE = 2**63 - 1

@@ -10,6 +10,7 @@ Source of the codes: Jégou et al., "Product Quantization for Nearest Neighbor S
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import faiss
@@ -170,10 +171,12 @@ class SealedSegment:
         numbers = np.concatenate([row[kept], odd_row])
         places = np.concatenate([chosen[row, column][kept], self.error.odd[odd_column]])
         true = np.concatenate([scores[row, column][kept], odd_scores[odd_row, odd_column]])
-        live = self._live[places]
-        for number in np.unique(numbers[live]):
-            mine = live & (numbers == number)
-            found[done[number]] = (self.ids[places[mine]], true[mine])
+        numbers[~self._live[places]] = -1
+        order = np.argsort(numbers, kind="stable")
+        firsts = np.flatnonzero(np.diff(numbers[order], prepend=-1))  # the removed ones come before them
+        for start, end in pairwise((*firsts.tolist(), len(order))):
+            mine = order[start:end]
+            found[done[numbers[mine[0]]]] = (self.ids[places[mine]], true[mine])
 
     def audit(self, probes: Embeddings, threshold: float) -> int:
         """Search exactly as well, count in `tally` what there was and what the codes missed, and return the latter."""
