@@ -31,8 +31,9 @@ from service.calibration import Calibration
 from service.decision import DecisionRule
 from service.domain import FacePolicy, Gallery, Lease, Sweep, Template
 from service.gallery.segmented_index import SegmentedIndex
-from service.matching import Matcher, Pack, Packs
+from service.matching import Matcher
 from service.metrics import Metrics
+from service.packs import Pack, Packs
 from service.ports import Embedder
 from service.store.sql_store import SqlStore
 from service.sweep import SweepService, sweep_fmr

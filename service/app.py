@@ -30,8 +30,9 @@ from service.identification import IdentificationService
 from service.index_care import IndexCare
 from service.indexes import index_maker, spare_folder
 from service.logs import log_event
-from service.matching import Matcher, Pack, Packs
+from service.matching import Matcher
 from service.metrics import Metrics
+from service.packs import Pack, Packs
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.sweep import SweepService

@@ -25,8 +25,9 @@ from service.domain import (
 )
 from service.enrolment_request import EnrolmentRequest, answer_again
 from service.errors import IndexUnavailable, InvalidRequest, SampleRejected
-from service.matching import IndexSearch, Matcher, Pack, Packs, SearchAgain
+from service.matching import IndexSearch, Matcher, SearchAgain
 from service.metrics import Metrics
+from service.packs import Pack, Packs
 from service.ports import Store, Writing
 
 _ATTEMPTS = 5  # each begins with an index that caught up; five in a row mean that it cannot

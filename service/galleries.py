@@ -6,7 +6,7 @@ from datetime import datetime
 
 from service.domain import Gallery, GalleryCounts, Thresholds
 from service.errors import InvalidRequest
-from service.matching import Packs
+from service.packs import Packs
 from service.ports import Store
 
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from service.domain import Decision, FacePolicy, Searched, Template
 from service.errors import IndexUnavailable, SampleRejected
-from service.matching import IndexSearch, Matcher, Newcomers, Packs, SearchAgain
+from service.matching import IndexSearch, Matcher, Newcomers, SearchAgain
 from service.metrics import Metrics
+from service.packs import Packs
 from service.ports import Store
 
 _ATTEMPTS = 5

@@ -2,51 +2,23 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from service.decision import DecisionRule
 from service.domain import Embeddings, Gallery, Hit
-from service.errors import BiodedupError, IndexUnavailable, PackMismatch, PackNotLoaded
+from service.errors import BiodedupError, IndexUnavailable, PackMismatch
 from service.logs import log_event
 from service.metrics import Metrics
-from service.ports import Embedder, GalleryIndex, IndexPart, NewIndex, Reading, Store
+from service.packs import Packs
+from service.ports import GalleryIndex, IndexPart, NewIndex, Reading, Store
 
 NEWCOMER_LIMIT = 1000  # more than these are not compared under the gallery's lock: let go, catch up, try again
 _CHANGES_PER_READ = 2000
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """A loaded model pack: its embedder, and how its scores are judged."""
-
-    embedder: Embedder
-    rule: DecisionRule
-
-
-class Packs:
-    """The packs loaded in this process, by id."""
-
-    def __init__(self, packs: Mapping[str, Pack]) -> None:
-        self._packs = dict(packs)
-
-    def loaded(self) -> list[str]:
-        return sorted(self._packs)
-
-    def of(self, pack_id: str) -> Pack:
-        """Raises PackNotLoaded."""
-        pack = self._packs.get(pack_id)
-        if pack is None:
-            raise PackNotLoaded(
-                f"the model pack {pack_id} is not loaded: fetch it with `biodedup models fetch {pack_id}` "
-                f"and name it in BIODEDUP_PACK or BIODEDUP_EXTRA_PACKS"
-            )
-        return pack
 
 
 class SearchAgain(Exception):

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from service.domain import Gallery, JobState, Lease, Page, Probes, Sweep, SweepStep
 from service.errors import GalleriesNotComparable, IndexUnavailable
-from service.matching import IndexSearch, Matcher, Packs, SearchAgain
+from service.matching import IndexSearch, Matcher, SearchAgain
 from service.metrics import Metrics
+from service.packs import Packs
 from service.ports import Reading, Store
 from service.sweep_pairs import hits_of, pairs_of
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from service.domain import FacePolicy, FalseMatchRate, Gallery, Template
 from service.errors import NoReference, SampleRejected
-from service.matching import Packs
 from service.metrics import Metrics
+from service.packs import Packs
 from service.ports import Store
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from service.decision import DecisionRule
 from service.domain import Embedding, FacePolicy, Template
 from service.errors import NoFace, Overloaded, SampleEmpty, SampleRejected, all_errors
-from service.matching import Pack, Packs
+from service.packs import Pack, Packs
 from tests.synthetic import BOX, QUALITY, calibration
 
 DIMENSION = 512  # so that two of a few thousand random people never score above a threshold

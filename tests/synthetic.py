@@ -6,7 +6,7 @@ from service.calibration import Calibration, Tail
 from service.decision import DecisionRule
 from service.domain import Box, Embedding, FacePolicy, Quality, Template
 from service.errors import NoFace
-from service.matching import Pack, Packs
+from service.packs import Pack, Packs
 
 DIMENSION = 128
 PACK_ID = "synthetic"

@@ -9,7 +9,8 @@ import pytest
 from service.domain import OutcomeKind
 from service.errors import IndexUnavailable, PackMismatch, PackNotLoaded
 from service.gallery.exact_index import ExactIndex
-from service.matching import Matcher, Packs
+from service.matching import Matcher
+from service.packs import Packs
 from tests.fakes import FakeStore
 from tests.synthetic import PACK_ID, PersonEmbedder
 from tests.world import GALLERY, DeafMatcher, World

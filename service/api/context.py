@@ -13,8 +13,9 @@ from service.errors import NotReady
 from service.galleries import GalleryService
 from service.identification import IdentificationService
 from service.index_care import IndexCare
-from service.matching import Matcher, Packs
+from service.matching import Matcher
 from service.metrics import Metrics
+from service.packs import Packs
 from service.ports import Store
 from service.sweep import SweepService
 from service.verification import VerificationService

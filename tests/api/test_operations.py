@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
 from service.domain import FacePolicy, Template
-from service.matching import Pack, Packs
+from service.packs import Pack, Packs
 from tests.api.conftest import Enrol
 from tests.api.live import fake_app, fake_settings, running, wait_until_ready
 from tests.fake_embedder import PACK_ID, FakeEmbedder, fake_packs
