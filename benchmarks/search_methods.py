@@ -64,7 +64,7 @@ class Method(ABC):
 
     def start_again(self, gallery: GalleryFile) -> None:
         """Make the built method once more from what it keeps on disk."""
-        raise NotImplementedError
+        raise NotImplementedError  # only asked of methods that keep files
 
     @property
     def miss_bound(self) -> float | None:

@@ -175,7 +175,7 @@ class _NoEmbedder:
         self.pack_id, self.dimension = PACK_OF_DIMENSION[dimension], dimension
 
     def extract(self, data: bytes, policy: FacePolicy) -> Template:
-        raise NotImplementedError
+        raise NotImplementedError  # a sweep reads templates, it never makes any
 
 
 class _Sweeper:

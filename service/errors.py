@@ -1,5 +1,7 @@
 """Every deliberate error of biodedup.
 
+Over 300 lines on purpose: codes and statuses in one place, nothing but declarations.
+
 BiodedupError
 ├── InvalidRequest                    the request does not have the documented form
 │   └── RequestTooLarge  UnsupportedMediaType  MethodNotAllowed

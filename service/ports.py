@@ -1,4 +1,7 @@
-"""What the use cases ask of the outer folders: an embedder, an index for each gallery, the record."""
+"""What the use cases ask of the outer folders: an embedder, an index for each gallery, the record.
+
+Over 300 lines on purpose: all ports in one place, nothing but signatures.
+"""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
