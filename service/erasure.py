@@ -1,16 +1,16 @@
 """Erase a subject, or take one encounter out of the search: in the record first, then in the index."""
 
 from service.domain import Encounter, EncounterStatus, Erasure
-from service.matching import Matcher
+from service.index_keeping import IndexKeeper
 from service.ports import Store
 
 
 class ErasureService:
     """The use cases that take templates out of a gallery."""
 
-    def __init__(self, store: Store, matcher: Matcher) -> None:
+    def __init__(self, store: Store, keeper: IndexKeeper) -> None:
         self._store = store
-        self._matcher = matcher
+        self._keeper = keeper
 
     def erase_subject(self, gallery_id: str, subject_id: str) -> Erasure:
         """Erase all that is held of a subject: record, samples, templates, place in the index, idempotency keys.
@@ -23,7 +23,7 @@ class ErasureService:
         """
         with self._store.writing(gallery_id) as writing:
             erasure = writing.erase_subject(subject_id)
-        self._matcher.follow(gallery_id)
+        self._keeper.follow(gallery_id)
         return erasure
 
     def set_encounter_status(self, gallery_id: str, encounter_id: str, status: EncounterStatus) -> Encounter:
@@ -34,5 +34,5 @@ class ErasureService:
         """
         with self._store.writing(gallery_id) as writing:
             encounter = writing.set_encounter_status(encounter_id, status)
-        self._matcher.follow(gallery_id)
+        self._keeper.follow(gallery_id)
         return encounter

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
+from service.index_keeping import HeldIndex, IndexKeeper, IndexState
 from service.logs import log_event
-from service.matching import HeldIndex, IndexState, Matcher
 from service.metrics import Metrics
 from service.ports import IndexPart
 
@@ -47,12 +47,12 @@ class IndexVerification:
 class IndexCare:
     """Looks after the indexes. The record is the truth: an index that differs from it is thrown away."""
 
-    def __init__(self, matcher: Matcher, metrics: Metrics) -> None:
-        self._matcher, self._metrics = matcher, metrics
+    def __init__(self, keeper: IndexKeeper, metrics: Metrics) -> None:
+        self._keeper, self._metrics = keeper, metrics
 
     def status(self, gallery_id: str) -> IndexStatus:
         """Raises GalleryNotFound, IndexUnavailable, StoreUnavailable."""
-        with self._matcher.hold(gallery_id) as held:
+        with self._keeper.hold(gallery_id) as held:
             return IndexStatus(held.state, held.index.miss_bound, tuple(held.index.parts()))
 
     def verify(self, gallery_id: str) -> IndexVerification:
@@ -67,7 +67,7 @@ class IndexCare:
         compared = missing = surplus = different = 0
         in_step, after = True, _FIRST
         while after < _LAST:
-            with self._matcher.hold(gallery_id) as held:
+            with self._keeper.hold(gallery_id) as held:
                 after, block = _compare_block(gallery_id, held, after)
                 in_step = in_step and held.state.in_step
             compared += block.compared
@@ -84,7 +84,7 @@ class IndexCare:
                 count=missing + surplus + different,
                 templates=compared,
             )
-            self._matcher.throw_away(gallery_id, "differs_from_record")
+            self._keeper.throw_away(gallery_id, "differs_from_record")
         return found
 
     def rebuild(self, gallery_id: str) -> IndexStatus:
@@ -93,7 +93,7 @@ class IndexCare:
         Raises:
             GalleryNotFound, IndexUnavailable, StoreUnavailable
         """
-        self._matcher.throw_away(gallery_id, "rebuild")
+        self._keeper.throw_away(gallery_id, "rebuild")
         return self.compact(gallery_id)  # which also deletes what is left of the old files
 
     def compact(self, gallery_id: str) -> IndexStatus:
@@ -103,7 +103,7 @@ class IndexCare:
             GalleryNotFound, StoreUnavailable
             IndexUnavailable: that failed; searches are right nevertheless.
         """
-        with self._matcher.hold(gallery_id) as held:
+        with self._keeper.hold(gallery_id) as held:
             index = held.index
         index.compact()  # changes and searches go on meanwhile
         return self.status(gallery_id)

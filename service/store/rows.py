@@ -21,6 +21,7 @@ from service.domain import (
     FalseMatchRate,
     Gallery,
     JobState,
+    NewTemplate,
     OutcomeKind,
     Quality,
     Reference,
@@ -71,6 +72,19 @@ def to_template_facts(row: AnyRow) -> TemplateFacts:
         quality=Quality(**row.quality) if row.quality else None,
         box=Box(**row.box) if row.box else None,
     )
+
+
+def template_columns(new: NewTemplate) -> dict[str, Any]:
+    """Return the columns that a template brings itself; whose it is, and whether it is searched, it does not know."""
+    return {
+        "position": new.position,
+        "pack_id": new.template.pack_id,
+        "model_id": new.model_id,
+        "verifies": new.verifies,
+        "embedding": to_bytes(new.template.embedding),
+        "quality": flat(new.template.quality),
+        "box": flat(new.template.box),
+    }
 
 
 def facts_columns(facts: EncounterFacts) -> dict[str, Any]:

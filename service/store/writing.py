@@ -20,7 +20,7 @@ from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReuse
 from service.store.erasing import clear_subject, move_encounter
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.reading import SqlReading
-from service.store.rows import candidate_columns, facts_columns, finding_json, flat, to_bytes, to_gallery
+from service.store.rows import candidate_columns, facts_columns, finding_json, flat, template_columns, to_gallery
 from service.store.tables import (
     candidates,
     cases,
@@ -195,20 +195,7 @@ class SqlWriting(SqlReading):
         if not enrolment.templates:
             return {}
         owner = {"gallery_id": self._gallery_id, "encounter_id": enrolment.encounter_id}
-        rows = [
-            {
-                **owner,
-                "position": each.position,
-                "pack_id": each.template.pack_id,
-                "model_id": each.model_id,
-                "verifies": each.verifies,
-                "active": True,
-                "embedding": to_bytes(each.template.embedding),
-                "quality": flat(each.template.quality),
-                "box": flat(each.template.box),
-            }
-            for each in enrolment.templates
-        ]
+        rows = [{**owner, **template_columns(each), "active": True} for each in enrolment.templates]
         inserted = self._connection.execute(_INSERT_TEMPLATE, _parameters(rows))
         reference_ids = {row.position: row.reference_id for row in inserted}
         images = [
