@@ -13,25 +13,20 @@ from benchmarks.search_gallery import FloatArray, GalleryFile
 from benchmarks.search_methods import NOTHING, Blocks, Method
 from benchmarks.search_truth import Found
 from service.domain import Hit
-from service.gallery.rows import RowMemory
-from service.gallery.segmented_index import MAX_SEGMENT, SegmentedIndex
+from service.gallery.segmented_index import SegmentedIndex
 from service.gallery.snapshots import SnapshotFolder
-from service.settings import Settings
 
 DEFAULT_BLAS_THRESHOLD = faiss.cvar.distance_compute_blas_threshold
 CODE_BYTES = {128: 32, 512: 48}
 """By dimension: what the scan of the codes reads of each template (service/gallery/sealing.py)."""
-MEMORY_BYTES: int = Settings.model_fields["index_memory_bytes"].default
-"""Templates beyond it are read from their files: BIODEDUP_INDEX_MEMORY_BYTES."""
 _NAME = "benchmark"  # of the gallery, the timeline and the model
 
 
 class IndexFolder:
     """Where an index keeps its segments, and what opens it: the same arguments as in service/app.py."""
 
-    def __init__(self, folder: Path, dimension: int, threads: int, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, folder: Path, dimension: int, threads: int) -> None:
         self._folder, self._dimension, self._threads = folder / "biodedup", dimension, threads
-        self._memory_bytes = memory_bytes
         self._key = secrets.token_bytes(32)
 
     def open(self, last_seq: int = 0) -> SegmentedIndex:
@@ -44,7 +39,6 @@ class IndexFolder:
             model_id=_NAME,
             dimension=self._dimension,
             on_damage=_stop,
-            memory=RowMemory(self._memory_bytes),
         )
         return SegmentedIndex(self._dimension, threads=self._threads, snapshots=snapshots, last_seq=last_seq)
 
@@ -65,18 +59,9 @@ def as_served() -> Iterator[None]:
 
 
 def fill(index: SegmentedIndex, blocks: Blocks) -> None:
-    """Add blocks and wait until all is sealed, merged and written.
-
-    It also waits after each full segment's worth: templates come faster than they are sealed, and those that wait for
-    it would take up memory as they are.
-    """
-    unsettled = 0
+    """Add blocks and wait until all is sealed, merged and written."""
     for start, block in blocks:
         index.add(index.high_water_mark + 1, range(start, start + len(block)), block)
-        unsettled += len(block)
-        if unsettled >= MAX_SEGMENT:
-            index.settle()
-            unsettled = 0
     index.settle()
 
 

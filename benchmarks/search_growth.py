@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from benchmarks.search_biodedup import CODE_BYTES, MEMORY_BYTES, IndexFolder, as_served, fill
+from benchmarks.search_biodedup import CODE_BYTES, IndexFolder, as_served, fill
 from benchmarks.search_gallery import (
     MATE_COSINES,
     PACK_OF_DIMENSION,
@@ -52,7 +52,6 @@ class GrowthPlan:
     one_probes: int = 200
     probes: int = 1000  # mated at each size, and as many non-mated
     flat_size: int = MILLION  # 0: not measured
-    memory_bytes: int = MEMORY_BYTES
     seed: int = 0
     folder: Path = Path("var/benchmarks")
 
@@ -63,9 +62,6 @@ def growth(
     threads: Annotated[int, typer.Option(min=1, help="Threads of a search.")] = 2,
     one_probes: Annotated[int, typer.Option(min=100, help="Searches of one probe that are timed.")] = 200,
     flat_size: Annotated[int, typer.Option(help="Templates of faiss's flat index beside it; 0: none.")] = MILLION,
-    memory_bytes: Annotated[
-        int, typer.Option(min=0, help="Templates kept in memory; the rest is on disk.")
-    ] = MEMORY_BYTES,
     seed: Annotated[int, typer.Option(help="Another seed, another gallery.")] = 0,
     folder: Annotated[Path, typer.Option(help="Where the index keeps its files.")] = Path("var/benchmarks"),
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -79,7 +75,6 @@ def growth(
         threads,
         one_probes,
         flat_size=flat_size,
-        memory_bytes=memory_bytes,
         seed=seed,
         folder=folder,
     )
@@ -109,7 +104,6 @@ def grow(plan: GrowthPlan) -> Figures:
         "dimension": plan.dimension,
         "threads": plan.threads,
         "seed": plan.seed,
-        "memory_bytes": plan.memory_bytes,
         "bandwidth_gb_per_s": bandwidth / 1e9,
         "code_bytes": code_bytes,
         "sizes": grown,
@@ -148,7 +142,7 @@ class _Growing:
         self._wanted = np.unique(np.concatenate(list(self._mates.values())))
         self._templates = np.empty((len(self._wanted), people.dimension), np.float32)
         self._highest = np.full(plan.probes, -np.inf, np.float32)  # scores of the non-mated probes
-        self._files = IndexFolder(folder, people.dimension, plan.threads, plan.memory_bytes)
+        self._files = IndexFolder(folder, people.dimension, plan.threads)
 
     def entries(self) -> Iterator[Figures]:
         """Yield the figures of each size."""

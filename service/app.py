@@ -79,7 +79,7 @@ def build(
         held.callback(store.close)
         store.migrate()
         packs = packs or _load_packs(settings, store, metrics, held)
-        new_index = index_maker(settings.index, index_folder, settings.index_memory_bytes, metrics)
+        new_index = index_maker(settings.index, index_folder, metrics)
         matcher = Matcher(store, new_index, packs, metrics)
         held.callback(matcher.close)
         service = _wire(settings, store, matcher, packs, metrics, close=held.close)

@@ -11,7 +11,6 @@ from service.gallery.exact_index import ExactIndex
 from service.gallery.faiss_index import FaissIndex
 from service.gallery.master_key import load_or_create_master_key
 from service.gallery.meter import Meter
-from service.gallery.rows import RowMemory
 from service.gallery.segmented_index import SegmentedIndex
 from service.gallery.snapshots import SnapshotFolder
 from service.logs import log_event
@@ -40,13 +39,12 @@ def spare_folder(folder: Path, url: str | None, held: ExitStack) -> Path | None:
     return folder
 
 
-def index_maker(kind: Kind, folder: Path | None, memory_bytes: int, metrics: Metrics) -> NewIndex:
+def index_maker(kind: Kind, folder: Path | None, metrics: Metrics) -> NewIndex:
     """Return what makes the index of a gallery.
 
     Args:
         kind: setting BIODEDUP_INDEX.
         folder: of the files, which this process owns; None: in memory alone.
-        memory_bytes: of templates that all indexes together keep in memory.
         metrics: told what the indexes do.
 
     Raises:
@@ -60,7 +58,6 @@ def index_maker(kind: Kind, folder: Path | None, memory_bytes: int, metrics: Met
     if folder is None:
         return lambda _gallery, embedder: SegmentedIndex(embedder.dimension, meter=meter)
     key = load_or_create_master_key(folder / _MASTER_KEY)
-    memory = RowMemory(memory_bytes)
 
     def new(gallery: Gallery, embedder: Embedder) -> GalleryIndex:
         snapshots = SnapshotFolder(
@@ -71,7 +68,6 @@ def index_maker(kind: Kind, folder: Path | None, memory_bytes: int, metrics: Met
             model_id=embedder.model_id,
             dimension=embedder.dimension,
             on_damage=lambda reason: metrics.index_files_set_aside.labels(reason=reason).inc(),
-            memory=memory,
         )
         return SegmentedIndex(embedder.dimension, snapshots=snapshots, last_seq=gallery.last_seq, meter=meter)
 

@@ -166,7 +166,7 @@ class Metrics:
         )
         self.index_search_seconds = Histogram(
             "biodedup_index_search_seconds",
-            "Seconds of all threads that a search spent on codes, rows of the shortlists, all rows, open segments.",
+            "Seconds of all threads that a search spent on codes, fine codes, rows and open segments.",
             ("phase",),
             buckets=INDEX_SECONDS_BUCKETS,
             registry=self.registry,
@@ -180,7 +180,7 @@ class Metrics:
         )
         self.index_shortlist_templates = Histogram(
             "biodedup_index_shortlist_templates",
-            "Templates of sealed segments that one probe was compared with after the codes, the mean of a batch.",
+            "Templates of sealed segments that the codes left for one probe, the mean of a batch.",
             buckets=SHORTLIST_BUCKETS,
             registry=self.registry,
         )
@@ -190,20 +190,12 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
             registry=self.registry,
         )
-        self.index_widenings = Counter(
-            "biodedup_index_widenings_total",
-            "Probes whose shortlist was too short: those with a second one, and those compared with all.",
-            ("step",),
-            registry=self.registry,
-        )
         self.index_verifications = Counter(
             "biodedup_index_verifications_total",
             "Comparisons of an index with its record, by result (ok, different).",
             ("result",),
             registry=self.registry,
         )
-        for step in ("second", "exact"):
-            self.index_widenings.labels(step=step)
         for result in ("ok", "different"):
             self.index_verifications.labels(result=result)
         for kind in ("seal", "merge", "compaction"):

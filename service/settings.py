@@ -65,13 +65,6 @@ class Settings(BaseSettings):
     index: Literal["segmented", "faiss", "exact"] = Field(
         default="segmented", description="How galleries are searched."
     )
-    index_memory_bytes: int = Field(
-        default=2 * GIB,
-        ge=0,
-        le=1024 * GIB,
-        json_schema_extra=_unit(BYTES),
-        description="Templates that all galleries together keep in memory; the rest is read from their files.",
-    )
     default_gallery: str = Field(
         default="default",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",

@@ -33,7 +33,6 @@ def test_no_label_names_a_person() -> None:
         "route",
         "state",
         "status",
-        "step",
     }
 
 

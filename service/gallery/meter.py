@@ -14,11 +14,9 @@ class Spent:
 
     open_s: list[float] = field(default_factory=list)  # seconds: comparing with open segments
     codes_s: list[float] = field(default_factory=list)  # scanning codes for shortlists
-    rows_s: list[float] = field(default_factory=list)  # true scores of the shortlists
-    exact_s: list[float] = field(default_factory=list)  # comparing with all rows of a sealed segment
-    shortlisted: list[tuple[int, int]] = field(default_factory=list)  # probes, and templates they were compared with
-    widened: list[int] = field(default_factory=list)  # probes that needed a second shortlist
-    compared_with_all: list[int] = field(default_factory=list)  # probes that no shortlist was long enough for
+    fine_s: list[float] = field(default_factory=list)  # scores of the shortlists by their fine codes
+    rows_s: list[float] = field(default_factory=list)  # true scores of what is left of them
+    shortlisted: list[int] = field(default_factory=list)  # pairs that the codes could not rule out
 
 
 class Meter:
@@ -28,25 +26,26 @@ class Meter:
 
     def __init__(self, metrics: Metrics) -> None:
         self._phases = {
-            phase: metrics.index_search_seconds.labels(phase=phase) for phase in ("open", "codes", "rows", "exact")
+            phase: metrics.index_search_seconds.labels(phase=phase) for phase in ("open", "codes", "fine", "rows")
         }
         self._shortlists = metrics.index_shortlist_templates
-        self._second = metrics.index_widenings.labels(step="second")
-        self._compared = metrics.index_widenings.labels(step="exact")
         self._together = metrics.index_batch_probes
         self._builds = metrics.index_build_seconds
 
     def searched(self, probes: int, spent: Spent) -> None:
         """Record a search of `probes`, those of other requests too."""
         self._together.observe(probes)
-        seconds = {"open": spent.open_s, "codes": spent.codes_s, "rows": spent.rows_s, "exact": spent.exact_s}
+        seconds = {
+            "open": spent.open_s,
+            "codes": spent.codes_s,
+            "fine": spent.fine_s,
+            "rows": spent.rows_s,
+        }
         for phase, parts in seconds.items():
             if parts:
                 self._phases[phase].observe(sum(parts))
         if spent.shortlisted:
-            self._shortlists.observe(sum(templates for _, templates in spent.shortlisted) / probes)
-        self._second.inc(sum(spent.widened))
-        self._compared.inc(sum(spent.compared_with_all))
+            self._shortlists.observe(sum(spent.shortlisted) / probes)
 
     @contextmanager
     def building(self, kind: str) -> Iterator[None]:

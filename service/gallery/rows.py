@@ -1,10 +1,6 @@
-"""The templates of a sealed segment: held in memory, or decrypted one by one from its file as they are needed."""
+"""The templates of a sealed segment themselves: decrypted one by one from its file, in memory until it has one."""
 
-import threading
-import weakref
-from collections import deque
-from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import faiss
 import numpy as np
@@ -16,9 +12,14 @@ from service.gallery.segment_files import OpenedSegment
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 
-BLOCK = 16_384  # rows compared at once: their scores stay in the cache
-_COPIED_AT_ONCE = 4096  # rows: one copy of all would hold the interpreter's lock for too long
-_READ_AT_ONCE = 4096  # rows, of a file
+_AT_ONCE = 4096  # rows copied or read: one copy of all would hold the interpreter's lock for too long
+
+
+class Pairs(NamedTuple):
+    """Which probes are to be compared with which templates: both (k,) int64, the i-th with the i-th."""
+
+    probes: Ids
+    places: Ids
 
 
 class Rows(Protocol):
@@ -31,12 +32,8 @@ class Rows(Protocol):
         """Return copies of the rows at `places`, (k,) int64."""
         ...
 
-    def blocks(self) -> Iterator[Embeddings]:
-        """Return all rows in order, at most BLOCK at once."""
-        ...
-
-    def scores(self, probes: Embeddings, places: Ids) -> Scores:
-        """Return inner products of each of `probes`, (n, D), with its own `places`, (n, k); -inf where that is -1."""
+    def scores(self, probes: Embeddings, pairs: Pairs) -> Scores:
+        """Return the inner products of `pairs`, (k,)."""
         ...
 
     def erase(self, places: Ids) -> None:
@@ -57,17 +54,13 @@ class HeldRows:
 
     def take(self, places: Ids) -> Embeddings:
         copies = np.empty((len(places), self.array.shape[1]), np.float32)
-        for start in range(0, len(places), _COPIED_AT_ONCE):
-            part = places[start : start + _COPIED_AT_ONCE]
+        for start in range(0, len(places), _AT_ONCE):
+            part = places[start : start + _AT_ONCE]
             copies[start : start + len(part)] = self.array[part]
         return copies
 
-    def blocks(self) -> Iterator[Embeddings]:
-        for start in range(0, len(self.array), BLOCK):
-            yield self.array[start : start + BLOCK]
-
-    def scores(self, probes: Embeddings, places: Ids) -> Scores:
-        return _inner_products(probes, self.array, places)
+    def scores(self, probes: Embeddings, pairs: Pairs) -> Scores:
+        return inner_products(probes, self.array, pairs)
 
     def erase(self, places: Ids) -> None:
         self.array[places] = 0.0
@@ -85,66 +78,29 @@ class FiledRows:
 
     def take(self, places: Ids) -> Embeddings:
         copies = np.empty((len(places), self._opened.dimension), np.float32)
-        for start in range(0, len(places), _READ_AT_ONCE):
-            part = places[start : start + _READ_AT_ONCE]
+        for start in range(0, len(places), _AT_ONCE):
+            part = places[start : start + _AT_ONCE]
             copies[start : start + len(part)] = self._opened.rows(part)
         return copies
 
-    def blocks(self) -> Iterator[Embeddings]:
-        yield from self._opened.row_blocks()
-
-    def scores(self, probes: Embeddings, places: Ids) -> Scores:
-        scores = np.empty(places.shape, np.float32)
-        step = max(1, _READ_AT_ONCE // max(1, places.shape[1]))  # probes: what they ask for fits the cache
-        for start in range(0, len(probes), step):
-            part = places[start : start + step]
-            wanted = np.unique(part[part >= 0])
-            rows = self._opened.rows(wanted)
-            read = np.where(part >= 0, np.searchsorted(wanted, part), -1)
-            scores[start : start + step] = _inner_products(probes[start : start + step], rows, read)
+    def scores(self, probes: Embeddings, pairs: Pairs) -> Scores:
+        scores = np.empty(len(pairs.places), np.float32)
+        in_order = np.argsort(pairs.places, kind="stable")  # pairs with one row come side by side
+        for start in range(0, len(in_order), _AT_ONCE):
+            part = in_order[start : start + _AT_ONCE]
+            wanted, read = np.unique(pairs.places[part], return_inverse=True)
+            scores[part] = inner_products(probes, self._opened.rows(wanted), Pairs(pairs.probes[part], read))
         return scores
 
     def erase(self, places: Ids) -> None:
         """Do nothing: none of them is in memory."""
 
 
-class RowMemory:
-    """How many bytes of templates the sealed segments of all galleries of a process hold in memory together.
-
-    Only what has a file to be read from instead is counted. Threads may share it.
-    """
-
-    def __init__(self, limit_bytes: int | None = None) -> None:
-        """`limit_bytes`: None for no limit."""
-        self._limit_bytes = limit_bytes
-        self._held_bytes = 0
-        self._let_go: deque[int] = deque()  # bytes; a finaliser may run anywhere, even here, and must not wait
-        self._lock = threading.Lock()
-
-    def has_room(self, byte_count: int) -> bool:
-        with self._lock:
-            return self._has_room(byte_count)
-
-    def hold(self, rows: HeldRows) -> bool:
-        """Count `rows` until nobody holds them any more; False if there is no room for them."""
-        with self._lock:
-            if not self._has_room(rows.ram_bytes):
-                return False
-            self._held_bytes += rows.ram_bytes
-        weakref.finalize(rows, self._let_go.append, rows.ram_bytes)
-        return True
-
-    def _has_room(self, byte_count: int) -> bool:  # with the lock held
-        while self._let_go:
-            self._held_bytes -= self._let_go.popleft()
-        return self._limit_bytes is None or self._held_bytes + byte_count <= self._limit_bytes
-
-
-def _inner_products(probes: Embeddings, rows: Embeddings, places: Ids) -> Scores:
+def inner_products(probes: Embeddings, rows: Embeddings, pairs: Pairs) -> Scores:
+    """Return the inner products of `pairs` of `probes` and `rows`, both (any number, D) float32, contiguous."""
     # all at once: a call for each probe would hold the interpreter's lock for as long as the scan takes
-    scores = np.empty(places.shape, np.float32)
-    places = np.ascontiguousarray(places)
-    faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]  # of FAISS's own extra functions
-        *(faiss.swig_ptr(each) for each in (scores, probes, rows, places)), rows.shape[1], *places.shape
-    )
+    scores = np.empty(len(pairs.places), np.float32)
+    numbers, places = (np.ascontiguousarray(each, np.int64) for each in pairs)
+    pointers = (faiss.swig_ptr(each) for each in (probes, numbers, rows, places, scores))
+    faiss.pairwise_indexed_inner_product(probes.shape[1], len(scores), *pointers)  # type: ignore[attr-defined]  # FAISS's own
     return scores

@@ -1,33 +1,29 @@
 """A part of a gallery index that is searched by its codes and then exactly.
 
-It holds each template twice: as a 4-bit product-quantised code that is scanned to find a shortlist, and as its row,
-that gives the shortlist its true scores.
-
-Source of the codes: Jégou et al., "Product Quantization for Nearest Neighbor Search", PAMI 33(1), 2011; André et al.,
-"Quicker ADC", PAMI 43(5), 2021 (FAISS's fast-scan).
+It has each template three times: as a 4-bit product-quantised code that is scanned to find a shortlist, as a finer code
+that leaves of the shortlist little more than what is wanted, and as its row, that gives this its true scores.
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import NamedTuple, Self
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
-from service.gallery.code_error import CodeError
+from service.gallery.coarse_codes import PROBES_A_PASS, CoarseCodes
+from service.gallery.code_error import CodeErrors
+from service.gallery.fine_codes import FineCodes
 from service.gallery.meter import Spent
-from service.gallery.open_segment import Found, at_least
-from service.gallery.rows import Ids, Rows
+from service.gallery.open_segment import Found, Scanned, at_least
+from service.gallery.rows import Ids, Pairs, Rows, Scores
 from service.gallery.segment_files import SegmentFile
 
-# FAISS's `qbs`, how many probes one pass over the codes serves: 4 x 4 take a quarter less time than what it picks
-_PROBES_A_PASS = 0x4444
-# of each shortlist compared exactly, however low their codes: what a cutoff loses is mostly the best of its list
-_ALWAYS = 4
+_AUDITED = 16_384  # templates compared exactly by an audit
 
 
 @dataclass(slots=True)
@@ -38,21 +34,45 @@ class Tally:
     missed: int = 0
 
 
+class _Matches(NamedTuple):
+    """Pairs at or above the threshold, all (k,)."""
+
+    probes: Ids
+    places: Ids
+    scores: Scores
+
+    @classmethod
+    def of(cls, pairs: Pairs, scores: Scores, threshold: float) -> Self:
+        reach = scores >= threshold
+        return cls(pairs.probes[reach], pairs.places[reach], scores[reach])
+
+
 class SealedSegment:
     """Immutable templates with codes; only switching off changes it. Any number of threads search it."""
 
-    def __init__(self, ids: Ids, rows: Rows, codes: faiss.Index, error: CodeError) -> None:
-        """Take the parts as `seal` makes them: `ids` ascending, `rows` and `codes` in their order."""
+    def __init__(
+        self,
+        ids: Ids,
+        rows: Rows,
+        codes: CoarseCodes,
+        fine: FineCodes,
+        errors: CodeErrors,
+        *,
+        odd_rows: Embeddings,
+    ) -> None:
+        """Take the parts as `seal` makes them: `ids` ascending; `rows`, `codes` and `fine` in their order.
+
+        `odd_rows` are copies of those of the odd templates, side by side: one product compares them with all probes.
+        """
         self.ids, self.rows = ids, rows
-        self.codes, self.error = codes, error
-        scan: Any = faiss.downcast_index(codes.index) if isinstance(codes, faiss.IndexPreTransform) else codes
-        scan.qbs = _PROBES_A_PASS
+        self.codes, self.fine, self.errors = codes, fine, errors
         self._live = np.ones(len(ids), np.bool_)
         self._live_count = len(ids)
         self.tally = Tally()
-        self._odd_rows = rows.take(error.odd)  # side by side: one product compares them with all probes
-        self._is_odd = np.zeros(len(ids), np.bool_)
-        self._is_odd[error.odd] = True
+        self.odd_rows = odd_rows
+        self._is_ranked = np.ones(len(ids), np.bool_)  # live and not odd
+        self._is_ranked[errors.odd] = False
+        self._audited_to = 0
         self.file: SegmentFile | None = None  # once it was written
         # the change that took the first template out of it, or an earlier one: its code, and its file, still hold it
         self.first_removal: int | None = None
@@ -66,19 +86,23 @@ class SealedSegment:
         return len(self.ids)
 
     def remove(self, ids: Sequence[int]) -> None:
-        """Switch references off and overwrite their rows in memory; unknown ones are ignored.
+        """Switch references off and overwrite them in memory; unknown ones are ignored.
 
-        Their codes, and what their file holds, go by compaction.
+        Their coarse codes, and what their file holds, go by compaction.
         """
         if not self.used:
             return
         wanted = np.asarray(ids, np.int64)
         places = np.minimum(np.searchsorted(self.ids, wanted), self.used - 1)
         places = places[self.ids[places] == wanted]
-        self._live[places] = False
+        self._live[places] = self._is_ranked[places] = False
         self.rows.erase(places)
-        self._odd_rows[np.isin(self.error.odd, places)] = 0.0
+        self.fine.erase(places)
+        self.odd_rows[np.isin(self.errors.odd, places)] = 0.0
         self._live_count = int(np.count_nonzero(self._live))
+
+    def parts(self, count: int) -> list[Self]:  # noqa: ARG002  (an open segment is searched in parts)
+        return [self]
 
     def live_ids(self) -> Ids:
         return self.ids[self._live]
@@ -96,110 +120,92 @@ class SealedSegment:
         return self._copied(start + np.flatnonzero(self._live[start:end]))
 
     @property
+    def scanned_bytes(self) -> int:
+        """What a search of one probe reads at least."""
+        return self.used * self.codes.code_bytes
+
+    @property
     def ram_bytes(self) -> int:
-        codes = self.used * int(self.codes.sa_code_size())
-        return self.rows.ram_bytes + self._odd_rows.nbytes + self.ids.nbytes + 2 * self._live.nbytes + codes
+        parts = (self.rows.ram_bytes, self.odd_rows.nbytes, self.codes.nbytes, self.fine.nbytes)
+        return sum(parts) + self.ids.nbytes + 2 * self._live.nbytes
 
     def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
         """Return what scores at least `threshold`; how much of it may be missing is what `tally` counts.
 
-        The shortlist of a probe must reach down to codes so low that nothing at the threshold is expected behind them.
-        Else it is widened, and if that is not enough the probe is compared with all.
+        The shortlist of a probe is everything whose code is not so low that nothing at the threshold is expected there.
 
         Args:
             probes: (n, D) float32, rows of L2 norm 1.
             threshold: cosine, -1..1.
             spent: where to add what it took.
+
+        Raises:
+            SnapshotDamaged: a row cannot be read.
         """
         spent = spent or Spent()
-        found: Found = [(self.ids[:0], np.empty(0, np.float32))] * len(probes)
-        waiting = np.arange(len(probes))
-        # OpenMP counts its threads for each calling thread; the index shares the cores out itself
-        faiss.omp_set_num_threads(1)
-        for number, length in enumerate(self.error.attempts(threshold)):
-            if number:
-                spent.widened.append(len(waiting))
-            is_done, chosen = self._shortlists(probes[waiting], length, threshold, spent)
-            start = time.perf_counter()
-            self._rank(probes, waiting[is_done], chosen, threshold, found)
-            spent.rows_s.append(time.perf_counter() - start)
-            waiting = waiting[~is_done]
-            if not len(waiting):
-                return found
-        start = time.perf_counter()
-        for probe, one in zip(waiting, self._exactly(probes[waiting], threshold), strict=True):
-            found[probe] = one
-        spent.compared_with_all.append(len(waiting))
-        spent.exact_s.append(time.perf_counter() - start)
+        found: Found = []
+        for start in range(0, len(probes), PROBES_A_PASS):
+            found += self.scan(probes[start : start + PROBES_A_PASS], threshold, spent).finish()
         return found
 
-    def _shortlists(
-        self, probes: Embeddings, length: int, threshold: float, spent: Spent
-    ) -> tuple[npt.NDArray[np.bool_], Ids]:
-        """Return for which probes a shortlist of `length` is enough, and theirs as `_rank` takes them."""
+    def scan(self, probes: Embeddings, threshold: float, spent: Spent) -> Scanned:
+        """Search for a few dozen probes as far as every template is read; the rest needs the interpreter's lock."""
         start = time.perf_counter()
-        cutoff = self.error.cutoff(threshold)
-        approximate, places = self.codes.search(probes, length)
-        is_done: npt.NDArray[np.bool_] = approximate[:, -1] < cutoff
-        is_candidate = approximate[is_done] >= cutoff
-        is_candidate[:, :_ALWAYS] = True
-        lengths = np.count_nonzero(is_candidate, axis=1)
-        longest = int(lengths.max(initial=0))
-        chosen = np.where(is_candidate[:, :longest], places[is_done, :longest], -1)
+        listed = self._shortlists(probes, threshold)
         spent.codes_s.append(time.perf_counter() - start)
-        spent.shortlisted.append((len(lengths), int(lengths.sum())))
-        return is_done, chosen
+        spent.shortlisted.append(len(listed.places))
+        return Scanned(len(listed.places), partial(self._finished, probes, listed, threshold, spent))
 
-    def _rank(self, probes: Embeddings, done: Ids, chosen: Ids, threshold: float, found: Found) -> None:
-        """Fill in `found` what truly reaches the threshold, of the shortlists and of the odd templates.
+    def _finished(self, probes: Embeddings, listed: Pairs, threshold: float, spent: Spent) -> Found:
+        start = time.perf_counter()
+        close = _chosen(listed, self.fine.scores(probes, listed) >= self.errors.fine.cutoff(threshold))
+        between = time.perf_counter()
+        matches = _Matches.of(close, self.rows.scores(probes, close), threshold)
+        found = self._found([matches, self._odd_matches(probes, threshold)], len(probes))
+        spent.fine_s.append(between - start)
+        spent.rows_s.append(time.perf_counter() - between)
+        return found
 
-        Args:
-            probes: (n, D) float32.
-            done: (k,) the numbers of the probes that have their shortlist.
-            chosen: (k, n) their shortlists as places, the best code first; -1 where a code is too low.
-            threshold: cosine.
-            found: of all probes.
-        """
-        ranked = probes[done]
-        scores = self.rows.scores(ranked, chosen)
+    def _shortlists(self, probes: Embeddings, threshold: float) -> Pairs:
+        """Return what the codes cannot rule out, without what is odd or was removed."""
+        pairs = self.codes.at_least(probes, self.errors.coarse.cutoff(threshold))
+        return _chosen(pairs, self._is_ranked[pairs.places])
+
+    def _odd_matches(self, probes: Embeddings, threshold: float) -> _Matches:
+        scores = probes @ self.odd_rows.T
         row, column = np.nonzero(scores >= threshold)
-        odd_scores = ranked @ self._odd_rows.T
-        odd_row, odd_column = np.nonzero(odd_scores >= threshold)
-        if not len(row) and not len(odd_row):
-            return
-        kept = ~self._is_odd[chosen[row, column]]  # those come from their own product
-        numbers = np.concatenate([row[kept], odd_row])
-        places = np.concatenate([chosen[row, column][kept], self.error.odd[odd_column]])
-        true = np.concatenate([scores[row, column][kept], odd_scores[odd_row, odd_column]])
-        numbers[~self._live[places]] = -1
+        return _Matches(row, self.errors.odd[column], scores[row, column])
+
+    def _found(self, matches: Sequence[_Matches], probes: int) -> Found:
+        """Sort matches out by probe, without those that were removed."""
+        numbers, places, scores = (np.concatenate(each) for each in zip(*matches, strict=True))
         order = np.argsort(numbers, kind="stable")
-        firsts = np.flatnonzero(np.diff(numbers[order], prepend=-1))  # the removed ones come before them
-        for start, end in pairwise((*firsts.tolist(), len(order))):
-            mine = order[start:end]
-            found[done[numbers[mine[0]]]] = (self.ids[places[mine]], true[mine])
+        order = order[self._live[places[order]]]
+        ids, scores = self.ids[places[order]], scores[order]
+        bounds = np.searchsorted(numbers[order], np.arange(probes + 1)).tolist()
+        return [(ids[start:end], scores[start:end]) for start, end in pairwise(bounds)]
 
     def audit(self, probes: Embeddings, threshold: float) -> int:
-        """Search exactly as well, count in `tally` what there was and what the codes missed, and return the latter."""
+        """Search exactly in the next stretch of templates too, count in `tally` what the codes missed, and return it.
+
+        Raises:
+            SnapshotDamaged: a row cannot be read.
+        """
+        searched = self.search(probes, threshold)  # first: what is removed meanwhile was not missed
+        start = self._audited_to if self._audited_to < self.used else 0
+        self._audited_to = end = min(start + _AUDITED, self.used)
+        scores = probes @ self.rows.take(np.arange(start, end)).T
         missed = 0
-        for (ids, _), (true, _) in zip(self.search(probes, threshold), self._exactly(probes, threshold), strict=True):
+        for (ids, _), each in zip(searched, scores, strict=True):
+            true, _ = at_least(each, threshold, self.ids[start:end], self._live[start:end])
             missed += len(np.setdiff1d(true, ids, assume_unique=True))
             self.tally.pairs += len(true)
         self.tally.missed += missed
         return missed
 
-    def _exactly(self, probes: Embeddings, threshold: float) -> Found:
-        """Compare with every row, in blocks whose scores stay in the cache."""
-        parts: list[Found] = []
-        start = 0
-        for block in self.rows.blocks():
-            end = start + len(block)
-            ids, live = self.ids[start:end], self._live[start:end]
-            parts.append([at_least(scores, threshold, ids, live) for scores in probes @ block.T])
-            start = end
-        return [
-            (np.concatenate([ids for ids, _ in one]), np.concatenate([scores for _, scores in one]))
-            for one in zip(*parts, strict=True)
-        ]
-
     def _copied(self, places: Ids) -> tuple[Ids, Embeddings]:
         return self.ids[places], self.rows.take(places)
+
+
+def _chosen(pairs: Pairs, chosen: npt.NDArray[np.bool_]) -> Pairs:
+    return Pairs(pairs.probes[chosen], pairs.places[chosen])

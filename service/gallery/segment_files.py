@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,40 +107,31 @@ class OpenedSegment:
             SnapshotDamaged: one of them is not what was written.
             IndexError: there is no such row.
         """
-        count, start, stride = self._layout.count, self._layout.rows_start, self._layout.row_stride
-        if len(indices) and (indices.min() < 0 or indices.max() >= count):
+        if len(indices) and (indices.min() < 0 or indices.max() >= self._layout.count):
             raise IndexError("no such row in the segment")
-        # pread rather than a memory map: a map would keep the interpreter's lock during a page fault, and a bad sector
-        # or a truncated file would end the process (SIGBUS) instead of raising
-        wanted, read, descriptor = indices.tolist(), os.pread, self._descriptor
+        firsts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)  # of each run of rows that lie side by side
+        sizes = np.diff(firsts, append=len(indices))
+        runs = list(zip(indices[firsts].tolist(), sizes.tolist(), strict=True))
         with reading_errors("a row of a segment"):
             # asked for together, rows that are not in memory come side by side: 17 microseconds a row instead of 100
-            for row in wanted:
-                os.posix_fadvise(descriptor, start + row * stride, stride, os.POSIX_FADV_WILLNEED)
-            found = self._cipher.unseal(
-                b"ROWS", ((row, read(descriptor, stride, start + row * stride)) for row in wanted)
-            )
+            for first, size in runs:
+                os.posix_fadvise(self._descriptor, *self._place(first, size), os.POSIX_FADV_WILLNEED)
+            found = self._cipher.unseal(b"ROWS", self._sealed_rows(runs))
         return np.frombuffer(found, "<f4").reshape(len(indices), self._layout.dimension)
 
-    def all_rows(self) -> Embeddings:
-        """Decrypt every row: (n, D) float32. Raises SnapshotDamaged."""
-        rows = np.empty((self._layout.count, self._layout.dimension), np.float32)
-        start = 0
-        for block in self.row_blocks():
-            rows[start : start + len(block)] = block
-            start += len(block)
-        return rows
-
-    def row_blocks(self) -> Iterator[Embeddings]:
-        """Decrypt every row in order, some hundred at a time: (k, D) float32, not writable. Raises SnapshotDamaged."""
+    def _sealed_rows(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, memoryview]]:
+        # pread rather than a memory map: a map would keep the interpreter's lock during a page fault, and a bad sector
+        # or a truncated file would end the process (SIGBUS) instead of raising
         stride = self._layout.row_stride
-        for first in range(0, self._layout.count, _BLOCK_ROWS):
-            size = min(_BLOCK_ROWS, self._layout.count - first)
-            sealed = memoryview(_read(self._descriptor, self._layout.rows_start + first * stride, size * stride))
-            found = self._cipher.unseal(
-                b"ROWS", ((first + row, sealed[row * stride : (row + 1) * stride]) for row in range(size))
-            )
-            yield np.frombuffer(found, "<f4").reshape(size, self._layout.dimension)
+        for first, size in runs:
+            start, length = self._place(first, size)
+            sealed = memoryview(os.pread(self._descriptor, length, start))
+            for row in range(size):
+                yield first + row, sealed[row * stride : (row + 1) * stride]
+
+    def _place(self, first: int, size: int) -> tuple[int, int]:
+        """Where in the file `size` rows from `first` on begin, and how many bytes they take."""
+        return self._layout.rows_start + first * self._layout.row_stride, size * self._layout.row_stride
 
     def _part(self, part: bytes, start: int, length: int) -> npt.NDArray[np.uint8]:
         found = np.empty(length, np.uint8)

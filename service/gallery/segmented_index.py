@@ -22,7 +22,7 @@ from service.gallery.sealing import seal
 from service.gallery.segment_files import SegmentFile
 from service.gallery.side_by_side import SideBySide, portion_of
 from service.gallery.snapshots import SnapshotFolder
-from service.gallery.together import Together
+from service.gallery.together import Together, Turn
 from service.gallery.upkeep import Segment, Work, covered, described, is_stale, next_work, unsealed
 from service.logs import log_event
 from service.ports import IndexPart
@@ -84,6 +84,7 @@ class SegmentedIndex:
         self._is_closed = False
         self._auditor = Auditor()
         self._together = Together()
+        self._turn = Turn(self._together)
 
     @property
     def high_water_mark(self) -> int:
@@ -98,7 +99,7 @@ class SegmentedIndex:
         return sum(len(segment) for segment in self._segments)
 
     def add(self, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
-        with self._lock, foreign_errors():
+        with self._turn, self._lock, foreign_errors():
             # a fill is faster than sealing: what is not sealed yet must not outgrow the memory
             self._changed.wait_for(self._has_room)
             next_change(self._high_water_mark, seq)

@@ -1,9 +1,11 @@
 """Searches all segments of an index with several threads."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,7 +16,11 @@ from service.gallery.rows import Ids, Scores
 from service.gallery.together import MOST
 from service.gallery.upkeep import Segment
 
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
 _MANY = 4  # probes a thread
+_LITTLE = 8192  # pairs to look at after the scans: threads would wait for each other's turn with the interpreter
 _PAIRS_AT_ONCE = 1 << 26  # searched before another request has its turn
 _PASSES = 32  # probes: two threads with a whole pass over the codes each
 
@@ -45,20 +51,48 @@ class SideBySide:
 
     def _searched(self, segments: Sequence[Segment], probes: Embeddings, threshold: float, spent: Spent) -> list[Found]:
         """Search the segments side by side for few probes, and each for a part of the probes when there are many."""
-        if self._threads == 1 or len(segments) == 1:
+        if self._threads == 1:
             return [segment.search(probes, threshold, spent) for segment in segments]
-        pool = self._begun()
         if len(probes) < self._threads * _MANY:
-            ordered = sorted(segments, key=len, reverse=True)  # the longest first, so that none is left at the end
-            return list(pool.map(lambda segment: segment.search(probes, threshold, spent), ordered))
+            # what takes longest first, so that none of it is left at the end
+            parts = (part for segment in segments for part in segment.parts(self._threads))
+            ordered = sorted(parts, key=lambda part: part.scanned_bytes, reverse=True)
+            scanned = self._done(lambda part: part.scan(probes, threshold, spent), ordered)
+            if sum(each.pairs for each in scanned) <= _LITTLE:
+                return [each.finish() for each in scanned]
+            return self._done(lambda each: each.finish(), scanned)
         chunks = np.array_split(probes, self._threads)
-        shares = list(pool.map(lambda chunk: [segment.search(chunk, threshold, spent) for segment in segments], chunks))
+        shares = self._done(lambda chunk: [segment.search(chunk, threshold, spent) for segment in segments], chunks)
         return [list(chain.from_iterable(share[number] for share in shares)) for number in range(len(segments))]
+
+    def _done(self, work: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
+        """Return the work of each item, in their order; the thread that asks works too."""
+        waiting = deque(enumerate(items))
+        results: dict[int, _R] = {}
+
+        def some() -> None:
+            while waiting:
+                try:
+                    number, item = waiting.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                results[number] = work(item)
+
+        others = [self._begun().submit(some) for _ in range(self._threads - 1)]
+        try:
+            some()
+            while others:
+                if not others[-1].cancel():
+                    others[-1].result()
+                others.pop()
+        finally:
+            others.clear()  # one that failed holds its error, which holds this frame, and with it the index
+        return [results[number] for number in range(len(items))]
 
     def _begun(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, "search")
+                self._pool = ThreadPoolExecutor(self._threads - 1, "search")
             return self._pool
 
 

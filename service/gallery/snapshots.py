@@ -3,15 +3,17 @@
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
-from service.gallery.code_error import CodeError
+from service.gallery.coarse_codes import CoarseCodes
+from service.gallery.code_error import CodeError, CodeErrors
 from service.gallery.damage import SnapshotDamaged
 from service.gallery.durable_files import set_aside, sync_folder, writing_errors
+from service.gallery.fine_codes import FineCodes
 from service.gallery.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -20,9 +22,9 @@ from service.gallery.manifest import (
     remove_orphans,
     write_manifest,
 )
-from service.gallery.rows import FiledRows, HeldRows, RowMemory, Rows
+from service.gallery.rows import FiledRows, HeldRows, Rows
 from service.gallery.sealed_segment import SealedSegment, Tally
-from service.gallery.segment_files import OpenedSegment, Segment, SegmentFile, open_segment, write_segment
+from service.gallery.segment_files import Segment, SegmentFile, open_segment, write_segment
 from service.logs import log_event
 from service.var_lock import make_var_folder
 
@@ -49,7 +51,6 @@ class SnapshotFolder:
         model_id: str,
         dimension: int,
         on_damage: Callable[[str], None],
-        memory: RowMemory | None = None,
     ) -> None:
         """Make the folder.
 
@@ -61,7 +62,6 @@ class SnapshotFolder:
             model_id: of the templates.
             dimension: of the embeddings.
             on_damage: told the reason whenever files are set aside.
-            memory: what all galleries may hold of their templates; None: everything.
 
         Raises:
             VarUnusable: the folder cannot be made.
@@ -70,7 +70,6 @@ class SnapshotFolder:
         self._key, self._on_damage = key, on_damage
         self._gallery_id, self._timeline_id, self._model_id = gallery_id, timeline_id, model_id
         self._dimension = dimension
-        self._memory = memory or RowMemory()
         make_var_folder(self._folder)
 
     def load(self, last_seq: int) -> tuple[list[SealedSegment], int]:
@@ -114,19 +113,20 @@ class SnapshotFolder:
         held = segment.rows
         if not isinstance(held, HeldRows):
             raise TypeError("a segment without a file has its rows in memory")
-        codes = np.array(faiss.serialize_index(segment.codes), np.uint8)
+        parts = [
+            segment.codes.stored(),
+            segment.odd_rows.astype("<f4").view(np.uint8).ravel(),
+            *segment.fine.stored(),
+        ]
         metadata: dict[str, object] = {
-            "slope": segment.error.slope,
-            "own_deviation": segment.error.own_deviation,
-            "other_deviation": segment.error.other_deviation,
-            "odd": segment.error.odd.tolist(),
-            "tails": list(segment.error.tails),
+            "coarse": asdict(segment.errors.coarse),
+            "fine": asdict(segment.errors.fine),
+            "odd": segment.errors.odd.tolist(),
+            "coarse_bytes": len(parts[0]),
             "pairs": segment.tally.pairs,
             "missed": segment.tally.missed,
         }
-        file = write_segment(self._folder, self._key, Segment(segment.ids, codes, held.array, metadata))
-        if self._memory.hold(held):
-            return file, held
+        file = write_segment(self._folder, self._key, Segment(segment.ids, np.concatenate(parts), held.array, metadata))
         opened = open_segment(self._folder / file.name, self._key, file)
         opened.take_codes()
         return file, FiledRows(opened)
@@ -172,29 +172,28 @@ class SnapshotFolder:
     def _restored(self, entry: ManifestSegment) -> SealedSegment:
         """Raises SnapshotDamaged."""
         opened = open_segment(self._folder / entry.file.name, self._key, entry.file)
-        codes = faiss.deserialize_index(opened.take_codes())
         facts: dict[str, Any] = opened.metadata
-        error = CodeError(
-            float(facts["slope"]),
-            float(facts["own_deviation"]),
-            float(facts["other_deviation"]),
+        errors = CodeErrors(
+            CodeError(**facts["coarse"]),
+            CodeError(**facts["fine"]),
             np.array(facts["odd"], np.int64),
-            tuple(facts["tails"]),
         )
-        segment = SealedSegment(opened.ids, self._rows_of(opened), codes, error)
+        data, dimension = opened.take_codes(), opened.dimension
+        odd_from = facts["coarse_bytes"]
+        fine_from = odd_from + 4 * dimension * len(errors.odd)
+        segment = SealedSegment(
+            opened.ids,
+            FiledRows(opened),
+            CoarseCodes.restored(data[:odd_from]),
+            FineCodes.unpacked(data[fine_from:], dimension),
+            errors,
+            odd_rows=np.array(data[odd_from:fine_from].view("<f4"), np.float32).reshape(-1, dimension),
+        )
         segment.tally = Tally(int(facts["pairs"]), int(facts["missed"]))
         segment.file = entry.file
         segment.remove(entry.erased)
         segment.first_removal = 0 if entry.erased else None
         return segment
-
-    def _rows_of(self, opened: OpenedSegment) -> Rows:
-        """Return the rows, in memory while there is room. Raises SnapshotDamaged."""
-        if self._memory.has_room(4 * opened.dimension * len(opened)):
-            held = HeldRows(opened.all_rows())
-            if self._memory.hold(held):
-                return held
-        return FiledRows(opened)
 
     def _set_aside(self, reason: str, *names: str) -> None:
         for name in (MANIFEST_NAME, *names):

@@ -1,6 +1,7 @@
 """Searches that come while another one runs are made together when it ends: many probes cost little more than one."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ from service.domain import Embeddings, Hit
 
 Found = list[list[Hit]]
 SearchAll = Callable[[Embeddings, float], Found]
+_PAUSE_S = 0.001  # without an addition: whoever adds is in no hurry, and waits for nobody
+_PATIENCE_S = 0.005  # that one addition waits for a search at most
 MOST = 256  # probes searched together; more gain nothing and keep the first of them waiting
 
 
@@ -33,6 +36,7 @@ class Together:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)  # a search, of one batch
         self._waiting: list[_Request] = []
         self._is_led = False
 
@@ -59,6 +63,12 @@ class Together:
                 mine.error = None  # it holds this frame, which would hold it, and with it the index
         assert mine.found is not None
         return mine.found
+
+    def wait_for_end(self, at_most_s: float) -> None:
+        """Wait until the search that runs now has ended, if one runs."""
+        with self._lock:
+            if self._is_led:
+                self._ended.wait(at_most_s)
 
     def _lead(self, search_all: SearchAll, mine: _Request) -> None:
         batch = [mine]
@@ -91,5 +101,24 @@ class Together:
         with self._lock:
             self._is_led = bool(self._waiting)
             following = self._waiting[:1]
+            self._ended.notify_all()
         for each in (*batch[1:], *following):
             each.called.set()
+
+
+class Turn:
+    """Held while templates are added: one addition right after another lets a search that runs end first.
+
+    Both need the interpreter's lock, and whoever searches is a person at a desk.
+    """
+
+    def __init__(self, together: Together) -> None:
+        self._together = together
+        self._last_s = 0.0
+
+    def __enter__(self) -> None:
+        if time.perf_counter() - self._last_s < _PAUSE_S:
+            self._together.wait_for_end(_PATIENCE_S)
+
+    def __exit__(self, *_: object) -> None:
+        self._last_s = time.perf_counter()

@@ -6,13 +6,28 @@ from typing import Protocol
 
 from service.domain import Embeddings
 from service.gallery.meter import Spent
-from service.gallery.open_segment import Found, OpenSegment
+from service.gallery.open_segment import Found, OpenSegment, Scanned
 from service.gallery.rows import Ids
 from service.gallery.sealed_segment import SealedSegment
 from service.ports import IndexPart, PartState
 
 MERGE_COUNT = 4  # sealed segments of about one size become one
+FULL = 0.75  # of the largest size: a segment that is not merged any more
+_LARGEST_SHARE = 2 / 3  # of a merged one: each merge makes a segment half as large again, or it would be made too often
 COMPACT_FROM = 0.1  # share of a segment's rows that were removed
+
+
+class Part(Protocol):
+    """What can be searched by one thread."""
+
+    @property
+    def scanned_bytes(self) -> int:
+        """What a search of one probe reads at least."""
+        ...
+
+    def scan(self, probes: Embeddings, threshold: float, spent: Spent) -> Scanned:
+        """Search for few probes as far as every template is read; add to `spent` what it took."""
+        ...
 
 
 class Segment(Protocol):
@@ -27,6 +42,10 @@ class Segment(Protocol):
 
     def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
         """Return for each probe the references at or above `threshold`; add to `spent` what it took."""
+        ...
+
+    def parts(self, count: int) -> Sequence[Part]:
+        """Return it in at most `count` parts that take about one time to search."""
         ...
 
     def remove(self, ids: Sequence[int]) -> None:
@@ -73,6 +92,9 @@ def next_work(
     for segment in sealed:
         if is_stale(segment, compact_to) or len(segment) <= segment.used * (1 - COMPACT_FROM):
             return Work("compaction", (segment,))
+    filled = _filled(sealed, max_segment)
+    if filled:
+        return Work("merge", filled)
     tiers: dict[int, list[Segment]] = {}
     for segment in sealed:
         if len(segment) * MERGE_COUNT <= max_segment:
@@ -122,6 +144,16 @@ def _up_to(segments: Sequence[Segment], most: int) -> tuple[Segment, ...]:
             break
         taken.append(segment)
     return tuple(taken)
+
+
+def _filled(sealed: Sequence[Segment], max_segment: int) -> tuple[Segment, ...]:
+    """Return the smallest segments, as many as fit into one, if that is a full one; else none."""
+    if not sealed:
+        return ()
+    group = _up_to(sorted(sealed, key=len), max_segment)
+    total = sum(len(each) for each in group)
+    is_full = total >= FULL * max_segment and len(group[-1]) <= _LARGEST_SHARE * total
+    return group if is_full else ()
 
 
 def _tier(size: int, smallest: int) -> int:

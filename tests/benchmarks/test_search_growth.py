@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -45,15 +44,6 @@ def test_every_planted_mate_at_the_threshold_is_found_at_each_size(tmp_path: Pat
         assert 50 < entry["mates_at_threshold"] < 200  # their cosines are 0.3 to 0.8
 
 
-def test_templates_beyond_the_memory_are_searched_in_their_files(tmp_path: Path) -> None:
-    plan = plan_in(tmp_path, (17_000,))
-
-    figures = grow(replace(plan, memory_bytes=0))
-
-    assert figures["memory_bytes"] == 0
-    assert figures["sizes"][0]["mates_found"] == 1
-
-
 class Forgetful(SegmentedIndex):
     """Returns a neighbour of every candidate with an odd number."""
 
@@ -73,7 +63,7 @@ def test_a_code_has_the_bytes_that_the_limit_counts(dimension: int) -> None:
     people = load_population(population_path(PACK_OF_DIMENSION[dimension]))
     rows = people.sampler()(np.random.default_rng(0), 2000)
 
-    assert seal(np.arange(len(rows)), rows).codes.sa_code_size() == CODE_BYTES[dimension]
+    assert seal(np.arange(len(rows)), rows).codes.code_bytes == CODE_BYTES[dimension]
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from service.domain import Embeddings
-from service.gallery.rows import RowMemory
 from service.gallery.segmented_index import SegmentedIndex
 from service.gallery.snapshots import SnapshotFolder
 from service.ports import GalleryIndex
@@ -66,7 +65,6 @@ def open_index(folder: Path, last_seq: int, damages: list[str]) -> SegmentedInde
         model_id="m1",
         dimension=DIMENSION,
         on_damage=damages.append,
-        memory=RowMemory(1500 * DIMENSION * 4),  # some segments in memory, the others read from their files
     )
     return SegmentedIndex(
         DIMENSION, threads=1, seal_at=SEAL_AT, max_segment=MAX_SEGMENT, snapshots=snapshots, last_seq=last_seq

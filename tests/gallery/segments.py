@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.domain import Embeddings
 from service.gallery.damage import Damage, SnapshotDamaged
 from service.gallery.segment_files import OpenedSegment, Segment, SegmentFile, open_segment, write_segment
 from service.gallery.segment_layout import HEADER_BYTES, Layout
@@ -28,13 +29,17 @@ def written(folder: Path, segment: Segment) -> tuple[Path, SegmentFile]:
     return folder / file.name, file
 
 
+def every_row(opened: OpenedSegment) -> Embeddings:
+    return opened.rows(np.arange(len(opened)))
+
+
 def layout_of(path: Path) -> Layout:
     return Layout.unpack(path.read_bytes()[:HEADER_BYTES])
 
 
 def read_everything(path: Path, file: SegmentFile, key: bytes = KEY) -> OpenedSegment:
     opened = open_segment(path, key, file)
-    opened.all_rows()
+    every_row(opened)
     return opened
 
 

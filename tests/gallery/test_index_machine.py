@@ -12,9 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from service.domain import Embeddings
 from service.gallery.exact_index import ExactIndex
-from service.gallery.meter import Spent
-from service.gallery.open_segment import Found
-from service.gallery.rows import Ids, RowMemory
+from service.gallery.rows import Ids, Pairs
 from service.gallery.sealed_segment import SealedSegment
 from service.gallery.sealing import seal
 from service.gallery.segmented_index import SegmentedIndex
@@ -59,7 +57,6 @@ class IndexMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.log: list[tuple[list[int], Embeddings | None]] = []
         self.exact = ExactIndex(DIMENSION)
-        self.memory: int | None = None
         self.index = self.opened()
         self.rows: dict[int, Embeddings] = {}
         self.removed: dict[int, Embeddings] = {}
@@ -78,7 +75,6 @@ class IndexMachine(RuleBasedStateMachine):
             model_id="m1",
             dimension=DIMENSION,
             on_damage=pytest.fail,
-            memory=RowMemory(self.memory),
         )
         return SegmentedIndex(
             DIMENSION,
@@ -109,9 +105,8 @@ class IndexMachine(RuleBasedStateMachine):
         self.index.compact()
         assert all(part.removed == 0 for part in self.index.parts() if part.state != "open")
 
-    @rule(memory=st.sampled_from([None, 0, 2000 * DIMENSION * 4]))
-    def crash_and_reload(self, memory: int | None) -> None:
-        self.memory = memory
+    @rule()
+    def crash_and_reload(self) -> None:
         self.index = self.opened()
         self.follow(self.index)
         self.index.settle()
@@ -179,23 +174,28 @@ class ForgetfulSegment(SealedSegment):
 
 
 class HastySegment(SealedSegment):
-    """A planted fault: the shortlist has room for two, and is never widened."""
+    """A planted fault: the shortlist of a search has room for two."""
 
-    def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
-        _, places = self.codes.search(probes, 2)
-        found: Found = [(self.ids[:0], np.empty(0, np.float32))] * len(probes)
-        self._rank(probes, np.arange(len(probes)), places, threshold, found)
-        return found
+    def _shortlists(self, probes: Embeddings, threshold: float) -> Pairs:
+        pairs = super()._shortlists(probes, threshold)
+        best = np.argsort(-self.fine.scores(probes, pairs), kind="stable")[:2]
+        return Pairs(pairs.probes[best], pairs.places[best])
+
+
+def planted(kind: type[SealedSegment]) -> MakeSealed:
+    """Return what seals as `seal` does, with a fault of this kind."""
+
+    def make(ids: Ids, rows: Embeddings) -> SealedSegment:
+        good = seal(ids, rows)
+        return kind(good.ids, good.rows, good.codes, good.fine, good.errors, odd_rows=good.odd_rows)
+
+    return make
 
 
 @pytest.mark.parametrize("kind", [ForgetfulSegment, HastySegment])
 def test_a_planted_fault_is_found(kind: type[SealedSegment]) -> None:
-    def faulty(ids: Ids, rows: Embeddings) -> SealedSegment:
-        good = seal(ids, rows)
-        return kind(good.ids, good.rows, good.codes, good.error)
-
     class Faulty(IndexMachine):
-        make_sealed = staticmethod(faulty)
+        make_sealed = staticmethod(planted(kind))
 
     with pytest.raises(AssertionError):
         run_state_machine_as_test(

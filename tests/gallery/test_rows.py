@@ -1,6 +1,5 @@
-"""Rows read from a file are those that were held in memory, and what is held is counted."""
+"""Rows read from a file are those that were held in memory."""
 
-import gc
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,11 @@ import pytest
 
 from service.domain import Embeddings
 from service.gallery.damage import SnapshotDamaged
-from service.gallery.rows import BLOCK, FiledRows, HeldRows, RowMemory, Rows
+from service.gallery.rows import FiledRows, HeldRows, Pairs, Rows
 from service.gallery.segment_files import Segment, open_segment, write_segment
 from tests.gallery.segments import KEY
 
-COUNT, DIMENSION = BLOCK + 500, 16
+COUNT, DIMENSION = 17_000, 16
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +36,20 @@ def test_rows_come_in_the_order_asked_for(rows: Rows, array: Embeddings) -> None
     assert rows.take(places[:0]).shape == (0, DIMENSION)
 
 
-def test_blocks_are_all_of_them_in_order(rows: Rows, array: Embeddings) -> None:
-    blocks = list(rows.blocks())
-    assert max(len(block) for block in blocks) <= BLOCK
-    assert np.array_equal(np.concatenate(blocks), array)
+@pytest.mark.parametrize("runs", [[(0, COUNT)], [(5, 9), (9, 10), (11, 300)], [(300, 310), (0, 2), (0, 2)]])
+def test_rows_that_lie_side_by_side_come_as_if_alone(
+    rows: Rows, array: Embeddings, runs: list[tuple[int, int]]
+) -> None:
+    places = np.concatenate([np.arange(start, end) for start, end in runs])
+    assert np.array_equal(rows.take(places), array[places])
 
 
-@pytest.mark.parametrize("wanted", [0, 3, 700, 5000])
-def test_each_probe_is_compared_with_its_own_places(rows: Rows, array: Embeddings, wanted: int) -> None:
+@pytest.mark.parametrize("wanted", [0, 3, 700, 20_000])
+def test_each_pair_is_compared(rows: Rows, array: Embeddings, wanted: int) -> None:
     rng = np.random.default_rng(3)
-    probes, places = array[:20], rng.integers(-1, COUNT, (20, wanted))
-    true = np.where(places >= 0, np.einsum("pd,pkd->pk", probes, array[places]), -np.inf)
-    assert np.allclose(rows.scores(probes, places), true, atol=1e-6)
+    probes, pairs = array[:20], Pairs(rng.integers(0, 20, wanted), rng.integers(0, COUNT, wanted))
+    true = np.sum(probes[pairs.probes] * array[pairs.places], axis=1)
+    assert np.allclose(rows.scores(probes, pairs), true, atol=1e-6)
 
 
 def test_rows_in_memory_are_overwritten_and_a_file_is_left(array: Embeddings, tmp_path: Path) -> None:
@@ -69,28 +70,3 @@ def test_a_row_that_was_changed_on_disk_is_not_read(array: Embeddings, tmp_path:
     assert len(read.take(np.arange(COUNT - 1))) == COUNT - 1
     with pytest.raises(SnapshotDamaged):
         read.take(np.array([COUNT - 1]))
-
-
-def test_rows_count_while_somebody_holds_them(array: Embeddings) -> None:
-    memory = RowMemory(3 * array.nbytes)
-    held = [HeldRows(array.copy()) for _ in range(4)]
-    assert [memory.hold(each) for each in held] == [True, True, True, False]
-    assert not memory.has_room(1)
-    del held[0]
-    gc.collect()
-    assert memory.has_room(array.nbytes)
-    assert memory.hold(held[2])
-
-
-def test_without_a_limit_there_is_always_room(array: Embeddings) -> None:
-    assert RowMemory().hold(HeldRows(array))
-    assert RowMemory().has_room(2**60)
-
-
-def test_a_finaliser_that_runs_while_the_count_is_held_waits_for_nobody(array: Embeddings) -> None:
-    memory = RowMemory(array.nbytes)
-    held = HeldRows(array)
-    assert memory.hold(held)
-    with memory._lock:
-        del held
-    assert memory.has_room(array.nbytes)

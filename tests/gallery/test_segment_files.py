@@ -16,7 +16,16 @@ from service.errors import VarUnusable
 from service.gallery.durable_files import set_aside
 from service.gallery.segment_files import Segment, SegmentFile, open_segment, write_segment
 from service.gallery.segment_layout import HEADER_BYTES, PIECE_BYTES, Layout
-from tests.gallery.segments import KEY, OTHER_KEY, damage_of, layout_of, made_up_segment, read_everything, written
+from tests.gallery.segments import (
+    KEY,
+    OTHER_KEY,
+    damage_of,
+    every_row,
+    layout_of,
+    made_up_segment,
+    read_everything,
+    written,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -42,7 +51,7 @@ def test_a_segment_comes_back_as_it_was_written(tmp_path: Path, count: int, dime
     opened = open_segment(path, KEY, file, verify=True)
     np.testing.assert_array_equal(opened.ids, segment.ids)
     np.testing.assert_array_equal(opened.take_codes(), segment.codes)
-    np.testing.assert_array_equal(opened.all_rows(), segment.rows)
+    np.testing.assert_array_equal(every_row(opened), segment.rows)
     assert (opened.metadata, opened.dimension, len(opened), opened.file) == ({"seed": 1}, dimension, count, file)
     assert (file.count, file.byte_length, file.name) == (count, path.stat().st_size, path.name)
 
@@ -91,7 +100,7 @@ def test_strided_arrays_are_written_as_they_read(tmp_path: Path) -> None:
     opened = open_segment(*_with_key(written(tmp_path, segment)))
     np.testing.assert_array_equal(opened.ids, segment.ids)
     np.testing.assert_array_equal(opened.take_codes(), segment.codes)
-    np.testing.assert_array_equal(opened.all_rows(), segment.rows)
+    np.testing.assert_array_equal(every_row(opened), segment.rows)
 
 
 def test_the_places_of_the_parts_belong_to_the_format() -> None:
@@ -105,7 +114,7 @@ def test_a_deleted_file_can_be_read_to_the_end_by_who_has_it_open(tmp_path: Path
     path, file = written(tmp_path, segment)
     opened = open_segment(path, KEY, file)
     path.unlink()
-    np.testing.assert_array_equal(opened.all_rows(), segment.rows)
+    np.testing.assert_array_equal(every_row(opened), segment.rows)
 
 
 def test_a_segment_that_nobody_holds_keeps_no_descriptor(tmp_path: Path) -> None:
@@ -131,7 +140,7 @@ def test_two_readers_at_once_each_get_their_rows(tmp_path: Path) -> None:
             indices = rng.integers(0, 1000, 50)
             if not np.array_equal(opened.rows(indices), segment.rows[indices]):
                 wrong.append(seed)
-        if not np.array_equal(opened.all_rows(), segment.rows):
+        if not np.array_equal(every_row(opened), segment.rows):
             wrong.append(seed)
 
     readers = [threading.Thread(target=read, args=[seed]) for seed in (1, 2)]

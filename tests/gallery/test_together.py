@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 
 import numpy as np
@@ -120,3 +120,17 @@ def test_nobody_is_forgotten_when_many_ask_at_once() -> None:
         assert all(pool.map(ask, range(5000), timeout=60))
     assert not searcher._waiting
     assert not searcher._is_led
+
+
+def test_who_waits_for_the_end_of_a_search_waits_no_longer_than_that() -> None:
+    gate, searcher = Gate(), Together()
+    searcher.wait_for_end(30)  # nothing runs
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(searcher.search, gate, probe(0), THRESHOLD)
+        assert gate.entered.acquire(timeout=30)
+        searcher.wait_for_end(0.01)  # no longer than it was told
+        waiting = pool.submit(searcher.wait_for_end, 30)
+        assert not wait([waiting], 0.1).done
+        gate.open.release()
+        running.result(30)
+        waiting.result(10)
