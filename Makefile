@@ -53,7 +53,7 @@ bench-search: $(DEV) # the search alone: what docs/benchmarks.md shows; GROWTH_S
 	$(SPEED) search --gallery-size 100000 --dimension $$dimension --methods all --json $(FIGURES)/search-100k-$$dimension.json && \
 	$(SPEED) search --gallery-size 1000000 --dimension $$dimension --methods all --json $(FIGURES)/search-1m-$$dimension.json && \
 	$(SPEED) growth --dimension $$dimension --sizes $(GROWTH_SIZES) --json $(FIGURES)/growth-$$dimension.json && \
-	$(SPEED) enrolling --gallery-size 100000 --dimension $$dimension --json $(FIGURES)/enrolling-$$dimension.json || exit 1; done
+	$(SPEED) enrolling --gallery-size 1000000 --dimension $$dimension --json $(FIGURES)/enrolling-$$dimension.json || exit 1; done
 	$(SPEED) plot $(FIGURES)/search-100k-128.json $(FIGURES)/search-100k-512.json --out docs/images/search-100k.svg
 	$(SPEED) plot $(FIGURES)/search-1m-128.json $(FIGURES)/search-1m-512.json --out docs/images/search-1m.svg
 	$(SPEED) plot $(FIGURES)/growth-128.json $(FIGURES)/growth-512.json --out docs/images/growth.svg

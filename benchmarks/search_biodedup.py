@@ -18,7 +18,7 @@ from service.gallery.snapshots import SnapshotFolder
 
 DEFAULT_BLAS_THRESHOLD = faiss.cvar.distance_compute_blas_threshold
 CODE_BYTES = {128: 32, 512: 48}
-"""By dimension: what the scan of the codes reads of each template (service/gallery/sealing.py)."""
+"""By dimension: what the scan of the codes reads of each template (service/gallery/coarse_codes.py)."""
 _NAME = "benchmark"  # of the gallery, the timeline and the model
 
 

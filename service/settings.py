@@ -26,7 +26,6 @@ BYTES = "bytes"
 PIXELS = "px"
 SECONDS = "s"
 MIB = 1024 * 1024
-GIB = 1024 * MIB
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Written as one text, separated by commas."""

@@ -134,7 +134,8 @@ def rebuild_index(service: ServiceDep, gallery_id: GalleryPath) -> Response:
 def compact_index(service: ServiceDep, gallery_id: GalleryPath) -> Response:
     """Make every segment from which a template was removed anew, in memory and on disk; answers when done.
 
-    An erased template is in no answer from the moment of its erasure on, and its row is overwritten in memory at once;
-    its code, and its row in the encrypted files, go with the compaction. Searches and enrolments go on meanwhile.
+    An erased template is in no answer from the moment of its erasure on, and overwritten in memory at once but for a
+    coarse code; this, and what the encrypted files hold of it, go with the compaction. Searches and enrolments go on
+    meanwhile.
     """
     return answer(IndexOut.of(gallery_id, service.index_care.compact(gallery_id)))

@@ -84,9 +84,9 @@ def rebuild_index(gallery: GalleryArgument = "default", url: UrlOption = DEFAULT
 def compact_index(gallery: GalleryArgument = "default", url: UrlOption = DEFAULT_URL) -> None:
     """Leave nothing of erased templates in an index, neither in memory nor in its files.
 
-    Who was erased is in no answer from that moment on. What is left is a code in memory and an encrypted row on disk;
-    they go by themselves once a tenth of a part was removed, and with this command at once. Searches and enrolments
-    go on meanwhile.
+    Who was erased is in no answer from that moment on. What is left is a coarse code in memory, and what encrypted
+    files hold; both go by themselves once a tenth of a part was removed, and with this command at once. Searches and
+    enrolments go on meanwhile.
 
     Example: biodedup index compact default
 

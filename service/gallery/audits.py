@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from scipy.special import betaincinv
 
 from service.domain import Embeddings
-from service.gallery.damage import SnapshotDamaged
+from service.errors import IndexUnavailable
 from service.gallery.sealed_segment import SealedSegment, Tally
 from service.logs import log_event
 
@@ -25,8 +26,17 @@ class Auditor:
         self._next_s = 0.0
         self._turn = 0
 
-    def now_and_then(self, segments: Sequence[object], probes: Embeddings, threshold: float) -> None:
-        """Repeat this search in one of the sealed ones of `segments`, if the last audit is long ago."""
+    def now_and_then(
+        self,
+        segments: Sequence[object],
+        probes: Embeddings,
+        threshold: float,
+        reading: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """Repeat this search in one of the sealed ones of `segments`, if the last audit is long ago.
+
+        `reading` is held meanwhile; it raises IndexUnavailable for SnapshotDamaged.
+        """
         now = time.monotonic()
         if not len(probes) or now < self._next_s:
             return
@@ -36,7 +46,7 @@ class Auditor:
         self._next_s = now + AUDIT_EVERY_S
         self._turn += 1
         segment, audited = sealed[self._turn % len(sealed)], probes[:1].copy()
-        threading.Thread(target=_audit, args=(segment, audited, threshold), name="audit", daemon=True).start()
+        threading.Thread(target=_audit, args=(segment, audited, threshold, reading), name="audit", daemon=True).start()
 
 
 def miss_bound(sealed: Sequence[SealedSegment]) -> float:
@@ -48,11 +58,17 @@ def miss_bound(sealed: Sequence[SealedSegment]) -> float:
     return _upper_bound(Tally(sum(each.pairs for each in tallies), sum(each.missed for each in tallies)))
 
 
-def _audit(segment: SealedSegment, probes: Embeddings, threshold: float) -> None:
+def _audit(
+    segment: SealedSegment,
+    probes: Embeddings,
+    threshold: float,
+    reading: Callable[[], AbstractContextManager[None]],
+) -> None:
     try:
-        missed = segment.audit(probes, threshold)
-    except SnapshotDamaged as error:  # the next search that needs the file has the index filled anew
-        log_event(_log, "index.audit_failed", level=logging.ERROR, reason=error.reason)
+        with reading():
+            missed = segment.audit(probes, threshold)
+    except IndexUnavailable as error:
+        log_event(_log, "index.audit_failed", level=logging.ERROR, error=error)
         return
     if missed:
         log_event(_log, "index.candidates_missed", level=logging.WARNING, count=missed)

@@ -76,11 +76,13 @@ class CoarseCodes:
 
     def all_scores(self, probes: Embeddings) -> Scores:
         """Return the scores of probes with all templates as the scan makes them, (k, n)."""
-        scores = np.empty((len(probes), len(self)), np.float32)
+        # a template for which FAISS has no place scores the least there can be
+        scores = np.full((len(probes), len(self)), -np.inf, np.float32)
         for start in range(0, len(probes), _SCORED_AT_ONCE):
             shown, places = self._index.search(probes[start : start + _SCORED_AT_ONCE], len(self))
             for number, found in enumerate(places):  # one by one: numpy holds the interpreter's lock meanwhile
-                scores[start + number, found] = shown[number]
+                is_placed = found >= 0
+                scores[start + number, found[is_placed]] = shown[number, is_placed]
         return scores
 
     def at_least(self, probes: Embeddings, cutoff: float) -> Pairs:
@@ -95,18 +97,16 @@ class CoarseCodes:
         # OpenMP counts its threads for each calling thread; the index shares the cores out itself
         faiss.omp_set_num_threads(1)
         rotated = probes if self._rotation is None else self._rotation.apply(probes)
-        bounds, _, places = self._scan.range_search(rotated, cutoff)
-        numbers = np.repeat(np.arange(len(probes)), np.diff(bounds.astype(np.int64)))
         # FAISS finds nothing where even the lowest score there could be is above the cutoff: it is at most the mean
-        unlimited = np.flatnonzero(rotated @ self._mean_code >= cutoff)
+        is_limited = rotated @ self._mean_code < cutoff
+        limited, unlimited = np.flatnonzero(is_limited), np.flatnonzero(~is_limited)
+        bounds, _, places = self._scan.range_search(rotated[is_limited], cutoff)
+        places = places.astype(np.int64, copy=False)  # without any probe they are none
+        numbers = np.repeat(limited, np.diff(bounds.astype(np.int64)))
         if not len(unlimited):
             return Pairs(numbers, places)
-        limited = ~np.isin(numbers, unlimited)
         every = np.tile(np.arange(len(self)), len(unlimited))
-        return Pairs(
-            np.concatenate([numbers[limited], np.repeat(unlimited, len(self))]),
-            np.concatenate([places[limited], every]),
-        )
+        return Pairs(np.concatenate([numbers, np.repeat(unlimited, len(self))]), np.concatenate([places, every]))
 
 
 def _untrained(sample: Embeddings, rng: np.random.Generator) -> faiss.Index:

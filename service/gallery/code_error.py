@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 # a candidate is missed if its code makes it look worse by more than this many standard deviations: 3 of 100,000 of
 # those that lie exactly at the threshold, fewer above it
-SURE_DEVIATIONS = 4.0
+COARSE_SURE = 4.0
+# the errors of fine codes are small but not normal (2 of 10,000 beyond four deviations), and rows are few
+FINE_SURE = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class CodeError:
     slope: float
     own_deviation: float
     other_deviation: float
+    sure: float  # deviations that are left below what is expected
 
     def cutoff(self, threshold: float) -> float:
         """Return the code's score below which a candidate at `threshold` hardly ever falls.
@@ -32,7 +35,7 @@ class CodeError:
         deviation = math.hypot(
             threshold * self.own_deviation, math.sqrt(max(0.0, 1 - threshold**2)) * self.other_deviation
         )
-        return self.slope * threshold - SURE_DEVIATIONS * deviation
+        return self.slope * threshold - self.sure * deviation
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
+from service.errors import IndexUnavailable
+
 
 class Damage(StrEnum):
     """Why a file cannot be used; stable, for logs and metrics."""
@@ -25,6 +27,10 @@ class SnapshotDamaged(Exception):
     def __init__(self, reason: Damage, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def index_damaged() -> IndexUnavailable:
+    return IndexUnavailable("a file of the gallery index is damaged; it is filled from the record")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class Scanned(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OpenPart:
-    """Some templates of an open segment, as they are when a search begins; `live` tells what was removed since."""
+    """Some templates of an open segment, as they are when a search begins."""
 
     rows: Embeddings
     ids: Ids

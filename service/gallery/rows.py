@@ -99,6 +99,7 @@ class FiledRows:
 def inner_products(probes: Embeddings, rows: Embeddings, pairs: Pairs) -> Scores:
     """Return the inner products of `pairs` of `probes` and `rows`, both (any number, D) float32, contiguous."""
     # all at once: a call for each probe would hold the interpreter's lock for as long as the scan takes
+    faiss.omp_set_num_threads(1)  # it counts its threads for each calling thread; the index shares the cores out itself
     scores = np.empty(len(pairs.places), np.float32)
     numbers, places = (np.ascontiguousarray(each, np.int64) for each in pairs)
     pointers = (faiss.swig_ptr(each) for each in (probes, numbers, rows, places, scores))

@@ -23,6 +23,7 @@ from service.gallery.open_segment import Found, Scanned, at_least
 from service.gallery.rows import Ids, Pairs, Rows, Scores
 from service.gallery.segment_files import SegmentFile
 
+_MUCH = 1 << 18  # pairs
 _AUDITED = 16_384  # templates compared exactly by an audit
 
 
@@ -154,7 +155,11 @@ class SealedSegment:
         listed = self._shortlists(probes, threshold)
         spent.codes_s.append(time.perf_counter() - start)
         spent.shortlisted.append(len(listed.places))
-        return Scanned(len(listed.places), partial(self._finished, probes, listed, threshold, spent))
+        finish = partial(self._finished, probes, listed, threshold, spent)
+        if len(listed.places) > _MUCH:  # too much to be kept until all is scanned
+            found = finish()
+            return Scanned(0, lambda: found)
+        return Scanned(len(listed.places), finish)
 
     def _finished(self, probes: Embeddings, listed: Pairs, threshold: float, spent: Spent) -> Found:
         start = time.perf_counter()

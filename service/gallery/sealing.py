@@ -5,13 +5,14 @@ import numpy.typing as npt
 
 from service.domain import Embeddings
 from service.gallery.coarse_codes import CoarseCodes
-from service.gallery.code_error import CodeError, CodeErrors
+from service.gallery.code_error import COARSE_SURE, FINE_SURE, CodeError, CodeErrors
 from service.gallery.fine_codes import FineCodes
 from service.gallery.rows import HeldRows, Ids, Scores
 from service.gallery.sealed_segment import SealedSegment, Tally
 
 TRAINED_ON = 32_768  # templates of the segment itself; 16 centroids a group need far fewer
 ODD_DEVIATIONS = 4.0  # below the mean: about one template in two thousand is odd
+_EXACT_BELOW = 512  # templates of a segment: too few to measure codes by; all of them are odd
 _MEASURED = 2048  # pairs from which the noise of the codes is estimated
 _AUDITED, _AUDITED_EACH = 32, 200  # templates whose nearest others are looked for by the codes, and how many others
 _DECODED_AT_ONCE = 4096
@@ -65,13 +66,14 @@ def _measured_errors(codes: CoarseCodes, fine: FineCodes, rows: Embeddings, rng:
     template = rows[places]
     away = rows[others] - np.sum(rows[others] * template, axis=1, keepdims=True) * template
     away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), np.float32(1e-6))
-    coarse_error, coarsely_odd = _measured_error(codes, rows, places, away)
-    fine_error, finely_odd = _measured_error(fine, rows, places, away)
-    return CodeErrors(coarse_error, fine_error, np.flatnonzero(coarsely_odd | finely_odd))
+    coarse_error, coarsely_odd = _measured_error(codes, rows, places, away, COARSE_SURE)
+    fine_error, finely_odd = _measured_error(fine, rows, places, away, FINE_SURE)
+    is_odd = coarsely_odd | finely_odd | (len(rows) < _EXACT_BELOW)
+    return CodeErrors(coarse_error, fine_error, np.flatnonzero(is_odd))
 
 
 def _measured_error(
-    codes: CoarseCodes | FineCodes, rows: Embeddings, places: Ids, away: Embeddings
+    codes: CoarseCodes | FineCodes, rows: Embeddings, places: Ids, away: Embeddings, sure: float
 ) -> tuple[CodeError, npt.NDArray[np.bool_]]:
     """Measure one kind of codes.
 
@@ -80,6 +82,7 @@ def _measured_error(
         rows: (n, D) the templates.
         places: (k,) ascending.
         away: (k, D) of L2 norm 1, each at right angles to the template at its place.
+        sure: of the error.
 
     Returns:
         Their error, and (n,) which templates they show very little of.
@@ -93,5 +96,5 @@ def _measured_error(
         noise.append(np.sum(away[first:end] * shown[places[first:end] - start], axis=1))
     shares = np.concatenate(own)
     slope, deviation = float(shares.mean()), float(shares.std())
-    error = CodeError(slope, deviation, float(np.sqrt(np.mean(np.concatenate(noise) ** 2))))
+    error = CodeError(slope, deviation, float(np.sqrt(np.mean(np.concatenate(noise) ** 2))), sure)
     return error, shares < slope - ODD_DEVIATIONS * deviation

@@ -12,7 +12,7 @@ import numpy as np
 from service.domain import Embeddings, Hit
 from service.errors import IndexUnavailable, VarUnusable
 from service.gallery.audits import Auditor, miss_bound
-from service.gallery.damage import SnapshotDamaged
+from service.gallery.damage import SnapshotDamaged, index_damaged
 from service.gallery.exact_index import foreign_errors, next_change
 from service.gallery.meter import Meter, Spent
 from service.gallery.open_segment import OpenSegment
@@ -23,7 +23,7 @@ from service.gallery.segment_files import SegmentFile
 from service.gallery.side_by_side import SideBySide, portion_of
 from service.gallery.snapshots import SnapshotFolder
 from service.gallery.together import Together, Turn
-from service.gallery.upkeep import Segment, Work, covered, described, is_stale, next_work, unsealed
+from service.gallery.upkeep import Segment, Work, covered, described, is_stale, next_work, sealed_of, unsealed
 from service.logs import log_event
 from service.ports import IndexPart
 
@@ -56,7 +56,7 @@ class SegmentedIndex:
         """Make an index of what the snapshots hold, an empty one without them.
 
         Args:
-            dimension: of the embeddings, a multiple of 4.
+            dimension: of the embeddings, even, from 256 on a multiple of 16.
             threads: that one search may use; 0: one a core.
             seal_at: templates of an open segment from which it is sealed.
             max_segment: templates of a sealed segment that is not made larger.
@@ -81,7 +81,7 @@ class SegmentedIndex:
         self._compact_to = -1  # change up to which nothing that was removed may be left
         self._working_since: int | None = None  # the last change when the segment that is being made was begun
         self._caretaker: threading.Thread | None = None
-        self._is_closed = False
+        self._is_closed = self._is_damaged = False
         self._auditor = Auditor()
         self._together = Together()
         self._turn = Turn(self._together)
@@ -93,7 +93,7 @@ class SegmentedIndex:
     @property
     def miss_bound(self) -> float:
         """Upper 95 % bound on the share of pairs at or above a threshold that a search misses; 0: all is exact."""
-        return miss_bound(self._sealed())
+        return miss_bound(sealed_of(self._segments))
 
     def __len__(self) -> int:
         return sum(len(segment) for segment in self._segments)
@@ -180,17 +180,20 @@ class SegmentedIndex:
             hits = self._side_by_side.search(segments, np.ascontiguousarray(probes, np.float32), threshold, spent)
         if self._meter is not None:
             self._meter.searched(len(probes), spent)
-        self._auditor.now_and_then(segments, probes, threshold)
+        self._auditor.now_and_then(segments, probes, threshold, self._reading)
         return hits
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Let nobody use the files any more once one cannot be read. Raises IndexUnavailable."""
+        """Let nobody use the files, or this index, any more once one cannot be read. Raises IndexUnavailable."""
         try:
+            if self._is_damaged:
+                raise index_damaged()
             yield
         except SnapshotDamaged as error:
+            self._is_damaged = True
             self.discard(error.reason)
-            raise IndexUnavailable("a file of the gallery index is damaged; it is filled from the record") from error
+            raise index_damaged() from error
 
     def _is_compact(self, compact_to: int) -> bool:
         # a segment begun before that change may hold the code of what it removed
@@ -206,7 +209,7 @@ class SegmentedIndex:
 
     def _next_work(self) -> Work | None:  # with the lock held
         work = next_work(self._segments, self._open, self._seal_at, self._max_segment, self._compact_to)
-        return None if self._is_closed else work
+        return None if self._is_closed or self._is_damaged else work
 
     def _take_care(self) -> None:
         """Seal, merge and compact until nothing is left to do; the thread then ends and holds nothing."""
@@ -283,7 +286,7 @@ class SegmentedIndex:
         while True:
             with self._lock:
                 # in one step: a segment that is no longer in its place does not learn of the next removal
-                sealed = self._sealed()
+                sealed = sealed_of(self._segments)
                 files = [(each.file, each.removed_ids()) for each in sealed if each.file is not None]
                 if len(files) == len(sealed):
                     return files, covered(self._segments, self._high_water_mark)
@@ -295,6 +298,3 @@ class SegmentedIndex:
 
     def _has_room(self) -> bool:
         return self._caretaker is None or unsealed(self._segments, self._open) <= 2 * self._max_segment
-
-    def _sealed(self) -> list[SealedSegment]:
-        return [segment for segment in self._segments if isinstance(segment, SealedSegment)]

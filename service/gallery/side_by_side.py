@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from service.domain import Embeddings, Hit
+from service.gallery.coarse_codes import PROBES_A_PASS
 from service.gallery.meter import Spent
 from service.gallery.open_segment import Found
 from service.gallery.rows import Ids, Scores
@@ -53,7 +54,7 @@ class SideBySide:
         """Search the segments side by side for few probes, and each for a part of the probes when there are many."""
         if self._threads == 1:
             return [segment.search(probes, threshold, spent) for segment in segments]
-        if len(probes) < self._threads * _MANY:
+        if len(probes) < min(self._threads * _MANY, PROBES_A_PASS):
             # what takes longest first, so that none of it is left at the end
             parts = (part for segment in segments for part in segment.parts(self._threads))
             ordered = sorted(parts, key=lambda part: part.scanned_bytes, reverse=True)
@@ -86,6 +87,7 @@ class SideBySide:
                     others[-1].result()
                 others.pop()
         finally:
+            waiting.clear()
             others.clear()  # one that failed holds its error, which holds this frame, and with it the index
         return [results[number] for number in range(len(items))]
 

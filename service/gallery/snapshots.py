@@ -129,6 +129,7 @@ class SnapshotFolder:
         file = write_segment(self._folder, self._key, Segment(segment.ids, np.concatenate(parts), held.array, metadata))
         opened = open_segment(self._folder / file.name, self._key, file)
         opened.take_codes()
+        opened.ids = segment.ids  # the same: one copy is enough
         return file, FiledRows(opened)
 
     def commit(self, segments: Sequence[tuple[SegmentFile, Sequence[int]]], high_water_mark: int) -> None:

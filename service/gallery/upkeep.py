@@ -88,7 +88,7 @@ def next_work(
     full = [each for each in segments if isinstance(each, OpenSegment) and each is not filling]
     if full:
         return Work("seal", _up_to(full, max_segment))
-    sealed = [each for each in segments if isinstance(each, SealedSegment)]
+    sealed = sealed_of(segments)
     for segment in sealed:
         if is_stale(segment, compact_to) or len(segment) <= segment.used * (1 - COMPACT_FROM):
             return Work("compaction", (segment,))
@@ -101,6 +101,10 @@ def next_work(
             tiers.setdefault(_tier(len(segment), seal_at), []).append(segment)
     crowded = next((tier for tier in tiers.values() if len(tier) >= MERGE_COUNT), None)
     return Work("merge", tuple(crowded[:MERGE_COUNT])) if crowded else None
+
+
+def sealed_of(segments: Sequence[Segment]) -> list[SealedSegment]:
+    return [segment for segment in segments if isinstance(segment, SealedSegment)]
 
 
 def is_stale(segment: Segment, compact_to: int) -> bool:

@@ -3,23 +3,23 @@
 import numpy as np
 import pytest
 
-from service.gallery import code_error, sealing
+from service.gallery import sealing
 from service.gallery.code_error import CodeError, CodeErrors
 from service.gallery.sealing import seal
 from tests.gallery.test_index_machine import unit_rows
 
-EXACT = CodeError(1.0, 0.0, 0.0)
+EXACT = CodeError(1.0, 0.0, 0.0, 4.0)
 
 
 def test_a_cutoff_lies_below_what_the_codes_show_of_the_threshold() -> None:
-    error = CodeError(slope=0.8, own_deviation=0.02, other_deviation=0.03)
+    error = CodeError(slope=0.8, own_deviation=0.02, other_deviation=0.03, sure=4.0)
     assert error.cutoff(0.0) == pytest.approx(-4 * 0.03)
     assert error.cutoff(1.0) == pytest.approx(0.8 - 4 * 0.02)
     assert error.cutoff(0.6) == pytest.approx(0.48 - 4 * np.hypot(0.012, 0.024))
 
 
 def test_a_threshold_above_every_score_has_a_cutoff_too() -> None:
-    error = CodeError(0.8, 0.02, 0.03)
+    error = CodeError(0.8, 0.02, 0.03, 4.0)
     assert error.cutoff(0.5) < error.cutoff(1.0) < error.cutoff(1.2)
 
 
@@ -61,8 +61,7 @@ def test_the_first_audit_counts_what_a_cutoff_that_is_too_high_misses(
     assert 0.05 < tally.missed / tally.pairs < 0.6
 
 
-def test_a_template_is_no_pair_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_error, "SURE_DEVIATIONS", 0.0)
+def test_a_template_is_no_pair_with_itself() -> None:
     errors = CodeErrors(EXACT, EXACT, np.array([1]))
     scores = np.array([[1.0, 0.6, 0.5, 0.2]], np.float32)
     shown = np.array([[0.9, 0.1, 0.1, 0.1]], np.float32)

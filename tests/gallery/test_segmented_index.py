@@ -3,10 +3,8 @@
 import dataclasses
 import gc
 import threading
-import time
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -259,35 +257,35 @@ def test_an_odd_template_is_found_once_whatever_its_codes_and_not_when_removed(r
     rows = unit_rows(SEAL_AT, rng)
     good = seal(np.arange(SEAL_AT), rows)
     odd = np.array([5, 17, 700])
-    for seen in (good.errors, dataclasses.replace(good.errors, coarse=CodeError(2.0, 0.0, 0.0))):  # all, or nothing
-        errors = dataclasses.replace(seen, odd=odd)
+    for coarse in (good.errors.coarse, CodeError(2.0, 0.0, 0.0, 4.0)):  # with the latter no code is seen
+        errors = dataclasses.replace(good.errors, coarse=coarse, odd=odd)
         segment = SealedSegment(good.ids, HeldRows(rows.copy()), good.codes, good.fine, errors, odd_rows=rows[odd])
         assert [ids.tolist() for ids, _ in segment.search(rows[odd], 0.9)] == [[5], [17], [700]]
         segment.remove([17])
         assert [ids.tolist() for ids, _ in segment.search(rows[odd], 0.9)] == [[5], [], [700]]
 
 
-def test_additions_one_after_another_give_way_to_a_search(rng: np.random.Generator) -> None:
+def test_additions_one_after_another_give_way_to_a_search(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index, rows = filled(1500, rng)
-    go_on, searched = threading.Event(), threading.Event()
-    search_all = index._side_by_side.search
+    monkeypatch.setattr(together, "_PAUSE_S", 60.0)  # however slow the machine is
+    waited: list[float] = []
+    monkeypatch.setattr(index._together, "wait_for_end", waited.append)
+    for number in range(3):
+        index.add(index.high_water_mark + 1, [10_000 + number], rows[number : number + 1])
+    assert waited == 3 * [together._PATIENCE_S]
+    monkeypatch.setattr(together, "_PAUSE_S", 0.0)  # whoever comes now and then waits for nobody
+    index.add(index.high_water_mark + 1, [11_000], rows[20:21])
+    assert len(waited) == 3
 
-    def slow(segments: Sequence[Segment], probes: Embeddings, threshold: float, spent: Spent) -> list[list[Hit]]:
-        searched.set()
-        assert go_on.wait(30)
-        return search_all(segments, probes, threshold, spent)
 
-    index._side_by_side.search = slow  # type: ignore[method-assign]  # slower than it is
-    with ThreadPoolExecutor(1) as pool:
-        searching = pool.submit(index.search, rows[:1], 0.9)
-        assert searched.wait(30)
-        start = time.perf_counter()
-        first = index.high_water_mark + 1
-        for seq in range(first, first + 200):
-            index.add(seq, [10_000 + seq], rows[seq : seq + 1])
-        took = time.perf_counter() - start
-        go_on.set()
-        assert [hit.reference_id for hit in searching.result(30)[0]] == [0]
-    # they took turns with it, a few at once, and none waited for it to end
-    assert took > 2 * together._PATIENCE_S
-    assert index.high_water_mark == first + 199
+@pytest.mark.parametrize("count", [1, 2, 17, 300])
+def test_a_segment_too_small_to_be_measured_is_compared_exactly(rng: np.random.Generator, count: int) -> None:
+    rows = unit_rows(count, rng)
+    segment = seal(np.arange(count), rows)
+    probes = unit_rows(500, rng)
+    scores = probes @ rows.T
+    for threshold in (-0.2, 0.1, float(scores.max()) - 1e-4):
+        found = segment.search(probes, threshold)
+        assert [sorted(ids.tolist()) for ids, _ in found] == [np.flatnonzero(s >= threshold).tolist() for s in scores]

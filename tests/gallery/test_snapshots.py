@@ -353,16 +353,57 @@ def test_the_parts_tell_what_is_in_memory_and_on_disk(record: Record) -> None:
     assert (filling.disk_bytes, filling.file_name) == (0, None)
 
 
+def damage_rows(path: Path, count: int) -> None:
+    """Change the first byte of each row."""
+    stride = DIMENSION * 4 + 16
+    data = bytearray(path.read_bytes())
+    data[-count * stride :: stride] = bytes(count)
+    path.write_bytes(data)
+
+
 def test_a_file_that_is_damaged_while_it_is_searched_is_not_used_again(tmp_path: Path) -> None:
     record = Record(tmp_path / "index")
     for _ in range(2):
         record.add(500)
     index = record.follow(record.open())
     [path] = record.files("segment-*.sealed")
-    data = bytearray(path.read_bytes())
-    data[-1000 * (DIMENSION * 4 + 16) :: DIMENSION * 4 + 16] = bytes(1000)  # the first byte of each row
-    path.write_bytes(data)
+    damage_rows(path, 1000)
     with pytest.raises(IndexUnavailable):
         index.search(record.original(17)[np.newaxis], 0.9)
     assert record.damages == ["authentication"]
+    record.check(record.follow(record.open()))
+
+
+@pytest.mark.parametrize("noticed_by", ["compaction", "verification", "audit"])
+def test_damage_that_no_search_meets_ends_the_index_too(tmp_path: Path, noticed_by: str) -> None:
+    record = Record(tmp_path / "index")
+    for _ in range(2):
+        record.add(500)
+    index = record.follow(record.open())
+    [path] = record.files("segment-*.sealed")
+    damage_rows(path, 1000)
+    nobody = -record.original(3)[np.newaxis]
+    index._auditor._next_s = np.inf
+    assert index.search(nobody, 0.95) == [[]]  # which reads no row
+    if noticed_by == "compaction":
+        record.remove([7])
+        index.remove(len(record.changes), [7])
+        with pytest.raises(IndexUnavailable):
+            index.compact()
+    elif noticed_by == "verification":
+        with pytest.raises(IndexUnavailable):
+            index.templates(-1, 10**6)
+    else:
+        index._auditor._next_s = 0.0
+        with suppress(IndexUnavailable):
+            index.search(nobody, 0.95)
+        for thread in threading.enumerate():
+            if thread.name == "audit":
+                thread.join()
+    index.settle()
+    assert record.damages == ["authentication"]
+    with pytest.raises(IndexUnavailable):  # so that whoever keeps it has it filled anew
+        index.search(nobody, 0.95)
+    index.add(index.high_water_mark + 1, range(10_000, 11_500), np.repeat(nobody, 1500, axis=0))
+    assert index._caretaker is None  # nothing is sealed any more
     record.check(record.follow(record.open()))
