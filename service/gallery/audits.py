@@ -15,7 +15,7 @@ from service.logs import log_event
 
 _log = logging.getLogger(__name__)
 
-AUDIT_EVERY_S = 2.0  # a search is repeated exactly in a stretch of one segment: about a fiftieth of one core
+AUDIT_EVERY_S = 2.0  # a search is repeated exactly in a stretch of one segment: less than a hundredth of one core
 _CONFIDENCE = 0.95
 
 
