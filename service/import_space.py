@@ -13,7 +13,7 @@ _ELSEWHERE = 700
 _COPIES_OF_SUBJECT_ID, _COPIES_OF_ENCOUNTER_ID = 3, 7
 _POSTGRESQL_FACTOR = 1.6  # row headers, values kept out of line, indexes of all of that
 _SEALED_ROW_OVERHEAD = 16  # authentication of each encrypted row
-_INDEX_ID_BYTES = 8
+_INDEX_ID_BYTES = _INDEX_PLACE_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ def space_needed(
     template = page_bytes / rows_a_page if rows_a_page else cell + page_bytes / 2
     ids = _COPIES_OF_SUBJECT_ID * subject_id_chars + _COPIES_OF_ENCOUNTER_ID * encounter_id_chars
     record = rows * (template + _ELSEWHERE + ids) * MARGIN + LOG_BYTES
-    # the codes that are searched are an eighth of a byte to a quarter of a byte a dimension
-    index = rows * (4 * dimension + _SEALED_ROW_OVERHEAD + _INDEX_ID_BYTES + dimension / 4) * MARGIN
+    # coarse codes are an eighth to a quarter of a byte a dimension, each with its place; fine ones half a byte
+    codes = dimension / 4 + _INDEX_PLACE_BYTES + dimension / 2
+    index = rows * (4 * dimension + _SEALED_ROW_OVERHEAD + _INDEX_ID_BYTES + codes) * MARGIN
     return SpaceNeeded(round(record), round(index))
 
 

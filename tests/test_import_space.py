@@ -48,7 +48,7 @@ def test_the_record_takes_what_was_stated(tmp_path: Path, dimension: int, prefix
 
 def test_an_index_takes_its_rows_and_codes() -> None:
     needed = space_needed(10**6, 512, subject_id_chars=20, encounter_id_chars=20)
-    assert 10**6 * (4 * 512 + 24 + 48) <= needed.index <= 2.6e9
+    assert 10**6 * 2387 <= needed.index <= 2.9e9  # what a million of them took on disk, and room to spare
     assert needed.total == needed.record + needed.index
     beside_server = on_postgresql(needed)
     assert beside_server.record > needed.record

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
-from service.gallery.coarse_codes import PROBES_A_PASS, CoarseCodes
+from service.gallery.coarse_codes import AT_ONCE, CoarseCodes
 from service.gallery.code_error import CodeErrors
 from service.gallery.fine_codes import FineCodes
 from service.gallery.meter import Spent
@@ -145,12 +145,12 @@ class SealedSegment:
         """
         spent = spent or Spent()
         found: Found = []
-        for start in range(0, len(probes), PROBES_A_PASS):
-            found += self.scan(probes[start : start + PROBES_A_PASS], threshold, spent).finish()
+        for start in range(0, len(probes), AT_ONCE):
+            found += self.scan(probes[start : start + AT_ONCE], threshold, spent).finish()
         return found
 
     def scan(self, probes: Embeddings, threshold: float, spent: Spent) -> Scanned:
-        """Search for a few dozen probes as far as every template is read; the rest needs the interpreter's lock."""
+        """Search for at most AT_ONCE probes as far as every template is read; the rest needs the interpreter's lock."""
         start = time.perf_counter()
         listed = self._shortlists(probes, threshold)
         spent.codes_s.append(time.perf_counter() - start)

@@ -7,14 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TypeVar
 
-import numpy as np
-
 from service.domain import Embeddings, Hit
-from service.gallery.coarse_codes import PROBES_A_PASS
+from service.gallery.coarse_codes import AT_ONCE
 from service.gallery.meter import Spent
 from service.gallery.open_segment import Found
 from service.gallery.rows import Ids, Scores
-from service.gallery.together import MOST
 from service.gallery.upkeep import Segment
 
 _T = TypeVar("_T")
@@ -22,13 +19,13 @@ _R = TypeVar("_R")
 
 _MANY = 4  # probes a thread
 _LITTLE = 8192  # pairs to look at after the scans: threads would wait for each other's turn with the interpreter
-_PAIRS_AT_ONCE = 1 << 26  # searched before another request has its turn
-_PASSES = 32  # probes: two threads with a whole pass over the codes each
+_PAIRS_AT_ONCE = 1 << 27  # searched before another request has its turn
+_LONGEST_PORTION = 1024  # probes
 
 
 def portion_of(templates: int) -> int:
     """Return how many probes of a long search are searched before another request has its turn."""
-    return min(max(_PAIRS_AT_ONCE // max(templates, 1) // _PASSES, 1) * _PASSES, MOST)
+    return min(max(_PAIRS_AT_ONCE // max(templates, 1) // AT_ONCE, 1) * AT_ONCE, _LONGEST_PORTION)
 
 
 class SideBySide:
@@ -51,10 +48,10 @@ class SideBySide:
         return [_hits(part[number] for part in parts) for number in range(len(probes))]
 
     def _searched(self, segments: Sequence[Segment], probes: Embeddings, threshold: float, spent: Spent) -> list[Found]:
-        """Search the segments side by side for few probes, and each for a part of the probes when there are many."""
+        """Search the segments side by side for few probes, and each for AT_ONCE of the probes when there are many."""
         if self._threads == 1:
             return [segment.search(probes, threshold, spent) for segment in segments]
-        if len(probes) < min(self._threads * _MANY, PROBES_A_PASS):
+        if len(probes) < min(self._threads * _MANY, AT_ONCE):
             # what takes longest first, so that none of it is left at the end
             parts = (part for segment in segments for part in segment.parts(self._threads))
             ordered = sorted(parts, key=lambda part: part.scanned_bytes, reverse=True)
@@ -62,9 +59,12 @@ class SideBySide:
             if sum(each.pairs for each in scanned) <= _LITTLE:
                 return [each.finish() for each in scanned]
             return self._done(lambda each: each.finish(), scanned)
-        chunks = np.array_split(probes, self._threads)
-        shares = self._done(lambda chunk: [segment.search(chunk, threshold, spent) for segment in segments], chunks)
-        return [list(chain.from_iterable(share[number] for share in shares)) for number in range(len(segments))]
+        # one segment after the other, so that the threads read the same codes, which then are in the cache
+        passes = [probes[start : start + AT_ONCE] for start in range(0, len(probes), AT_ONCE)]
+        jobs = [(segment, some) for segment in segments for some in passes]
+        found = self._done(lambda job: job[0].search(job[1], threshold, spent), jobs)
+        firsts = range(0, len(jobs), len(passes))
+        return [list(chain.from_iterable(found[first : first + len(passes)])) for first in firsts]
 
     def _done(self, work: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         """Return the work of each item, in their order; the thread that asks works too."""
