@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# a candidate is missed if its code makes it look worse by more than this many standard deviations: 1 of 100,000 of
+# a candidate is missed if its code makes it look worse by more than this many standard deviations: 3 of a million of
 # those that lie exactly at the threshold, fewer above it
-COARSE_SURE = 4.25
+COARSE_SURE = 4.5
 # the errors of fine codes are small but not normal (2 of 10,000 beyond four deviations), and rows are few
 FINE_SURE = 6.0
 
