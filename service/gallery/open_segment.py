@@ -127,7 +127,7 @@ def _products(probes: Embeddings, rows: Embeddings) -> Scores:
         raise ValueError("the probes are of another dimension")  # FAISS would read beyond them
     scores = np.empty((len(probes), len(rows)), np.float32)
     for probe, own in zip(probes, scores, strict=True):
-        faiss.fvec_inner_products_ny(*(faiss.swig_ptr(each) for each in (own, probe, rows)), *reversed(rows.shape))  # type: ignore[attr-defined]  # FAISS's own
+        faiss.fvec_inner_products_ny(*(faiss.swig_ptr(each) for each in (own, probe, rows)), *reversed(rows.shape))  # type: ignore[attr-defined]  # missing in its stubs
     return scores
 
 

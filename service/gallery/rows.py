@@ -103,5 +103,5 @@ def inner_products(probes: Embeddings, rows: Embeddings, pairs: Pairs) -> Scores
     scores = np.empty(len(pairs.places), np.float32)
     numbers, places = (np.ascontiguousarray(each, np.int64) for each in pairs)
     pointers = (faiss.swig_ptr(each) for each in (probes, numbers, rows, places, scores))
-    faiss.pairwise_indexed_inner_product(probes.shape[1], len(scores), *pointers)  # type: ignore[attr-defined]  # FAISS's own
+    faiss.pairwise_indexed_inner_product(probes.shape[1], len(scores), *pointers)  # type: ignore[attr-defined]  # missing in its stubs
     return scores

@@ -361,13 +361,19 @@ def damage_rows(path: Path, count: int) -> None:
     path.write_bytes(data)
 
 
-def test_a_file_that_is_damaged_while_it_is_searched_is_not_used_again(tmp_path: Path) -> None:
-    record = Record(tmp_path / "index")
+def damaged_index(folder: Path) -> tuple[Record, SegmentedIndex]:
+    """Return an open index of one segment whose rows on disk were changed."""
+    record = Record(folder / "index")
     for _ in range(2):
         record.add(500)
     index = record.follow(record.open())
     [path] = record.files("segment-*.sealed")
     damage_rows(path, 1000)
+    return record, index
+
+
+def test_a_file_that_is_damaged_while_it_is_searched_is_not_used_again(tmp_path: Path) -> None:
+    record, index = damaged_index(tmp_path)
     with pytest.raises(IndexUnavailable):
         index.search(record.original(17)[np.newaxis], 0.9)
     assert record.damages == ["authentication"]
@@ -376,12 +382,7 @@ def test_a_file_that_is_damaged_while_it_is_searched_is_not_used_again(tmp_path:
 
 @pytest.mark.parametrize("noticed_by", ["compaction", "verification", "audit"])
 def test_damage_that_no_search_meets_ends_the_index_too(tmp_path: Path, noticed_by: str) -> None:
-    record = Record(tmp_path / "index")
-    for _ in range(2):
-        record.add(500)
-    index = record.follow(record.open())
-    [path] = record.files("segment-*.sealed")
-    damage_rows(path, 1000)
+    record, index = damaged_index(tmp_path)
     nobody = -record.original(3)[np.newaxis]
     index._auditor._next_s = np.inf
     assert index.search(nobody, 0.95) == [[]]  # which reads no row
