@@ -1,16 +1,15 @@
 """The part of a gallery index that takes new templates: compared one by one."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
+from service.gallery.basis import Probes
 from service.gallery.meter import Spent
 from service.gallery.rows import HeldRows, Ids, Scores
 
@@ -19,31 +18,38 @@ Found = list[tuple[Ids, Scores]]
 """For each probe the references at or above the threshold, in no order."""
 
 
-class Scanned(NamedTuple):
-    """A search that has read what it reads of every template."""
-
-    pairs: int  # that are left to be looked at
-    finish: Callable[[], Found]
-
-
-@dataclass(frozen=True, slots=True)
 class OpenPart:
     """Some templates of an open segment, as they are when a search begins."""
 
-    rows: Embeddings
-    ids: Ids
-    live: npt.NDArray[np.bool_]
+    def __init__(self, rows: Embeddings, ids: Ids, live: npt.NDArray[np.bool_]) -> None:
+        self.rows, self.ids, self.live = rows, ids, live
 
     @property
     def scanned_bytes(self) -> int:
         return self.rows.nbytes
 
-    def scan(self, probes: Embeddings, threshold: float, spent: Spent) -> Scanned:
-        """Compare `probes`, (n, D) float32, with every template; add to `spent` what it took."""
-        start = time.perf_counter()
-        found = [at_least(scores, threshold, self.ids, self.live) for scores in _products(probes, self.rows)]
-        spent.open_s.append(time.perf_counter() - start)
-        return Scanned(0, lambda: found)
+    def begin(self, probes: Probes, threshold: float, spent: Spent) -> "OpenLook":
+        """Prepare to compare `probes` with every template."""
+        return OpenLook(self, probes.embeddings, threshold, spent)
+
+
+class OpenLook:
+    """`service.gallery.upkeep.Look` at an open segment."""
+
+    pairs = 0  # nothing is left to be looked at
+
+    def __init__(self, part: OpenPart, probes: Embeddings, threshold: float, spent: Spent) -> None:
+        self._part, self._probes, self._threshold, self._spent = part, probes, threshold, spent
+        self._found: Found = []
+
+    def run(self) -> None:
+        start, part = time.perf_counter(), self._part
+        products = _products(self._probes, part.rows)
+        self._found = [at_least(scores, self._threshold, part.ids, part.live) for scores in products]
+        self._spent.open_s.append(time.perf_counter() - start)
+
+    def found(self) -> Found:
+        return self._found
 
 
 class OpenSegment:
@@ -84,7 +90,9 @@ class OpenSegment:
 
     def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
         """Compare `probes`, (n, D) float32, with every template; add to `spent` what it took."""
-        return OpenPart(*self._view).scan(probes, threshold, spent or Spent()).finish()
+        look = OpenPart(*self._view).begin(Probes(probes), threshold, spent or Spent())
+        look.run()
+        return look.found()
 
     def parts(self, count: int) -> list[OpenPart]:
         """Return it in `count` parts of about one size, to be searched side by side; none if it is empty."""

@@ -7,7 +7,6 @@ that leaves of the shortlist little more than what is wanted, and as its row, th
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, Self
 
@@ -15,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
+from service.gallery.basis import Probes
 from service.gallery.coarse_codes import AT_ONCE, CoarseCodes
 from service.gallery.code_error import CodeErrors
 from service.gallery.fine_codes import FineCodes
 from service.gallery.meter import Spent
-from service.gallery.open_segment import Found, Scanned, at_least
+from service.gallery.open_segment import Found, at_least
 from service.gallery.rows import Ids, Pairs, Rows, Scores
 from service.gallery.segment_files import SegmentFile
 
@@ -143,38 +143,31 @@ class SealedSegment:
         Raises:
             SnapshotDamaged: a row cannot be read.
         """
-        spent = spent or Spent()
         found: Found = []
         for start in range(0, len(probes), AT_ONCE):
-            found += self.scan(probes[start : start + AT_ONCE], threshold, spent).finish()
+            look = self.begin(Probes(probes[start : start + AT_ONCE]), threshold, spent or Spent())
+            look.run()
+            found += look.found()
         return found
 
-    def scan(self, probes: Embeddings, threshold: float, spent: Spent) -> Scanned:
-        """Search for at most AT_ONCE probes as far as every template is read; the rest needs the interpreter's lock."""
-        start = time.perf_counter()
-        listed = self._shortlists(probes, threshold)
-        spent.codes_s.append(time.perf_counter() - start)
-        spent.shortlisted.append(len(listed.places))
-        finish = partial(self._finished, probes, listed, threshold, spent)
-        if len(listed.places) > _MUCH:  # too much to be kept until all is scanned
-            found = finish()
-            return Scanned(0, lambda: found)
-        return Scanned(len(listed.places), finish)
+    def begin(self, probes: Probes, threshold: float, spent: Spent) -> "SealedLook":
+        """Prepare a search for at most AT_ONCE probes."""
+        return SealedLook(self, probes, threshold, spent)
 
-    def _finished(self, probes: Embeddings, listed: Pairs, threshold: float, spent: Spent) -> Found:
+    def finished(self, probes: Probes, listed: Pairs, threshold: float, spent: Spent) -> Found:
+        """Return what of the listed pairs, and of the odd templates, scores at least `threshold`."""
         start = time.perf_counter()
         close = _chosen(listed, self.fine.scores(probes, listed) >= self.errors.fine.cutoff(threshold))
+        close = _chosen(close, self._is_ranked[close.places])
         between = time.perf_counter()
-        matches = _Matches.of(close, self.rows.scores(probes, close), threshold)
-        found = self._found([matches, self._odd_matches(probes, threshold)], len(probes))
+        matches = [self._odd_matches(probes.embeddings, threshold)]
+        if len(close.places):
+            matches.append(_Matches.of(close, self.rows.scores(probes.embeddings, close), threshold))
+        found = self._found(matches, len(probes))
+        spent.shortlisted.append(len(listed.places))
         spent.fine_s.append(between - start)
         spent.rows_s.append(time.perf_counter() - between)
         return found
-
-    def _shortlists(self, probes: Embeddings, threshold: float) -> Pairs:
-        """Return what the codes cannot rule out, without what is odd or was removed."""
-        pairs = self.codes.at_least(probes, self.errors.coarse.cutoff(threshold))
-        return _chosen(pairs, self._is_ranked[pairs.places])
 
     def _odd_matches(self, probes: Embeddings, threshold: float) -> _Matches:
         scores = probes @ self.odd_rows.T
@@ -184,6 +177,8 @@ class SealedSegment:
     def _found(self, matches: Sequence[_Matches], probes: int) -> Found:
         """Sort matches out by probe, without those that were removed."""
         numbers, places, scores = (np.concatenate(each) for each in zip(*matches, strict=True))
+        if not len(numbers):
+            return [(places, scores)] * probes
         order = np.argsort(numbers, kind="stable")
         order = order[self._live[places[order]]]
         ids, scores = self.ids[places[order]], scores[order]
@@ -210,6 +205,32 @@ class SealedSegment:
 
     def _copied(self, places: Ids) -> tuple[Ids, Embeddings]:
         return self.ids[places], self.rows.take(places)
+
+
+class SealedLook:
+    """`service.gallery.upkeep.Look` at a sealed segment."""
+
+    def __init__(self, segment: SealedSegment, probes: Probes, threshold: float, spent: Spent) -> None:
+        self._segment, self._probes, self._threshold, self._spent = segment, probes, threshold, spent
+        self._look = segment.codes.look(probes, segment.errors.coarse.cutoff(threshold))
+        self._found: Found | None = None
+
+    @property
+    def pairs(self) -> int:
+        return 0 if self._found is not None else len(self._look)
+
+    def run(self) -> None:
+        start = time.perf_counter()
+        self._look.run()
+        self._spent.codes_s.append(time.perf_counter() - start)
+        if len(self._look) > _MUCH:  # too much to be kept until all is scanned
+            self._found = self.found()
+            del self._look
+
+    def found(self) -> Found:
+        if self._found is not None:
+            return self._found
+        return self._segment.finished(self._probes, self._look.pairs(), self._threshold, self._spent)
 
 
 def _chosen(pairs: Pairs, chosen: npt.NDArray[np.bool_]) -> Pairs:

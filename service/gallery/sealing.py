@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
+from service.gallery.basis import Basis
 from service.gallery.coarse_codes import CoarseCodes
 from service.gallery.code_error import COARSE_SURE, FINE_SURE, CodeError, CodeErrors
 from service.gallery.fine_codes import FineCodes
@@ -13,23 +14,25 @@ from service.gallery.sealed_segment import SealedSegment, Tally
 TRAINED_ON = 32_768  # templates of the segment itself; 16 centroids a group need far fewer
 ODD_DEVIATIONS = 4.0  # below the mean: about one template in two thousand is odd
 _EXACT_BELOW = 512  # templates of a segment: too few to measure codes by; all of them are odd
-_MEASURED = 2048  # pairs from which the noise of the codes is estimated
+_MEASURED = 8192  # pairs from which the noise of the codes is estimated
 _AUDITED, _AUDITED_EACH = 32, 200  # templates whose nearest others are looked for by the codes, and how many others
 _DECODED_AT_ONCE = 4096
 
 
-def seal(ids: Ids, rows: Embeddings, seed: int = 0) -> SealedSegment:
+def seal(ids: Ids, rows: Embeddings, basis: Basis | None = None, seed: int = 0) -> SealedSegment:
     """Make a sealed segment, and audit its codes once.
 
     Args:
         ids: (n,) ascending.
-        rows: (n, D) float32 of L2 norm 1 in their order, kept, not copied.
+        rows: (n, D) float32 of L2 norm 1 in their order, kept, not copied. D is even, from 256 on a multiple of 16.
+        basis: of the gallery's other segments; None: there is none yet.
         seed: of the choice of the templates to train on and to audit with.
     """
     rng = np.random.default_rng(seed)
     sample = rows[rng.permutation(len(rows))[:TRAINED_ON]]
-    codes = CoarseCodes.of(rows, sample, rng)
-    fine = FineCodes.of(rows, sample)
+    basis = basis or Basis.of(sample)
+    codes = CoarseCodes.of(basis, rows, sample)
+    fine = FineCodes.of(basis, rows)
     audited = rng.permutation(len(rows))[:_AUDITED]
     true = rows[audited] @ rows.T
     shown, finely = codes.all_scores(rows[audited]), fine.all_scores(rows[audited])

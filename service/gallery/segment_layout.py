@@ -8,7 +8,7 @@ from service.gallery.damage import Damage, SnapshotDamaged
 from service.gallery.file_cipher import TAG_BYTES, WRAPPED_KEY_BYTES
 
 _MAGIC = b"BIODEDUPSG"
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 _CLEAR = struct.Struct(">10sHHQQQ")
 CLEAR_BYTES = _CLEAR.size
 HEADER_BYTES = CLEAR_BYTES + WRAPPED_KEY_BYTES

@@ -12,6 +12,7 @@ import numpy as np
 from service.domain import Embeddings, Hit
 from service.errors import IndexUnavailable, VarUnusable
 from service.gallery.audits import Auditor, miss_bound
+from service.gallery.basis import Basis
 from service.gallery.damage import SnapshotDamaged, index_damaged
 from service.gallery.exact_index import foreign_errors, next_change
 from service.gallery.meter import Meter, Spent
@@ -48,7 +49,7 @@ class SegmentedIndex:
         threads: int = 0,
         seal_at: int = SEAL_AT,
         max_segment: int = MAX_SEGMENT,
-        make_sealed: Callable[[Ids, Embeddings], SealedSegment] = seal,
+        make_sealed: Callable[[Ids, Embeddings, Basis | None], SealedSegment] = seal,
         snapshots: SnapshotFolder | None = None,
         last_seq: int = 0,
         meter: Meter | None = None,
@@ -251,7 +252,8 @@ class SegmentedIndex:
         del contents
         order = np.argsort(ids, kind="stable")
         ids, rows = ids[order], rows[order]
-        new = self._make_sealed(ids, rows) if len(ids) else None
+        basis = next((segment.codes.basis for segment in sealed_of(self._segments)), None)
+        new = self._make_sealed(ids, rows, basis) if len(ids) else None
         with self._lock:
             if new is not None:
                 still = np.concatenate([segment.live_ids() for segment in old])

@@ -8,11 +8,12 @@ from itertools import chain
 from typing import TypeVar
 
 from service.domain import Embeddings, Hit
+from service.gallery.basis import Probes
 from service.gallery.coarse_codes import AT_ONCE
 from service.gallery.meter import Spent
 from service.gallery.open_segment import Found
 from service.gallery.rows import Ids, Scores
-from service.gallery.upkeep import Segment
+from service.gallery.upkeep import Segment, searched
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -49,20 +50,20 @@ class SideBySide:
 
     def _searched(self, segments: Sequence[Segment], probes: Embeddings, threshold: float, spent: Spent) -> list[Found]:
         """Search the segments side by side for few probes, and each for AT_ONCE of the probes when there are many."""
-        if self._threads == 1:
-            return [segment.search(probes, threshold, spent) for segment in segments]
         if len(probes) < min(self._threads * _MANY, AT_ONCE):
             # what takes longest first, so that none of it is left at the end
             parts = (part for segment in segments for part in segment.parts(self._threads))
             ordered = sorted(parts, key=lambda part: part.scanned_bytes, reverse=True)
-            scanned = self._done(lambda part: part.scan(probes, threshold, spent), ordered)
-            if sum(each.pairs for each in scanned) <= _LITTLE:
-                return [each.finish() for each in scanned]
-            return self._done(lambda each: each.finish(), scanned)
+            few = Probes(probes)
+            looks = [part.begin(few, threshold, spent) for part in ordered]
+            self._done(lambda look: look.run(), looks)
+            if sum(look.pairs for look in looks) <= _LITTLE:
+                return [look.found() for look in looks]
+            return self._done(lambda look: look.found(), looks)
         # one segment after the other, so that the threads read the same codes, which then are in the cache
-        passes = [probes[start : start + AT_ONCE] for start in range(0, len(probes), AT_ONCE)]
-        jobs = [(segment, some) for segment in segments for some in passes]
-        found = self._done(lambda job: job[0].search(job[1], threshold, spent), jobs)
+        passes = [Probes(probes[start : start + AT_ONCE]) for start in range(0, len(probes), AT_ONCE)]
+        jobs = [(part, some) for segment in segments for part in segment.parts(1) for some in passes]
+        found = self._done(lambda job: searched(*job, threshold, spent), jobs)
         firsts = range(0, len(jobs), len(passes))
         return [list(chain.from_iterable(found[first : first + len(passes)])) for first in firsts]
 

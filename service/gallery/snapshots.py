@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from service.gallery.basis import Basis
 from service.gallery.coarse_codes import CoarseCodes
 from service.gallery.code_error import CodeError, CodeErrors
 from service.gallery.damage import SnapshotDamaged
@@ -94,10 +95,11 @@ class SnapshotFolder:
         remove_orphans(self._folder, manifest)
         if manifest is None:
             return [], 0
-        segments = []
+        segments: list[SealedSegment] = []
+        bases: dict[bytes, Basis] = {}
         for entry in manifest.segments:
             try:
-                segments.append(self._restored(entry))
+                segments.append(self._restored(entry, bases))
             except SnapshotDamaged as error:
                 self._set_aside(error.reason, entry.file.name)
                 return [], 0
@@ -114,15 +116,16 @@ class SnapshotFolder:
         if not isinstance(held, HeldRows):
             raise TypeError("a segment without a file has its rows in memory")
         parts = [
+            segment.codes.basis.stored(),
             segment.codes.stored(),
             segment.odd_rows.astype("<f4").view(np.uint8).ravel(),
-            *segment.fine.stored(),
+            segment.fine.stored(),
         ]
         metadata: dict[str, object] = {
             "coarse": asdict(segment.errors.coarse),
             "fine": asdict(segment.errors.fine),
             "odd": segment.errors.odd.tolist(),
-            "coarse_bytes": len(parts[0]),
+            "parts": [len(part) for part in parts],
             "pairs": segment.tally.pairs,
             "missed": segment.tally.missed,
         }
@@ -170,8 +173,8 @@ class SnapshotFolder:
             return "other_model"
         return "ahead_of_record" if manifest.high_water_mark > last_seq else None
 
-    def _restored(self, entry: ManifestSegment) -> SealedSegment:
-        """Raises SnapshotDamaged."""
+    def _restored(self, entry: ManifestSegment, bases: dict[bytes, Basis]) -> SealedSegment:
+        """Return a segment; `bases` are those of other segments, which it shares. Raises SnapshotDamaged."""
         opened = open_segment(self._folder / entry.file.name, self._key, entry.file)
         facts: dict[str, Any] = opened.metadata
         errors = CodeErrors(
@@ -179,16 +182,15 @@ class SnapshotFolder:
             CodeError(**facts["fine"]),
             np.array(facts["odd"], np.int64),
         )
-        data, dimension = opened.take_codes(), opened.dimension
-        odd_from = facts["coarse_bytes"]
-        fine_from = odd_from + 4 * dimension * len(errors.odd)
+        basis_data, coarse, odd_rows, fine = np.split(opened.take_codes(), np.cumsum(facts["parts"])[:-1])
+        basis = bases.setdefault(hashlib.sha256(basis_data.data).digest(), Basis.restored(basis_data, opened.dimension))
         segment = SealedSegment(
             opened.ids,
             FiledRows(opened),
-            CoarseCodes.restored(data[:odd_from]),
-            FineCodes.unpacked(data[fine_from:], dimension),
+            CoarseCodes.restored(basis, coarse),
+            FineCodes.restored(basis, fine),
             errors,
-            odd_rows=np.array(data[odd_from:fine_from].view("<f4"), np.float32).reshape(-1, dimension),
+            odd_rows=np.array(odd_rows.view("<f4"), np.float32).reshape(-1, opened.dimension),
         )
         segment.tally = Tally(int(facts["pairs"]), int(facts["missed"]))
         segment.file = entry.file

@@ -5,16 +5,35 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain import Embeddings
+from service.gallery.basis import Probes
 from service.gallery.meter import Spent
-from service.gallery.open_segment import Found, OpenSegment, Scanned
+from service.gallery.open_segment import Found, OpenSegment
 from service.gallery.rows import Ids
 from service.gallery.sealed_segment import SealedSegment
 from service.ports import IndexPart, PartState
 
 MERGE_COUNT = 4  # sealed segments of about one size become one
-FULL = 0.75  # of the largest size: a segment that is not merged any more
+FULL, OVERFULL = 0.75, 1.25  # of the largest size: a segment that is not merged any more, and the largest made so
 _LARGEST_SHARE = 2 / 3  # of a merged one: each merge makes a segment half as large again, or it would be made too often
 COMPACT_FROM = 0.1  # share of a segment's rows that were removed
+
+
+class Look(Protocol):
+    """A search of a part: prepared, `run` once by any thread, then asked for what it found.
+
+    Only `run` reads every template, and hardly needs the interpreter's lock; all else is short and needs it.
+    """
+
+    @property
+    def pairs(self) -> int:
+        """How many are left to be looked at after `run`."""
+        ...
+
+    def run(self) -> None: ...
+
+    def found(self) -> Found:
+        """Return for each probe the references at or above the threshold."""
+        ...
 
 
 class Part(Protocol):
@@ -25,8 +44,8 @@ class Part(Protocol):
         """What a search of one probe reads at least."""
         ...
 
-    def scan(self, probes: Embeddings, threshold: float, spent: Spent) -> Scanned:
-        """Search for few probes as far as every template is read; add to `spent` what it took."""
+    def begin(self, probes: Probes, threshold: float, spent: Spent) -> Look:
+        """Prepare a search for few probes, which will add to `spent` what it took."""
         ...
 
 
@@ -103,6 +122,13 @@ def next_work(
     return Work("merge", tuple(crowded[:MERGE_COUNT])) if crowded else None
 
 
+def searched(part: Part, probes: Probes, threshold: float, spent: Spent) -> Found:
+    """Search one part from its beginning to its end."""
+    look = part.begin(probes, threshold, spent)
+    look.run()
+    return look.found()
+
+
 def sealed_of(segments: Sequence[Segment]) -> list[SealedSegment]:
     return [segment for segment in segments if isinstance(segment, SealedSegment)]
 
@@ -151,10 +177,13 @@ def _up_to(segments: Sequence[Segment], most: int) -> tuple[Segment, ...]:
 
 
 def _filled(sealed: Sequence[Segment], max_segment: int) -> tuple[Segment, ...]:
-    """Return the smallest segments, as many as fit into one, if that is a full one; else none."""
+    """Return the smallest segments, as many as make a full one; none if that would be too large or too uneven."""
     if not sealed:
         return ()
-    group = _up_to(sorted(sealed, key=len), max_segment)
+    ascending = sorted(sealed, key=len)
+    group = _up_to(ascending, max_segment)
+    if sum(len(each) for each in group) < FULL * max_segment:
+        group = _up_to(ascending[: len(group) + 1], int(OVERFULL * max_segment))
     total = sum(len(each) for each in group)
     is_full = total >= FULL * max_segment and len(group[-1]) <= _LARGEST_SHARE * total
     return group if is_full else ()

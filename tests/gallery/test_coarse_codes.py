@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from service.domain import Embeddings
+from service.gallery.basis import Basis, Probes
 from service.gallery.coarse_codes import PROBES_A_PASS, CoarseCodes
+from service.gallery.rows import Pairs
 from tests.gallery.test_index_machine import unit_rows
 
 COUNT, DIMENSION = 3000, 32
@@ -20,7 +22,16 @@ def rows(request: pytest.FixtureRequest) -> Embeddings:
 
 @pytest.fixture(scope="module")
 def codes(rows: Embeddings) -> CoarseCodes:
-    return CoarseCodes.of(rows, rows, np.random.default_rng(2))
+    return CoarseCodes.of(Basis.of(rows), rows, rows)
+
+
+def found_by(codes: CoarseCodes, probes: Embeddings, cutoff: float) -> Pairs:
+    look = codes.look(Probes(probes), cutoff)
+    look.run()
+    pairs = look.pairs()
+    assert len(look) == len(pairs.probes) == len(pairs.places)
+    assert np.count_nonzero(np.diff(pairs.probes)) == max(len(set(pairs.probes.tolist())) - 1, 0)  # side by side
+    return pairs
 
 
 @pytest.mark.parametrize("cutoff", [-9.0, -1.0, -0.3, 0.0, 0.2, 0.5, 0.9, 3.0])
@@ -30,7 +41,7 @@ def test_everything_down_to_the_cutoff_comes_back(
 ) -> None:
     wanted = np.concatenate([rows[: probes // 2], unit_rows(probes - probes // 2, np.random.default_rng(3))])
     scores = codes.all_scores(wanted)
-    numbers, places = codes.at_least(wanted, cutoff)
+    numbers, places = found_by(codes, wanted, cutoff)
     found = np.zeros(scores.shape, np.bool_)
     found[numbers, places] = True
     assert np.count_nonzero(found) == len(numbers)  # none twice
@@ -40,7 +51,7 @@ def test_everything_down_to_the_cutoff_comes_back(
 
 
 def test_stored_codes_come_back(codes: CoarseCodes, rows: Embeddings) -> None:
-    again = CoarseCodes.restored(codes.stored())
+    again = CoarseCodes.restored(codes.basis, codes.stored())
     assert np.array_equal(again.all_scores(rows[:5]), codes.all_scores(rows[:5]))
     assert (len(again), again.nbytes) == (COUNT, COUNT * (DIMENSION // 4 + 8))
 
@@ -50,14 +61,14 @@ def test_codes_of_the_packs_dimensions_show_the_most_similar(dimension: int) -> 
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((2000, dimension), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    codes = CoarseCodes.of(rows, rows, rng)
+    codes = CoarseCodes.of(Basis.of(rows), rows, rows)
     assert np.array_equal(codes.all_scores(rows[:50]).argmax(axis=1), np.arange(50))
     assert codes.decoded(10, 30).shape == (20, dimension)
 
 
 def test_few_templates_are_coded_without_a_warning(capfd: pytest.CaptureFixture[str]) -> None:
     rows = unit_rows(1, np.random.default_rng(1))
-    codes = CoarseCodes.of(rows, rows, np.random.default_rng(2))
-    numbers, places = codes.at_least(rows, 0.5)
+    codes = CoarseCodes.of(Basis.of(rows), rows, rows)
+    numbers, places = found_by(codes, rows, 0.5)
     assert (numbers.tolist(), places.tolist()) == ([0], [0])
     assert capfd.readouterr().err == ""

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from service.domain import Embeddings
+from service.gallery.basis import Basis, Probes
 from service.gallery.exact_index import ExactIndex
+from service.gallery.meter import Spent
+from service.gallery.open_segment import Found
 from service.gallery.rows import Ids, Pairs
 from service.gallery.sealed_segment import SealedSegment
 from service.gallery.sealing import seal
@@ -30,7 +33,7 @@ STEPS = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-MakeSealed = Callable[[Ids, Embeddings], SealedSegment]
+MakeSealed = Callable[[Ids, Embeddings, Basis | None], SealedSegment]
 
 
 def unit_rows(count: int, rng: np.random.Generator) -> Embeddings:
@@ -176,17 +179,16 @@ class ForgetfulSegment(SealedSegment):
 class HastySegment(SealedSegment):
     """A planted fault: the shortlist of a search has room for two."""
 
-    def _shortlists(self, probes: Embeddings, threshold: float) -> Pairs:
-        pairs = super()._shortlists(probes, threshold)
-        best = np.argsort(-self.fine.scores(probes, pairs), kind="stable")[:2]
-        return Pairs(pairs.probes[best], pairs.places[best])
+    def finished(self, probes: Probes, listed: Pairs, threshold: float, spent: Spent) -> Found:
+        best = np.argsort(-self.fine.scores(probes, listed), kind="stable")[:2]
+        return super().finished(probes, Pairs(listed.probes[best], listed.places[best]), threshold, spent)
 
 
 def planted(kind: type[SealedSegment]) -> MakeSealed:
     """Return what seals as `seal` does, with a fault of this kind."""
 
-    def make(ids: Ids, rows: Embeddings) -> SealedSegment:
-        good = seal(ids, rows)
+    def make(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
+        good = seal(ids, rows, basis)
         return kind(good.ids, good.rows, good.codes, good.fine, good.errors, odd_rows=good.odd_rows)
 
     return make

@@ -11,6 +11,7 @@ import pytest
 
 from service.domain import Embeddings, Hit
 from service.gallery import audits, side_by_side, together
+from service.gallery.basis import Basis
 from service.gallery.code_error import CodeError
 from service.gallery.meter import Meter, Spent
 from service.gallery.open_segment import OpenSegment
@@ -18,7 +19,7 @@ from service.gallery.rows import HeldRows, Ids
 from service.gallery.sealed_segment import SealedSegment
 from service.gallery.sealing import seal
 from service.gallery.segmented_index import SegmentedIndex
-from service.gallery.upkeep import Segment
+from service.gallery.upkeep import OVERFULL, Segment
 from service.metrics import Metrics
 from tests.gallery.test_index_machine import DIMENSION, MAX_SEGMENT, SEAL_AT, HastySegment, planted, unit_rows
 
@@ -45,7 +46,7 @@ def test_a_full_segment_is_sealed_and_small_ones_are_merged(rng: np.random.Gener
     assert (OpenSegment, 300) in kinds(index)
     sealed = [count for kind, count in kinds(index) if kind is SealedSegment]
     assert sum(sealed) == 4000
-    assert all(count <= MAX_SEGMENT for count in sealed)
+    assert all(count <= OVERFULL * MAX_SEGMENT for count in sealed)
 
 
 def test_what_was_removed_is_gone_from_memory_after_compaction(rng: np.random.Generator) -> None:
@@ -72,8 +73,8 @@ def test_one_removed_template_is_overwritten_at_once(rng: np.random.Generator) -
 def test_removals_during_sealing_are_not_lost(rng: np.random.Generator) -> None:
     sealing, go_on = threading.Event(), threading.Event()
 
-    def slow(ids: Ids, rows: Embeddings) -> SealedSegment:
-        sealed = seal(ids, rows)
+    def slow(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
+        sealed = seal(ids, rows, basis)
         sealing.set()
         assert go_on.wait(30)
         return sealed
@@ -92,7 +93,7 @@ def test_removals_during_sealing_are_not_lost(rng: np.random.Generator) -> None:
 
 
 def test_a_failing_seal_leaves_every_answer_right(rng: np.random.Generator, caplog: pytest.LogCaptureFixture) -> None:
-    def broken(ids: Ids, rows: Embeddings) -> SealedSegment:
+    def broken(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
         raise MemoryError
 
     index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, make_sealed=broken)
@@ -118,10 +119,10 @@ def test_a_segment_of_which_hardly_anything_is_left_is_compacted(rng: np.random.
 def test_a_seal_that_fails_in_an_unforeseen_way_keeps_nobody_waiting(rng: np.random.Generator) -> None:
     failing = True
 
-    def broken(ids: Ids, rows: Embeddings) -> SealedSegment:
+    def broken(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
         if failing:
             raise KeyError
-        return seal(ids, rows)
+        return seal(ids, rows, basis)
 
     index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, make_sealed=broken)
     index.add(1, range(SEAL_AT), unit_rows(SEAL_AT, rng))
@@ -183,9 +184,9 @@ def test_many_probes_are_searched_in_portions(rng: np.random.Generator, monkeypa
 def test_a_fill_waits_for_what_is_not_sealed_yet(rng: np.random.Generator) -> None:
     go_on = threading.Event()
 
-    def slow(ids: Ids, rows: Embeddings) -> SealedSegment:
+    def slow(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
         assert go_on.wait(30)
-        return seal(ids, rows)
+        return seal(ids, rows, basis)
 
     index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, max_segment=SEAL_AT, make_sealed=slow)
     rows = unit_rows(8 * SEAL_AT, rng)
@@ -232,9 +233,9 @@ def test_a_search_tells_the_metrics_what_it_took(rng: np.random.Generator) -> No
 
 
 def test_an_index_whose_search_failed_is_gone_when_it_is_dropped(rng: np.random.Generator) -> None:
-    def broken(ids: Ids, rows: Embeddings) -> SealedSegment:
-        sealed = seal(ids, rows)
-        sealed.scan = None  # type: ignore[assignment, method-assign]  # a planted fault
+    def broken(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
+        sealed = seal(ids, rows, basis)
+        sealed.finished = None  # type: ignore[assignment, method-assign]  # a planted fault
         return sealed
 
     index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, make_sealed=broken)

@@ -11,11 +11,13 @@ import pytest
 
 from service.domain import Embeddings
 from service.errors import IndexUnavailable
+from service.gallery.basis import Basis
 from service.gallery.manifest import MANIFEST_NAME
 from service.gallery.rows import Ids
 from service.gallery.sealed_segment import SealedSegment
 from service.gallery.segmented_index import SegmentedIndex
 from service.gallery.snapshots import SnapshotFolder
+from service.gallery.upkeep import sealed_of
 
 DIMENSION, SEAL_AT = 32, 1000
 KEY = bytes(range(32))
@@ -109,6 +111,21 @@ def test_a_start_loads_the_segments_and_replays_only_what_came_since(record: Rec
     assert sum(len(each) for each in index._segments if isinstance(each, SealedSegment)) >= 3980
     record.check(record.follow(index))
     assert record.damages == []
+
+
+def test_all_segments_are_coded_alike_after_a_start_too(record: Record) -> None:
+    record.add(3 * SEAL_AT)
+    index = record.follow(record.open())
+    index.settle()
+    index.close()
+    again = record.open()
+    record.add(3 * SEAL_AT)
+    record.follow(again)
+    again.settle()
+    sealed = sealed_of(again._segments)
+    assert len(sealed) > 1
+    assert len({segment.codes.basis for segment in sealed}) == 1
+    record.check(again)
 
 
 def test_what_was_removed_after_the_snapshot_does_not_come_back(record: Record) -> None:
@@ -205,8 +222,8 @@ def test_what_is_being_sealed_when_an_index_is_closed_is_not_written(record: Rec
     index = record.follow(record.open())
     make, sealing, go_on = index._make_sealed, threading.Event(), threading.Event()
 
-    def slow(ids: Ids, rows: Embeddings) -> SealedSegment:
-        made = make(ids, rows)
+    def slow(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
+        made = make(ids, rows, basis)
         sealing.set()
         assert go_on.wait(30)
         return made
@@ -309,8 +326,8 @@ def test_a_template_erased_while_its_segment_is_made_anew_is_compacted_away(reco
     record.follow(index)
     make = index._make_sealed
 
-    def slow(ids: Ids, rows: Embeddings) -> SealedSegment:
-        made = make(ids, rows)
+    def slow(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
+        made = make(ids, rows, basis)
         if 80 in ids:
             record.remove([80])
             index.remove(len(record.changes), [80])
@@ -331,7 +348,7 @@ def test_a_compaction_that_fails_says_so_and_leaves_every_answer_right(record: R
     record.remove([81])
     record.follow(index)
 
-    def broken(ids: Ids, rows: Embeddings) -> SealedSegment:
+    def broken(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
         raise MemoryError
 
     index._make_sealed = broken

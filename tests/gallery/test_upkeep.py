@@ -20,7 +20,10 @@ MAX_SEGMENT = 1600
         ([600, 500, 1500, 200], [600, 500, 200]),  # the smallest first
         ([500, 600], []),  # together too small to be full
         ([1100, 200], []),  # the small one would make the large one anew
-        ([1000, 1000], []),  # too large together
+        ([1000, 1001], []),  # too large together
+        ([1000, 1000], [1000, 1000]),  # just not: a quarter more than the largest size
+        ([550, 600, 650], [550, 600, 650]),  # two would not be full
+        ([700, 700, 800], [700, 700]),  # two are, and three would be too large
         ([100, 100, 100, 100, 1500], [100, 100, 100, 100]),  # of one size
         ([100, 100, 100, 1500], []),
     ],
