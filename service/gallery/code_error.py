@@ -31,7 +31,9 @@ class CodeError:
         """Return the code's score below which a candidate at `threshold` hardly ever falls.
 
         A threshold can lie above 1, where no score reaches: a calibration says so that the wanted rate is out of reach.
+        Its cutoff is that of 1: above what codes can show, FAISS's numbers of 16 bits may turn over, and all is found.
         """
+        threshold = min(threshold, 1.0)
         deviation = math.hypot(
             threshold * self.own_deviation, math.sqrt(max(0.0, 1 - threshold**2)) * self.other_deviation
         )
