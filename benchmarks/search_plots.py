@@ -135,8 +135,7 @@ def _draw_growth(axes: "Axes", figures: Figures) -> None:
     axes.set_xlabel("million templates")
     axes.set_ylabel("ms")
     axes.legend(frameon=False)
-    bandwidth = figures["bandwidth_gb_per_s"]
-    axes.set_title(f"{figures['dimension']} dimensions, memory {bandwidth:.1f} GB/s", loc="left")
+    axes.set_title(f"{figures['dimension']} dimensions", loc="left")
 
 
 def _draw_times_limit(axes: "Axes", figures: Figures) -> None:

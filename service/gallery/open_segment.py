@@ -13,6 +13,7 @@ from service.gallery.basis import Probes
 from service.gallery.meter import Spent
 from service.gallery.rows import HeldRows, Ids, Scores
 
+_WORTH_A_THREAD = 2048  # templates: fewer are compared in less time than it takes to begin
 _FEW = 4  # probes: for each of them FAISS takes half the time of a matrix product
 Found = list[tuple[Ids, Scores]]
 """For each probe the references at or above the threshold, in no order."""
@@ -35,8 +36,6 @@ class OpenPart:
 
 class OpenLook:
     """`service.gallery.upkeep.Look` at an open segment."""
-
-    pairs = 0  # nothing is left to be looked at
 
     def __init__(self, part: OpenPart, probes: Embeddings, threshold: float, spent: Spent) -> None:
         self._part, self._probes, self._threshold, self._spent = part, probes, threshold, spent
@@ -95,9 +94,9 @@ class OpenSegment:
         return look.found()
 
     def parts(self, count: int) -> list[OpenPart]:
-        """Return it in `count` parts of about one size, to be searched side by side; none if it is empty."""
+        """Return it in at most `count` parts of about one size, to be searched side by side; none if it is empty."""
         rows, ids, live = self._view
-        count = min(count, len(ids))
+        count = min(count, -(-len(ids) // _WORTH_A_THREAD))
         bounds = np.linspace(0, len(ids), count + 1, dtype=np.int64).tolist()
         return [OpenPart(rows[start:end], ids[start:end], live[start:end]) for start, end in pairwise(bounds)]
 

@@ -23,7 +23,7 @@ from service.gallery.open_segment import Found, at_least
 from service.gallery.rows import Ids, Pairs, Rows, Scores
 from service.gallery.segment_files import SegmentFile
 
-_MUCH = 1 << 18  # pairs
+_MUCH = 4096  # pairs: looked at by the thread that scanned, and not kept until somebody asks for them
 _AUDITED = 2048  # templates compared exactly by an audit: reading them holds searches up for some milliseconds
 
 
@@ -215,15 +215,11 @@ class SealedLook:
         self._look = segment.codes.look(probes, segment.errors.coarse.cutoff(threshold))
         self._found: Found | None = None
 
-    @property
-    def pairs(self) -> int:
-        return 0 if self._found is not None else len(self._look)
-
     def run(self) -> None:
         start = time.perf_counter()
         self._look.run()
         self._spent.codes_s.append(time.perf_counter() - start)
-        if len(self._look) > _MUCH:  # too much to be kept until all is scanned
+        if len(self._look) > _MUCH:
             self._found = self.found()
             del self._look
 

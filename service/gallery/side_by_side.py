@@ -2,10 +2,11 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from service.domain import Embeddings, Hit
 from service.gallery.basis import Probes
@@ -13,13 +14,12 @@ from service.gallery.coarse_codes import AT_ONCE
 from service.gallery.meter import Spent
 from service.gallery.open_segment import Found
 from service.gallery.rows import Ids, Scores
-from service.gallery.upkeep import Segment, searched
+from service.gallery.upkeep import Look, Segment, searched
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _MANY = 4  # probes a thread
-_LITTLE = 8192  # pairs to look at after the scans: threads would wait for each other's turn with the interpreter
 _PAIRS_AT_ONCE = 1 << 27  # searched before another request has its turn
 _LONGEST_PORTION = 1024  # probes
 
@@ -55,17 +55,45 @@ class SideBySide:
             parts = (part for segment in segments for part in segment.parts(self._threads))
             ordered = sorted(parts, key=lambda part: part.scanned_bytes, reverse=True)
             few = Probes(probes)
-            looks = [part.begin(few, threshold, spent) for part in ordered]
-            self._done(lambda look: look.run(), looks)
-            if sum(look.pairs for look in looks) <= _LITTLE:
-                return [look.found() for look in looks]
-            return self._done(lambda look: look.found(), looks)
+            return self._found([part.begin(few, threshold, spent) for part in ordered])
         # one segment after the other, so that the threads read the same codes, which then are in the cache
         passes = [Probes(probes[start : start + AT_ONCE]) for start in range(0, len(probes), AT_ONCE)]
         jobs = [(part, some) for segment in segments for part in segment.parts(1) for some in passes]
         found = self._done(lambda job: searched(*job, threshold, spent), jobs)
         firsts = range(0, len(jobs), len(passes))
         return [list(chain.from_iterable(found[first : first + len(passes)])) for first in firsts]
+
+    def _found(self, looks: Sequence[Look]) -> list[Found]:
+        """Run the looks on all threads, in their order. The thread that asks also collects what was found, as soon as
+        a look has run: that needs the interpreter, for which threads would wait for each other.
+        """
+        waiting, ready = deque(enumerate(looks)), deque[int]()
+        found: dict[int, Found] = {}
+
+        def run_next() -> bool:
+            try:
+                number, look = waiting.popleft()
+            except IndexError:
+                return False
+            look.run()
+            ready.append(number)
+            return True
+
+        def run_all() -> None:
+            while run_next():
+                pass
+
+        def collect() -> None:
+            while ready:
+                number = ready.popleft()
+                found[number] = looks[number].found()
+
+        with self._beside(run_all, waiting):
+            while run_next():
+                collect()
+            collect()
+        collect()
+        return [found[number] for number in range(len(looks))]
 
     def _done(self, work: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         """Return the work of each item, in their order; the thread that asks works too."""
@@ -80,9 +108,16 @@ class SideBySide:
                     return
                 results[number] = work(item)
 
-        others = [self._begun().submit(some) for _ in range(self._threads - 1)]
-        try:
+        with self._beside(some, waiting):
             some()
+        return [results[number] for number in range(len(items))]
+
+    @contextmanager
+    def _beside(self, work: Callable[[], None], waiting: deque[Any]) -> Iterator[None]:
+        """Let the other threads `work` too, until nothing is `waiting`. Raises what they raise."""
+        others = [self._begun().submit(work) for _ in range(self._threads - 1)]
+        try:
+            yield
             while others:
                 if not others[-1].cancel():
                     others[-1].result()
@@ -90,7 +125,6 @@ class SideBySide:
         finally:
             waiting.clear()
             others.clear()  # one that failed holds its error, which holds this frame, and with it the index
-        return [results[number] for number in range(len(items))]
 
     def _begun(self) -> ThreadPoolExecutor:
         with self._lock:

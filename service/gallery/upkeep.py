@@ -19,15 +19,10 @@ COMPACT_FROM = 0.1  # share of a segment's rows that were removed
 
 
 class Look(Protocol):
-    """A search of a part: prepared, `run` once by any thread, then asked for what it found.
+    """A search of a part: prepared, `run` once by any thread, then asked once for what it found.
 
     Only `run` reads every template, and hardly needs the interpreter's lock; all else is short and needs it.
     """
-
-    @property
-    def pairs(self) -> int:
-        """How many are left to be looked at after `run`."""
-        ...
 
     def run(self) -> None: ...
 
