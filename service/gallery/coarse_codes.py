@@ -32,6 +32,9 @@ class CoarseCodes:
         down to a score.
         """
         self.basis, self._scan = basis, scan
+        self._count = int(scan.ntotal)
+        self.code_bytes = int(scan.code_size)
+        """What a scan reads of each template."""
         scan.qbs2 = PROBES_A_PASS
         use_huge_pages(int(faiss.downcast_InvertedLists(scan.invlists).get_codes(0)), len(self) * self.code_bytes)
         centroids = faiss.vector_to_array(scan.pq.centroids).reshape(scan.pq.M, _CENTROIDS, scan.pq.dsub)
@@ -59,12 +62,7 @@ class CoarseCodes:
         return np.array(faiss.serialize_index(self._scan), np.uint8)
 
     def __len__(self) -> int:
-        return int(self._scan.ntotal)
-
-    @property
-    def code_bytes(self) -> int:
-        """What a scan reads of each template."""
-        return int(self._scan.code_size)
+        return self._count
 
     @property
     def nbytes(self) -> int:
