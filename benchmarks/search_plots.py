@@ -38,7 +38,7 @@ def plot(
 ) -> None:
     """Draw latency beside the share of pairs found and batches of each method, or growth beside the limit."""
     try:
-        draw([_read(path) for path in files], out)
+        draw([read_figures(path) for path in files], out)
     except ModuleNotFoundError as error:
         console.print(
             "[red]Plots need matplotlib: pip install matplotlib, or make bench, which installs it", soft_wrap=True
@@ -75,8 +75,8 @@ def draw(rows: Sequence[Figures], out: Path) -> None:
     out.write_text("".join(f"{line.rstrip()}\n" for line in out.read_text("utf-8").splitlines()), "utf-8")
 
 
-def _read(path: Path) -> Figures:
-    """Raises ValueError where these are no figures of search or growth."""
+def read_figures(path: Path) -> Figures:
+    """Return the figures in a file. Raises ValueError where they are not of search or growth."""
     figures: Any = json.loads(path.read_text("utf-8"))
     if not isinstance(figures, dict) or not {"methods", "growth"} & set(figures):
         raise ValueError(f"{path}: no figures of search or growth")

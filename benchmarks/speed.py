@@ -36,6 +36,7 @@ from benchmarks.search import population, search
 from benchmarks.search_enrolling import enrolling
 from benchmarks.search_growth import growth
 from benchmarks.search_plots import plot
+from benchmarks.search_tables import table
 from benchmarks.sweep_speed import sweep
 from service.domain import FacePolicy, Gallery
 from service.errors import BiodedupError
@@ -66,6 +67,7 @@ app.command()(sweep)
 app.command()(growth)
 app.command()(enrolling)
 app.command()(plot)
+app.command()(table)
 
 
 @dataclass(frozen=True)
