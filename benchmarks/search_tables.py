@@ -51,7 +51,7 @@ def table(files: Annotated[list[Path], typer.Argument(help="What search and grow
 
 
 def _search(figures: Figures) -> str:
-    thresholds, ours = figures["thresholds"], figures["methods"]["biodedup"]
+    thresholds, ours = figures["thresholds"], figures["methods"].get("biodedup", {})
     title = (
         f"{figures['gallery_size']:,} x {figures['dimension']}, {figures['threads']} threads, "
         f"thresholds {thresholds['0.01']:.3f} (FPIR 1 %) and {thresholds['0.5']:.3f} (50 %)"
@@ -64,7 +64,7 @@ def _search(figures: Figures) -> str:
 def _growth(figures: Figures) -> str:
     title = f"Growth to {figures['sizes'][-1]['templates']:,} x {figures['dimension']}, {figures['threads']} threads"
     rows = [_cells(_SIZES, row | {"rss_anon_gib": row["rss_anon_bytes"] / 2**30}) for row in figures["sizes"]]
-    return _markdown(title, list(_SIZES), rows) + (_flat(figures["flat"]) if figures["flat"] else "")
+    return _markdown(title, list(_SIZES), rows) + (_flat(figures["flat"]) if figures.get("flat") else "")
 
 
 def _flat(flat: Figures) -> str:
@@ -80,7 +80,7 @@ def _cells(columns: dict[str, str], row: Figures) -> list[str]:
 def _cell(form: str, row: Figures) -> str:
     try:
         return form.format_map(row)
-    except TypeError:  # None has no number format
+    except (KeyError, TypeError):  # None has no number format
         return "–"
 
 

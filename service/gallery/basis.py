@@ -1,8 +1,9 @@
 """What the codes of a gallery's sealed segments have in common, so that a probe is prepared once for all of them.
 
 Sources: Ge et al., "Optimized Product Quantization", PAMI 36(4), 2014 (axes grouped by their variances); Max,
-components of a template are spread about normally; his best step for sixteen levels, 0.335 standard deviations, cuts
-too much off the few large ones.
+"Quantizing for minimum distortion", IRE Transactions on Information Theory 6(1), 1960. The components of a template
+are spread about normally; his best step for sixteen levels, 0.335 standard deviations, cuts too much off the few large
+ones.
 """
 
 from dataclasses import dataclass
@@ -35,8 +36,9 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Basis:
-    """Chosen by the first templates that are sealed, kept by all that are sealed later. Other templates make codes
-    worse, and searches slower; how much worse each segment measures for itself.
+    """Chosen by the templates of one segment, shared by all that are sealed later and not much larger.
+
+    Of other templates the codes are worse, and searches slower; how much worse each segment measures for itself.
     """
 
     rotation: Embeddings  # (k, D), rows of L2 norm 1 at right angles: the main axes, in groups
@@ -79,8 +81,8 @@ class Basis:
     def prepared(self, probes: Embeddings) -> Prepared:
         """Prepare `probes`, (n, D) float32, for both kinds of codes.
 
-        Rounded to whole numbers they are compared several times faster: that adds less than a tenth of the noise of the
-        fine codes.
+        Rounded to whole numbers they are compared several times faster. For a face that adds less than a tenth of the
+        noise of the fine codes; for a probe that is one component alone, less than half of it.
         """
         scaled = probes * self.step
         units = np.maximum(np.abs(scaled).max(axis=1), np.float32(1e-30)) / np.float32(_PROBE_HIGHEST)

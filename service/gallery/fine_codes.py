@@ -41,6 +41,9 @@ class FineCodes:
         """Return what to write, (bytes,) uint8."""
         return self._codes.ravel()
 
+    def __len__(self) -> int:
+        return len(self._codes)
+
     @property
     def nbytes(self) -> int:
         return self._codes.nbytes

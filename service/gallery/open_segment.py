@@ -87,12 +87,6 @@ class OpenSegment:
         self._live[rows] = False
         self._rows[rows] = 0.0  # erased means erased, in memory too
 
-    def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
-        """Compare `probes`, (n, D) float32, with every template; add to `spent` what it took."""
-        look = OpenPart(*self._view).begin(Probes(probes), threshold, spent or Spent())
-        look.run()
-        return look.found()
-
     def parts(self, count: int) -> list[OpenPart]:
         """Return it in at most `count` parts of about one size, to be searched side by side; none if it is empty."""
         rows, ids, live = self._view

@@ -220,13 +220,14 @@ class SealedLook:
         self._look.run()
         self._spent.codes_s.append(time.perf_counter() - start)
         if len(self._look) > _MUCH:
-            self._found = self.found()
-            del self._look
+            self.found()
 
     def found(self) -> Found:
-        if self._found is not None:
-            return self._found
-        return self._segment.finished(self._probes, self._look.pairs(), self._threshold, self._spent)
+        if self._found is None:
+            listed = self._look.pairs()
+            del self._look  # it holds as much again
+            self._found = self._segment.finished(self._probes, listed, self._threshold, self._spent)
+        return self._found
 
 
 def _chosen(pairs: Pairs, chosen: npt.NDArray[np.bool_]) -> Pairs:

@@ -1,14 +1,16 @@
-"""How a sealed segment is made: its codes are trained on its own templates, and their error is measured."""
+"""How a sealed segment is made: its codes are trained on its own templates, along a basis that segments share, and
+their error is measured.
+"""
 
 import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
-from service.gallery.basis import Basis
+from service.gallery.basis import Basis, Probes
 from service.gallery.coarse_codes import CoarseCodes
 from service.gallery.code_error import COARSE_SURE, FINE_SURE, CodeError, CodeErrors
 from service.gallery.fine_codes import FineCodes
-from service.gallery.rows import HeldRows, Ids, Scores
+from service.gallery.rows import HeldRows, Ids, Pairs, Scores
 from service.gallery.sealed_segment import SealedSegment, Tally
 
 TRAINED_ON = 32_768  # templates of the segment itself; 16 centroids a group need far fewer
@@ -35,30 +37,32 @@ def seal(ids: Ids, rows: Embeddings, basis: Basis | None = None, seed: int = 0) 
     fine = FineCodes.of(basis, rows)
     audited = rng.permutation(len(rows))[:_AUDITED]
     true = rows[audited] @ rows.T
-    shown, finely = codes.all_scores(rows[audited]), fine.all_scores(rows[audited])
+    shown = codes.all_scores(rows[audited])
     errors = _measured_errors(codes, fine, rows, rng)
     segment = SealedSegment(ids, HeldRows(rows), codes, fine, errors, odd_rows=rows[errors.odd])
-    segment.tally = _first_audit(errors, audited, true, shown, finely)
+    segment.tally = _first_audit(segment, audited, true, shown)
     return segment
 
 
-def _first_audit(errors: CodeErrors, chosen: Ids, scores: Scores, shown: Scores, finely: Scores) -> Tally:
+def _first_audit(segment: SealedSegment, chosen: Ids, scores: Scores, shown: Scores) -> Tally:
     """Count which of the nearest others of each template the cutoffs of their scores would miss.
 
     The nearest are more, and so less similar, than a search would ask for: closer to their threshold, and more easily
     missed than what a search asks for.
     """
-    tally = Tally()
+    tally, errors = Tally(), segment.errors
     is_odd = np.zeros(scores.shape[1], np.bool_)
     is_odd[errors.odd] = True
     each = min(_AUDITED_EACH, scores.shape[1] - 1)
-    for place, true, coarse, fine in zip(chosen, scores, shown, finely, strict=True):
+    for place, true, coarse in zip(chosen, scores, shown, strict=True):
         true[place] = -np.inf  # itself
         threshold = float(np.partition(true, -each)[-each]) if each else np.inf
-        pairs = true >= threshold
-        is_cut = (coarse < errors.coarse.cutoff(threshold)) | (fine < errors.fine.cutoff(threshold))
-        tally.pairs += int(np.count_nonzero(pairs))
-        tally.missed += int(np.count_nonzero(pairs & ~is_odd & is_cut))
+        near = np.flatnonzero(true >= threshold)
+        probe = Probes(segment.rows.take(place[np.newaxis]))
+        fine = segment.fine.scores(probe, Pairs(np.zeros(len(near), np.int64), near))  # as a search compares them
+        is_cut = (coarse[near] < errors.coarse.cutoff(threshold)) | (fine < errors.fine.cutoff(threshold))
+        tally.pairs += len(near)
+        tally.missed += int(np.count_nonzero(~is_odd[near] & is_cut))
     return tally
 
 

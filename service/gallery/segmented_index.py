@@ -24,7 +24,17 @@ from service.gallery.segment_files import SegmentFile
 from service.gallery.side_by_side import SideBySide, portion_of
 from service.gallery.snapshots import SnapshotFolder
 from service.gallery.together import Together, Turn
-from service.gallery.upkeep import Segment, Work, covered, described, is_stale, next_work, sealed_of, unsealed
+from service.gallery.upkeep import (
+    Segment,
+    Work,
+    covered,
+    described,
+    is_stale,
+    next_work,
+    sealed_of,
+    shared_basis,
+    unsealed,
+)
 from service.logs import log_event
 from service.ports import IndexPart
 
@@ -252,7 +262,7 @@ class SegmentedIndex:
         del contents
         order = np.argsort(ids, kind="stable")
         ids, rows = ids[order], rows[order]
-        basis = next((segment.codes.basis for segment in sealed_of(self._segments)), None)
+        basis = shared_basis(self._segments, len(ids), at_least=self._seal_at // 2)
         new = self._make_sealed(ids, rows, basis) if len(ids) else None
         with self._lock:
             if new is not None:

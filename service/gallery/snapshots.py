@@ -12,7 +12,7 @@ import numpy as np
 from service.gallery.basis import Basis
 from service.gallery.coarse_codes import CoarseCodes
 from service.gallery.code_error import CodeError, CodeErrors
-from service.gallery.damage import SnapshotDamaged
+from service.gallery.damage import Damage, SnapshotDamaged
 from service.gallery.durable_files import set_aside, sync_folder, writing_errors
 from service.gallery.fine_codes import FineCodes
 from service.gallery.manifest import (
@@ -25,7 +25,7 @@ from service.gallery.manifest import (
 )
 from service.gallery.rows import FiledRows, HeldRows, Rows
 from service.gallery.sealed_segment import SealedSegment, Tally
-from service.gallery.segment_files import Segment, SegmentFile, open_segment, write_segment
+from service.gallery.segment_files import OpenedSegment, Segment, SegmentFile, open_segment, write_segment
 from service.logs import log_event
 from service.var_lock import make_var_folder
 
@@ -176,23 +176,10 @@ class SnapshotFolder:
     def _restored(self, entry: ManifestSegment, bases: dict[bytes, Basis]) -> SealedSegment:
         """Return a segment; `bases` are those of other segments, which it shares. Raises SnapshotDamaged."""
         opened = open_segment(self._folder / entry.file.name, self._key, entry.file)
-        facts: dict[str, Any] = opened.metadata
-        errors = CodeErrors(
-            CodeError(**facts["coarse"]),
-            CodeError(**facts["fine"]),
-            np.array(facts["odd"], np.int64),
-        )
-        basis_data, coarse, odd_rows, fine = np.split(opened.take_codes(), np.cumsum(facts["parts"])[:-1])
-        basis = bases.setdefault(hashlib.sha256(basis_data.data).digest(), Basis.restored(basis_data, opened.dimension))
-        segment = SealedSegment(
-            opened.ids,
-            FiledRows(opened),
-            CoarseCodes.restored(basis, coarse),
-            FineCodes.restored(basis, fine),
-            errors,
-            odd_rows=np.array(odd_rows.view("<f4"), np.float32).reshape(-1, opened.dimension),
-        )
-        segment.tally = Tally(int(facts["pairs"]), int(facts["missed"]))
+        try:
+            segment = _segment_of(opened, bases)
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:  # the last is FAISS's
+            raise SnapshotDamaged(Damage.CONTENTS, "the codes of a segment are not what they should be") from error
         segment.file = entry.file
         segment.remove(entry.erased)
         segment.first_removal = 0 if entry.erased else None
@@ -203,3 +190,23 @@ class SnapshotFolder:
             set_aside(self._folder / name)
         self._on_damage(reason)
         log_event(_log, "index.files_set_aside", level=logging.ERROR, gallery_id=self._gallery_id, reason=reason)
+
+
+def _segment_of(opened: OpenedSegment, bases: dict[bytes, Basis]) -> SealedSegment:
+    """Put together what `save` wrote. Raises one of several errors if it did not write that."""
+    facts: dict[str, Any] = opened.metadata
+    errors = CodeErrors(CodeError(**facts["coarse"]), CodeError(**facts["fine"]), np.array(facts["odd"], np.int64))
+    basis_data, coarse, odd_rows, fine = np.split(opened.take_codes(), np.cumsum(facts["parts"])[:-1])
+    basis = bases.setdefault(hashlib.sha256(basis_data.data).digest(), Basis.restored(basis_data, opened.dimension))
+    segment = SealedSegment(
+        opened.ids,
+        FiledRows(opened),
+        CoarseCodes.restored(basis, coarse),
+        FineCodes.restored(basis, fine),
+        errors,
+        odd_rows=np.array(odd_rows.view("<f4"), np.float32).reshape(len(errors.odd), opened.dimension),
+    )
+    if not len(segment.codes) == len(segment.fine) == len(opened):
+        raise ValueError("there is not a code for each template")
+    segment.tally = Tally(int(facts["pairs"]), int(facts["missed"]))
+    return segment

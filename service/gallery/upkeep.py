@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain import Embeddings
-from service.gallery.basis import Probes
+from service.gallery.basis import Basis, Probes
 from service.gallery.meter import Spent
 from service.gallery.open_segment import Found, OpenSegment
 from service.gallery.rows import Ids
@@ -15,6 +15,7 @@ from service.ports import IndexPart, PartState
 MERGE_COUNT = 4  # sealed segments of about one size become one
 FULL, OVERFULL = 0.75, 1.25  # of the largest size: a segment that is not merged any more, and the largest made so
 _LARGEST_SHARE = 2 / 3  # of a merged one: each merge makes a segment half as large again, or it would be made too often
+_MUCH_LARGER = 2  # times: a segment with a basis of its own, which later ones share; no full one is so to another
 COMPACT_FROM = 0.1  # share of a segment's rows that were removed
 
 
@@ -52,10 +53,6 @@ class Segment(Protocol):
     @property
     def used(self) -> int:
         """Rows in use, those of removed templates too."""
-        ...
-
-    def search(self, probes: Embeddings, threshold: float, spent: Spent | None = None) -> Found:
-        """Return for each probe the references at or above `threshold`; add to `spent` what it took."""
         ...
 
     def parts(self, count: int) -> Sequence[Part]:
@@ -128,6 +125,18 @@ def sealed_of(segments: Sequence[Segment]) -> list[SealedSegment]:
     return [segment for segment in segments if isinstance(segment, SealedSegment)]
 
 
+def shared_basis(segments: Sequence[Segment], size: int, *, at_least: int) -> Basis | None:
+    """Return the basis for a new segment of `size` templates: that of the largest one; None: a new one.
+
+    A segment much larger than all others is a better sample of the gallery. One of few templates shares its basis with
+    no other: it could tell of them when they are erased.
+    """
+    largest = max(sealed_of(segments), key=lambda segment: segment.used, default=None)
+    if largest is None or largest.used < at_least or size > _MUCH_LARGER * largest.used:
+        return None
+    return largest.codes.basis
+
+
 def is_stale(segment: Segment, compact_to: int) -> bool:
     """Whether anything was removed from it up to change `compact_to`; of one to be sealed: at any time."""
     if isinstance(segment, SealedSegment):
@@ -178,7 +187,8 @@ def _filled(sealed: Sequence[Segment], max_segment: int) -> tuple[Segment, ...]:
     ascending = sorted(sealed, key=len)
     group = _up_to(ascending, max_segment)
     if sum(len(each) for each in group) < FULL * max_segment:
-        group = _up_to(ascending[: len(group) + 1], int(OVERFULL * max_segment))
+        unfilled = [each for each in ascending if len(each) < FULL * max_segment]
+        group = _up_to(unfilled[: len(group) + 1], int(OVERFULL * max_segment))
     total = sum(len(each) for each in group)
     is_full = total >= FULL * max_segment and len(group[-1]) <= _LARGEST_SHARE * total
     return group if is_full else ()

@@ -76,6 +76,14 @@ def test_each_size_has_a_row(tmp_path: Path, has_flat: bool) -> None:
     assert any("172 ms a probe, 86 with its default" in line for line in lines) == has_flat
 
 
+def test_figures_without_ours_or_of_an_earlier_version_are_printed_too(tmp_path: Path) -> None:
+    lines = printed(tmp_path, SEARCH | {"methods": {"gemm": ROW}})
+    assert "| `gemm` | 40 | 373 / 2,387 | 4.9 / 9.4 | 1,792 | 100.00% | 100.00% / 99.37% |" in lines
+    old = {key: value for key, value in SIZE.items() if key != "bandwidth_gb_per_s"}
+    lines = printed(tmp_path, {"dimension": 128, "threads": 2, "growth": 0.9, "sizes": [old]})
+    assert "| 2,000,000 | 0.381 | 5.2 / 9.9 | – | 2.7 | 1.94 | 100.00% of 842 | 1.5 GiB | 58 s |" in lines
+
+
 def test_other_figures_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     file.write_text('{"paced": {}}')

@@ -232,10 +232,17 @@ def test_a_search_tells_the_metrics_what_it_took(rng: np.random.Generator) -> No
     assert 2 * sealed > value("shortlist_templates_sum") > sealed - odd > 0  # the codes can rule out none of them
 
 
-def test_an_index_whose_search_failed_is_gone_when_it_is_dropped(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("probes", [1, 100])
+@pytest.mark.parametrize("fault", ["finished", "begin", "run"])
+def test_an_index_whose_search_failed_is_gone_when_it_is_dropped(
+    rng: np.random.Generator, fault: str, probes: int
+) -> None:
     def broken(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
         sealed = seal(ids, rows, basis)
-        sealed.finished = None  # type: ignore[assignment, method-assign]  # a planted fault
+        if fault == "run":
+            sealed.codes._scan = None  # met by the thread that scans
+        else:
+            setattr(sealed, fault, None)
         return sealed
 
     index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, make_sealed=broken)
@@ -246,8 +253,8 @@ def test_an_index_whose_search_failed_is_gone_when_it_is_dropped(rng: np.random.
     gc.collect()
     gc.disable()
     try:
-        with pytest.raises(TypeError):
-            index.search(rows[:1], 0.9)
+        with pytest.raises(AttributeError if fault == "run" else TypeError):
+            index.search(rows[:probes], 0.9)
         del index
         assert held() is None
     finally:
