@@ -78,6 +78,11 @@ def verify(
 
 def _found_sentence(candidates: list[Json], thresholds: Json, gallery_size: int) -> str:
     review = score_text(thresholds["review"])
+    if not gallery_size:
+        return (
+            "[bold]There was nobody to compare with[/bold]: this gallery is empty. `biodedup gallery list` names the "
+            "galleries and how many people each holds; --gallery chooses one."
+        )
     if not candidates:
         return (
             f"[bold]Not found[/bold] among {gallery_size:,} templates: nobody scores {review} or more. This threshold "

@@ -96,6 +96,14 @@ class FiledRows:
         """Do nothing: none of them is in memory."""
 
 
+def joined(parts: list[tuple[Ids, Embeddings]]) -> tuple[Ids, Embeddings]:
+    """Return ids, and their rows, of all parts, ascending; `parts` is emptied, so that three copies are never held."""
+    ids, rows = (np.concatenate(each) for each in zip(*parts, strict=True))
+    parts.clear()
+    order = np.argsort(ids, kind="stable")
+    return ids[order], rows[order]
+
+
 def inner_products(probes: Embeddings, rows: Embeddings, pairs: Pairs) -> Scores:
     """Return the inner products of `pairs` of `probes` and `rows`, both (any number, D) float32, contiguous."""
     # all at once: a call for each probe would hold the interpreter's lock for as long as the scan takes

@@ -17,13 +17,13 @@ from service.gallery.damage import SnapshotDamaged, index_damaged
 from service.gallery.exact_index import foreign_errors, next_change
 from service.gallery.meter import Meter, Spent
 from service.gallery.open_segment import OpenSegment
-from service.gallery.rows import Ids
+from service.gallery.rows import Ids, joined
 from service.gallery.sealed_segment import SealedSegment
 from service.gallery.sealing import seal
 from service.gallery.segment_files import SegmentFile
 from service.gallery.side_by_side import SideBySide, portion_of
 from service.gallery.snapshots import SnapshotFolder
-from service.gallery.together import Together, Turn
+from service.gallery.together import Together, Turn, leave_cores_to_others
 from service.gallery.upkeep import (
     Segment,
     Work,
@@ -79,12 +79,11 @@ class SegmentedIndex:
         Raises:
             VarUnusable: the folder of the snapshots cannot be written.
         """
-        self._dimension = dimension
+        self._dimension, self._meter = dimension, meter
         self._side_by_side = SideBySide(threads or len(os.sched_getaffinity(0)))
         self._seal_at, self._max_segment, self._make_sealed = seal_at, max_segment, make_sealed
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._meter = meter
         self._open = OpenSegment(self._dimension)
         self._snapshots, self._files_lock = snapshots, threading.Lock()
         restored, self._high_water_mark = snapshots.load(last_seq) if snapshots else ([], 0)
@@ -93,8 +92,7 @@ class SegmentedIndex:
         self._working_since: int | None = None  # the last change when the segment that is being made was begun
         self._caretaker: threading.Thread | None = None
         self._is_closed = self._is_damaged = False
-        self._auditor = Auditor()
-        self._together = Together()
+        self._auditor, self._together = Auditor(), Together()
         self._turn = Turn(self._together)
 
     @property
@@ -110,9 +108,9 @@ class SegmentedIndex:
         return sum(len(segment) for segment in self._segments)
 
     def add(self, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
-        with self._turn, self._lock, foreign_errors():
-            # a fill is faster than sealing: what is not sealed yet must not outgrow the memory
-            self._changed.wait_for(self._has_room)
+        with self._turn as is_patient, self._lock, foreign_errors():
+            # what is not sealed yet takes memory, and slows searches: who adds without pause waits for all of it
+            self._changed.wait_for(lambda: self._has_room(0 if is_patient else 2 * self._max_segment))
             next_change(self._high_water_mark, seq)
             if len(reference_ids):
                 if self._open.first_change is None:
@@ -143,10 +141,7 @@ class SegmentedIndex:
 
     def templates(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
         with self._reading(), self._lock, foreign_errors():
-            parts = [segment.between(after, up_to) for segment in self._segments]
-            ids = np.concatenate([ids for ids, _ in parts])
-            order = np.argsort(ids, kind="stable")
-            return ids[order], np.concatenate([rows for _, rows in parts])[order]
+            return joined([segment.between(after, up_to) for segment in self._segments])
 
     def parts(self) -> list[IndexPart]:
         with self._lock:
@@ -185,8 +180,7 @@ class SegmentedIndex:
             self._changed.wait_for(lambda: self._caretaker is None)
 
     def _search(self, probes: Embeddings, threshold: float) -> list[list[Hit]]:
-        segments = self._segments  # one step: a segment that is replaced meanwhile is searched as it was
-        spent = Spent()
+        segments, spent = self._segments, Spent()  # one step: what is replaced meanwhile is searched as it was
         with self._reading(), foreign_errors():
             hits = self._side_by_side.search(segments, np.ascontiguousarray(probes, np.float32), threshold, spent)
         if self._meter is not None:
@@ -209,8 +203,9 @@ class SegmentedIndex:
     def _is_compact(self, compact_to: int) -> bool:
         # a segment begun before that change may hold the code of what it removed
         is_coming = self._working_since is not None and self._working_since < compact_to
-        others = (segment for segment in self._segments if segment is not self._open)
-        return not is_coming and not any(is_stale(segment, compact_to) for segment in others)
+        return not is_coming and not any(
+            is_stale(each, compact_to) for each in self._segments if each is not self._open
+        )
 
     def _wake(self) -> None:
         """Start the caretaker, unless it runs; with the lock held."""
@@ -224,6 +219,7 @@ class SegmentedIndex:
 
     def _take_care(self) -> None:
         """Seal, merge and compact until nothing is left to do; the thread then ends and holds nothing."""
+        leave_cores_to_others()
         try:
             while self._did_work():
                 self._write_snapshot()
@@ -238,11 +234,10 @@ class SegmentedIndex:
 
     def _did_work(self) -> bool:
         work = self._claimed_work()
-        if work is None:
-            return False
-        with self._meter.building(work.kind) if self._meter is not None else nullcontext(), self._reading():
-            self._replace(work.segments)
-        return True
+        if work is not None:
+            with self._meter.building(work.kind) if self._meter is not None else nullcontext(), self._reading():
+                self._replace(work.segments)
+        return work is not None
 
     def _claimed_work(self) -> Work | None:
         with self._lock:
@@ -254,20 +249,13 @@ class SegmentedIndex:
             return work
 
     def _replace(self, old: tuple[Segment, ...]) -> None:
-        """Build one sealed segment of what is live in `old` and put it in their place."""
-        # without the lock: what is removed while it is copied is found out below
-        contents = [segment.contents() for segment in old]
-        ids = np.concatenate([ids for ids, _ in contents])
-        rows = np.concatenate([rows for _, rows in contents])
-        del contents
-        order = np.argsort(ids, kind="stable")
-        ids, rows = ids[order], rows[order]
+        """Put one sealed segment of what is live in `old` in their place, without what is removed meanwhile."""
+        ids, rows = joined([segment.contents() for segment in old])
         basis = shared_basis(self._segments, len(ids), at_least=self._seal_at // 2)
         new = self._make_sealed(ids, rows, basis) if len(ids) else None
         with self._lock:
             if new is not None:
-                still = np.concatenate([segment.live_ids() for segment in old])
-                new.remove(np.setdiff1d(ids, still).tolist())
+                new.remove(np.setdiff1d(ids, np.concatenate([segment.live_ids() for segment in old])).tolist())
                 if len(new) < new.used:
                     new.first_removal = (self._working_since or 0) + 1
             kept = tuple(segment for segment in self._segments if segment not in old)
@@ -278,8 +266,7 @@ class SegmentedIndex:
     def _write_snapshot(self, *, tidy: bool = False) -> bool:
         """Bring the files up to the segments, and tell whether they are: if not, a start reads more of the record.
 
-        Args:
-            tidy: also delete what was set aside, which may hold templates that were erased since.
+        If `tidy`, also delete what was set aside, which may hold templates that were erased since.
         """
         with self._files_lock:
             if self._snapshots is None:
@@ -308,5 +295,5 @@ class SegmentedIndex:
                     with self._lock:  # not while something is removed from it
                         segment.file, segment.rows = file, rows
 
-    def _has_room(self) -> bool:
-        return self._caretaker is None or unsealed(self._segments, self._open) <= 2 * self._max_segment
+    def _has_room(self, most: int) -> bool:
+        return self._caretaker is None or unsealed(self._segments, self._open) <= most

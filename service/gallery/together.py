@@ -1,5 +1,8 @@
 """Searches that come while another one runs are made together when it ends: many probes cost little more than one."""
 
+import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +15,9 @@ from service.domain import Embeddings, Hit
 Found = list[list[Hit]]
 SearchAll = Callable[[Embeddings, float], Found]
 _PAUSE_S = 0.001  # without an addition: whoever adds is in no hurry, and waits for nobody
+_USED_S = 1.0  # after a search
 _PATIENCE_S = 0.005  # that one addition waits for a search at most
+_NICE = 5  # of 19
 MOST = 256  # probes searched together; more gain nothing and keep the first of them waiting
 
 
@@ -39,6 +44,7 @@ class Together:
         self._ended = threading.Condition(self._lock)  # a search, of one batch
         self._waiting: list[_Request] = []
         self._is_led = False
+        self._last_s = -math.inf  # when a search ended
 
     def search(self, search_all: SearchAll, probes: Embeddings, threshold: float) -> Found:
         """Return what is found for `probes`, (n, D) float32. Raises what the search raises, for all who were in it.
@@ -63,6 +69,11 @@ class Together:
                 mine.error = None  # it holds this frame, which would hold it, and with it the index
         assert mine.found is not None
         return mine.found
+
+    def is_used(self) -> bool:
+        """Whether anybody searches, or did a moment ago."""
+        with self._lock:
+            return self._is_led or time.perf_counter() - self._last_s < _USED_S
 
     def wait_for_end(self, at_most_s: float) -> None:
         """Wait until the search that runs now has ended, if one runs."""
@@ -100,6 +111,7 @@ class Together:
     def _pass_on(self, batch: list[_Request]) -> None:
         with self._lock:
             self._is_led = bool(self._waiting)
+            self._last_s = time.perf_counter()
             following = self._waiting[:1]
             self._ended.notify_all()
         for each in (*batch[1:], *following):
@@ -116,9 +128,21 @@ class Turn:
         self._together = together
         self._last_s = 0.0
 
-    def __enter__(self) -> None:
-        if time.perf_counter() - self._last_s < _PAUSE_S:
+    def __enter__(self) -> bool:
+        """Return whether it should wait for more: it comes right after another, and somebody searches."""
+        is_in_a_row = time.perf_counter() - self._last_s < _PAUSE_S
+        if is_in_a_row:
             self._together.wait_for_end(_PATIENCE_S)
+        return is_in_a_row and self._together.is_used()
 
     def __exit__(self, *_: object) -> None:
         self._last_s = time.perf_counter()
+
+
+def leave_cores_to_others() -> None:
+    """Give the calling thread a third of the share of a core that another one gets, where all are busy.
+
+    Only on Linux has a thread a priority of its own.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -52,6 +52,14 @@ def test_identify_says_what_a_search_without_candidates_may_have_missed(here: Pa
     assert "expected to miss" in result.stdout
 
 
+def test_identify_says_when_there_was_nobody_to_compare_with(here: Path) -> None:
+    result = run("identify", here / "ada-again.jpg")
+    assert result.exit_code == 0
+    assert "There was nobody to compare with" in result.stdout
+    assert "gallery list" in result.stdout
+    assert "Not found" not in result.stdout
+
+
 def test_a_photograph_without_a_face_says_what_to_do(here: Path) -> None:
     result = run("identify", here / "no-face.jpg", "-g", "people")
     assert result.exit_code == 1

@@ -2,9 +2,11 @@
 
 import dataclasses
 import gc
+import math
 import threading
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -286,6 +288,41 @@ def test_additions_one_after_another_give_way_to_a_search(
     monkeypatch.setattr(together, "_PAUSE_S", 0.0)  # whoever comes now and then waits for nobody
     index.add(index.high_water_mark + 1, [11_000], rows[20:21])
     assert len(waited) == 3
+
+
+@pytest.mark.parametrize("is_searched", [False, True])
+@pytest.mark.parametrize("pause_s", [0.0, 60.0])
+def test_additions_without_pause_wait_for_sealing_while_others_search(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, is_searched: bool, pause_s: float
+) -> None:
+    monkeypatch.setattr(together, "_PAUSE_S", pause_s)
+    sealing, go_on = threading.Event(), threading.Event()
+
+    def slow(ids: Ids, rows: Embeddings, basis: Basis | None) -> SealedSegment:
+        sealing.set()
+        assert go_on.wait(60)
+        return seal(ids, rows, basis)
+
+    index = SegmentedIndex(DIMENSION, threads=2, seal_at=SEAL_AT, max_segment=MAX_SEGMENT, make_sealed=slow)
+    rows = unit_rows(4 * SEAL_AT, rng)
+    if is_searched:
+        index._together._last_s = math.inf  # a search has just ended, always
+    added = threading.Semaphore(0)
+
+    def add_all() -> None:
+        for number in range(4):
+            index.add(number + 1, range(number * SEAL_AT, (number + 1) * SEAL_AT), rows[number * SEAL_AT :][:SEAL_AT])
+            added.release()
+
+    with ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(add_all)
+        assert sealing.wait(30)
+        assert added.acquire(timeout=30)  # the one that is being sealed
+        assert added.acquire(timeout=0.5) == (not is_searched or pause_s == 0)
+        go_on.set()
+        adding.result(60)
+    index.settle()
+    assert len(index) == 4 * SEAL_AT
 
 
 @pytest.mark.parametrize("count", [1, 2, 17, 300])

@@ -1,6 +1,9 @@
 """Searches that wait are made together, each gets its own answer, and none is forgotten."""
 
+import os
+import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -11,7 +14,7 @@ import pytest
 from service.domain import Embeddings, Hit
 from service.errors import IndexUnavailable
 from service.gallery import together
-from service.gallery.together import Found, Together
+from service.gallery.together import Found, Together, leave_cores_to_others
 
 THRESHOLD = 0.5
 
@@ -134,3 +137,33 @@ def test_who_waits_for_the_end_of_a_search_waits_no_longer_than_that() -> None:
         gate.open.release()
         running.result(30)
         waiting.result(10)
+
+
+def test_a_search_is_remembered_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, searcher = Gate(), Together()
+    assert not searcher.is_used()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(searcher.search, gate, probe(0), THRESHOLD)
+        assert gate.entered.acquire(timeout=30)
+        assert searcher.is_used()
+        gate.open.release()
+        running.result(30)
+    assert searcher.is_used()
+    now = time.perf_counter()
+    monkeypatch.setattr(time, "perf_counter", lambda: now + 2)
+    assert not searcher.is_used()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux has a thread a priority of its own")
+def test_a_thread_that_stands_back_leaves_others_as_they_are() -> None:
+    found: list[int] = []
+
+    def stand_back() -> None:
+        leave_cores_to_others()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=stand_back)
+    thread.start()
+    thread.join()
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert own < found[0] <= own + 5
