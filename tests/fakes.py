@@ -155,9 +155,13 @@ class FakeStore:
             encounters=len(records.encounters),
             templates=records.gallery.template_count,
             biometric_exceptions=sum(each.biometric_exception is not None for each in records.encounters.values()),
-            open_cases=sum(each.status is CaseStatus.OPEN for each in records.cases.values()),
+            open_cases=self.open_case_count(gallery_id),
             outcomes=tuple((OutcomeKind(kind), len(list(same))) for kind, same in itertools.groupby(outcomes)),
         )
+
+    def open_case_count(self, gallery_id: str) -> int:
+        records = self._galleries.get(gallery_id)
+        return sum(each.status is CaseStatus.OPEN for each in records.cases.values()) if records is not None else 0
 
     def _of(self, gallery_id: str) -> Records:
         return existing(self._galleries, gallery_id, GalleryNotFound)

@@ -108,7 +108,7 @@ def _refresh(service: Service, gallery: Gallery) -> None:
     metrics, name = service.metrics, gallery.gallery_id
     lag = service.matcher.lag(gallery)
     metrics.gallery_templates.labels(gallery=name).set(gallery.template_count)
-    metrics.open_cases.labels(gallery=name).set(service.store.gallery_counts(name).open_cases)
+    metrics.open_cases.labels(gallery=name).set(service.store.open_case_count(name))
     metrics.index_lag_changes.labels(gallery=name).set(lag)
     metrics.miss_bound.labels(gallery=name).set(service.matcher.miss_bound(gallery))
     parts = service.matcher.parts(name)

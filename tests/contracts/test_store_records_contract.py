@@ -153,6 +153,7 @@ def test_counts_say_what_the_gallery_holds_now(store: AnyStore) -> None:
         open_cases=3,
         outcomes=((OutcomeKind.REVIEW, 3), (OutcomeKind.UNIQUE, 2)),
     )
+    assert (store.open_case_count("camp"), store.open_case_count("nowhere")) == (3, 0)
     with pytest.raises(GalleryNotFound):
         store.gallery_counts("nowhere")
 
