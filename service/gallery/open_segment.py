@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import faiss
 import numpy as np
@@ -127,8 +128,9 @@ def _products(probes: Embeddings, rows: Embeddings) -> Scores:
     if probes.shape[1] != rows.shape[1]:
         raise ValueError("the probes are of another dimension")  # FAISS would read beyond them
     scores = np.empty((len(probes), len(rows)), np.float32)
+    library: Any = faiss  # its stubs lack the function
     for probe, own in zip(probes, scores, strict=True):
-        faiss.fvec_inner_products_ny(*(faiss.swig_ptr(each) for each in (own, probe, rows)), *reversed(rows.shape))  # type: ignore[attr-defined]  # missing in its stubs
+        library.fvec_inner_products_ny(*(faiss.swig_ptr(each) for each in (own, probe, rows)), *reversed(rows.shape))
     return scores
 
 

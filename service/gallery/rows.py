@@ -1,6 +1,6 @@
 """The templates of a sealed segment themselves: decrypted one by one from its file, in memory until it has one."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import faiss
 import numpy as np
@@ -111,5 +111,6 @@ def inner_products(probes: Embeddings, rows: Embeddings, pairs: Pairs) -> Scores
     scores = np.empty(len(pairs.places), np.float32)
     numbers, places = (np.ascontiguousarray(each, np.int64) for each in pairs)
     pointers = (faiss.swig_ptr(each) for each in (probes, numbers, rows, places, scores))
-    faiss.pairwise_indexed_inner_product(probes.shape[1], len(scores), *pointers)  # type: ignore[attr-defined]  # missing in its stubs
+    library: Any = faiss  # its stubs lack the function
+    library.pairwise_indexed_inner_product(probes.shape[1], len(scores), *pointers)
     return scores

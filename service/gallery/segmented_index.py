@@ -219,8 +219,8 @@ class SegmentedIndex:
 
     def _take_care(self) -> None:
         """Seal, merge and compact until nothing is left to do; the thread then ends and holds nothing."""
-        leave_cores_to_others()
         try:
+            leave_cores_to_others()
             while self._did_work():
                 self._write_snapshot()
         except (RuntimeError, ValueError, MemoryError, IndexUnavailable) as error:

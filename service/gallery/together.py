@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -145,4 +146,5 @@ def leave_cores_to_others() -> None:
     Only on Linux has a thread a priority of its own.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        with suppress(OSError):  # where a container forbids it, all have the same share
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

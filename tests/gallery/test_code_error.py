@@ -61,11 +61,11 @@ def test_the_first_audit_counts_what_a_cutoff_that_is_too_high_misses(
     assert 0.05 < tally.missed / tally.pairs < 0.6
 
 
-def test_a_template_is_no_pair_with_itself() -> None:
+def test_a_template_is_no_pair_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     segment = seal(np.arange(4), unit_rows(4, np.random.default_rng(1)))
     segment.errors = CodeErrors(EXACT, CodeError(0.0, 0.0, 0.0, 4.0), np.array([1]))
     scores = np.array([[1.0, 0.6, 0.5, 0.2]], np.float32)
     shown = np.array([[0.9, 0.1, 0.1, 0.1]], np.float32)
-    segment.fine.scores = lambda _, pairs: np.ones(len(pairs.places), np.float32)  # type: ignore[assignment, method-assign]  # all high
+    monkeypatch.setattr(segment.fine, "scores", lambda _, pairs: np.ones(len(pairs.places), np.float32))
     tally = sealing._first_audit(segment, np.array([0]), scores, shown)
     assert (tally.pairs, tally.missed) == (3, 2)  # the odd one is always compared

@@ -167,3 +167,11 @@ def test_a_thread_that_stands_back_leaves_others_as_they_are() -> None:
     thread.join()
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     assert own < found[0] <= own + 5
+
+
+def test_a_thread_that_may_not_stand_back_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    leave_cores_to_others()
