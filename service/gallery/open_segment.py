@@ -2,36 +2,45 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
 from service.gallery.basis import Probes
+from service.gallery.byte_codes import ByteCodes
 from service.gallery.meter import Spent
-from service.gallery.rows import HeldRows, Ids, Scores
+from service.gallery.rows import HeldRows, Ids, Pairs, Scores, inner_products
 
-_WORTH_A_THREAD = 2048  # templates: fewer are compared in less time than it takes to begin
-_FEW = 4  # probes: for each of them FAISS takes half the time of a matrix product
+_FEW = 4  # probes: more of them are compared in less time by a matrix product
+_MOST_BY_CODES = 0.1  # share of the templates: where the codes leave more, all are compared at once
 Found = list[tuple[Ids, Scores]]
 """For each probe the references at or above the threshold, in no order."""
 
 
+@dataclass(frozen=True, slots=True)
 class OpenPart:
     """Some templates of an open segment, as they are when a search begins."""
 
-    def __init__(self, rows: Embeddings, ids: Ids, live: npt.NDArray[np.bool_]) -> None:
-        self.rows, self.ids, self.live = rows, ids, live
+    rows: Embeddings
+    coded: ByteCodes
+    ids: Ids
+    live: npt.NDArray[np.bool_]
 
     @property
     def scanned_bytes(self) -> int:
-        return self.rows.nbytes
+        return self.coded.nbytes
+
+    def part(self, start: int, end: int) -> "OpenPart":
+        """Return the templates `start` to `end`; nothing is copied."""
+        return OpenPart(self.rows[start:end], self.coded.part(start, end), self.ids[start:end], self.live[start:end])
 
     def begin(self, probes: Probes, threshold: float, spent: Spent) -> "OpenLook":
-        """Prepare to compare `probes` with every template."""
+        """Prepare to compare `probes` with every template. Raises ValueError: they are of another dimension."""
+        if probes.embeddings.shape[1] != self.rows.shape[1]:
+            raise ValueError("the probes are of another dimension")
         return OpenLook(self, probes.embeddings, threshold, spent)
 
 
@@ -44,24 +53,34 @@ class OpenLook:
 
     def run(self) -> None:
         start, part = time.perf_counter(), self._part
-        products = _products(self._probes, part.rows)
-        self._found = [at_least(scores, self._threshold, part.ids, part.live) for scores in products]
+        if len(self._probes) <= _FEW:
+            self._found = [self._by_codes(self._probes[number : number + 1]) for number in range(len(self._probes))]
+        else:
+            products = self._probes @ part.rows.T
+            self._found = [at_least(scores, self._threshold, part.ids, part.live) for scores in products]
         self._spent.open_s.append(time.perf_counter() - start)
 
     def found(self) -> Found:
         return self._found
+
+    def _by_codes(self, probe: Embeddings) -> tuple[Ids, Scores]:
+        """Compare the probe with the templates that, by their codes, may reach the threshold."""
+        part = self._part
+        places = part.coded.within_reach(probe, self._threshold)
+        if len(places) > _MOST_BY_CODES * len(part.ids):
+            return at_least((probe @ part.rows.T)[0], self._threshold, part.ids, part.live)
+        scores = inner_products(probe, part.rows, Pairs(np.zeros_like(places), places))
+        return at_least(scores, self._threshold, part.ids[places], part.live[places])
 
 
 class OpenSegment:
     """Templates compared one by one. One thread changes it at a time (the index's lock); any number search it."""
 
     def __init__(self, dimension: int, room: int = 1024) -> None:
-        self._rows: Embeddings = np.empty((room, dimension), np.float32)
-        self._ids: Ids = np.empty(room, np.int64)
-        self._live = np.zeros(room, np.bool_)
-        self._row_of: dict[int, int] = {}
+        self._all = _empty(dimension, room)
         # what a search takes in one step, while rows are appended or the arrays replaced by larger ones
-        self._view = (self._rows[:0], self._ids[:0], self._live[:0])
+        self._view = self._all.part(0, 0)
+        self._row_of: dict[int, int] = {}
         self.first_change: int | None = None  # that added to it
 
     def __len__(self) -> int:
@@ -70,73 +89,71 @@ class OpenSegment:
     @property
     def used(self) -> int:
         """Rows in use, those of removed templates too."""
-        return len(self._view[1])
+        return len(self._view.ids)
 
     def append(self, ids: Sequence[int], embeddings: Embeddings) -> None:
         start, end = self.used, self.used + len(ids)
-        if end > len(self._ids):
-            self._grow(max(end, 2 * len(self._ids)))
-        self._rows[start:end] = embeddings
-        self._ids[start:end] = ids
-        self._live[start:end] = True
+        if end > len(self._all.ids):
+            larger = _empty(embeddings.shape[1], max(end, 2 * len(self._all.ids)))
+            _copy(self._view, larger)
+            self._all = larger
+        live = np.ones(len(ids), np.bool_)
+        new = OpenPart(embeddings, ByteCodes.of(embeddings), np.array(ids, np.int64), live)
+        _copy(new, self._all.part(start, end))
         self._row_of.update(zip(ids, range(start, end), strict=True))
-        self._view = (self._rows[:end], self._ids[:end], self._live[:end])
+        appended = self._all.part(0, end)
+        self._view = replace(appended, coded=appended.coded.also_for(self._view.coded, new.coded))
 
     def remove(self, ids: Sequence[int]) -> None:
         """Switch references off and overwrite their rows; unknown ones are ignored."""
         rows = [self._row_of.pop(each) for each in ids if each in self._row_of]
-        self._live[rows] = False
-        self._rows[rows] = 0.0  # erased means erased, in memory too
+        self._all.live[rows] = False
+        self._all.rows[rows] = 0.0  # erased means erased, in memory too
+        self._all.coded.codes[rows] = 0
 
     def parts(self, count: int) -> list[OpenPart]:
         """Return it in at most `count` parts of about one size, to be searched side by side; none if it is empty."""
-        rows, ids, live = self._view
-        count = min(count, -(-len(ids) // _WORTH_A_THREAD))
-        bounds = np.linspace(0, len(ids), count + 1, dtype=np.int64).tolist()
-        return [OpenPart(rows[start:end], ids[start:end], live[start:end]) for start, end in pairwise(bounds)]
+        view = self._view
+        count = min(count, len(view.ids))
+        bounds = np.linspace(0, len(view.ids), count + 1, dtype=np.int64).tolist()
+        return [view.part(start, end) for start, end in pairwise(bounds)]
 
     def live_ids(self) -> Ids:
-        _, ids, live = self._view
-        return ids[live]
+        view = self._view
+        return view.ids[view.live]
 
     def contents(self) -> tuple[Ids, Embeddings]:
         """Return the live ids and copies of their rows, in one order."""
-        rows, ids, live = self._view
-        return _copied(rows, ids, live)
+        view = self._view
+        return _copied(view, view.live)
 
     def between(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
         """Return the live ids above `after` and not above `up_to` and copies of their rows, in one order."""
-        rows, ids, live = self._view
-        return _copied(rows, ids, live & (ids > after) & (ids <= up_to))
+        view = self._view
+        return _copied(view, view.live & (view.ids > after) & (view.ids <= up_to))
 
     @property
     def ram_bytes(self) -> int:
-        return self._rows.nbytes + self._ids.nbytes + self._live.nbytes
-
-    def _grow(self, room: int) -> None:
-        used = self.used
-        rows = np.empty((room, self._rows.shape[1]), np.float32)
-        ids, live = np.empty(room, np.int64), np.zeros(room, np.bool_)
-        rows[:used], ids[:used], live[:used] = self._view
-        self._rows, self._ids, self._live = rows, ids, live
+        room = self._all
+        return room.rows.nbytes + room.coded.nbytes + room.ids.nbytes + room.live.nbytes
 
 
-def _products(probes: Embeddings, rows: Embeddings) -> Scores:
-    """Return all inner products of `probes`, (n, D), and `rows`, (m, D), both contiguous: (n, m)."""
-    if len(probes) > _FEW:
-        return probes @ rows.T
-    if probes.shape[1] != rows.shape[1]:
-        raise ValueError("the probes are of another dimension")  # FAISS would read beyond them
-    scores = np.empty((len(probes), len(rows)), np.float32)
-    library: Any = faiss  # its stubs lack the function
-    for probe, own in zip(probes, scores, strict=True):
-        library.fvec_inner_products_ny(*(faiss.swig_ptr(each) for each in (own, probe, rows)), *reversed(rows.shape))
-    return scores
+def _empty(dimension: int, room: int) -> OpenPart:
+    coded = ByteCodes(np.empty((room, dimension), np.int8), np.empty(room, np.float32), error=0.0, length=0.0)
+    rows = np.empty((room, dimension), np.float32)
+    return OpenPart(rows, coded, np.empty(room, np.int64), np.zeros(room, np.bool_))
 
 
-def _copied(rows: Embeddings, ids: Ids, wanted: npt.NDArray[np.bool_]) -> tuple[Ids, Embeddings]:
+def _copy(source: OpenPart, target: OpenPart) -> None:
+    """Copy all templates of one part to the first places of another."""
+    count = len(source.ids)
+    target.rows[:count], target.coded.codes[:count] = source.rows, source.coded.codes
+    target.coded.scales[:count], target.ids[:count], target.live[:count] = source.coded.scales, source.ids, source.live
+
+
+def _copied(part: OpenPart, wanted: npt.NDArray[np.bool_]) -> tuple[Ids, Embeddings]:
     places = np.flatnonzero(wanted)
-    return ids[places], HeldRows(rows).take(places)
+    return part.ids[places], HeldRows(part.rows).take(places)
 
 
 def at_least(scores: Scores, threshold: float, ids: Ids, live: npt.NDArray[np.bool_]) -> tuple[Ids, Scores]:

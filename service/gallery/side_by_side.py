@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _MANY = 4  # probes a thread
+_BYTES_A_THREAD = 4 << 20  # to be read: a second thread costs 0.2 ms to wake, and needs the interpreter now and then
 _PAIRS_AT_ONCE = 1 << 27  # searched before another request has its turn
 _LONGEST_PORTION = 1024  # probes
 
@@ -51,11 +52,12 @@ class SideBySide:
     def _searched(self, segments: Sequence[Segment], probes: Embeddings, threshold: float, spent: Spent) -> list[Found]:
         """Search the segments side by side for few probes, and each for AT_ONCE of the probes when there are many."""
         if len(probes) < min(self._threads * _MANY, AT_ONCE):
+            threads = self._worth(sum(part.scanned_bytes for segment in segments for part in segment.parts(1)))
+            parts = (part for segment in segments for part in segment.parts(threads))
             # what takes longest first, so that none of it is left at the end
-            parts = (part for segment in segments for part in segment.parts(self._threads))
             ordered = sorted(parts, key=lambda part: part.scanned_bytes, reverse=True)
             few = Probes(probes)
-            return self._found([part.begin(few, threshold, spent) for part in ordered])
+            return self._found([part.begin(few, threshold, spent) for part in ordered], threads)
         # one segment after the other, so that the threads read the same codes, which then are in the cache
         passes = [Probes(probes[start : start + AT_ONCE]) for start in range(0, len(probes), AT_ONCE)]
         jobs = [(part, some) for segment in segments for part in segment.parts(1) for some in passes]
@@ -63,9 +65,13 @@ class SideBySide:
         firsts = range(0, len(jobs), len(passes))
         return [list(chain.from_iterable(found[first : first + len(passes)])) for first in firsts]
 
-    def _found(self, looks: Sequence[Look]) -> list[Found]:
-        """Run the looks on all threads, in their order. The thread that asks also collects what was found, as soon as
-        a look has run: that needs the interpreter, for which threads would wait for each other.
+    def _worth(self, scanned_bytes: int) -> int:
+        """Return how many threads are worth their beginning for reading so much."""
+        return min(max(scanned_bytes // _BYTES_A_THREAD, 1), self._threads)
+
+    def _found(self, looks: Sequence[Look], threads: int) -> list[Found]:
+        """Run the looks on so many threads, in their order. The thread that asks also collects what was found, as soon
+        as a look has run: that needs the interpreter, for which threads would wait for each other.
         """
         waiting, ready = deque(enumerate(looks)), deque[int]()
         found: dict[int, Found] = {}
@@ -88,7 +94,7 @@ class SideBySide:
                 number = ready.popleft()
                 found[number] = looks[number].found()
 
-        with self._beside(run_all, waiting):
+        with self._beside(run_all, waiting, threads):
             while run_next():
                 collect()
             collect()
@@ -108,14 +114,14 @@ class SideBySide:
                     return
                 results[number] = work(item)
 
-        with self._beside(some, waiting):
+        with self._beside(some, waiting, self._threads):
             some()
         return [results[number] for number in range(len(items))]
 
     @contextmanager
-    def _beside(self, work: Callable[[], None], waiting: deque[Any]) -> Iterator[None]:
-        """Let the other threads `work` too, until nothing is `waiting`. Raises what they raise."""
-        others = [self._begun().submit(work) for _ in range(self._threads - 1)]
+    def _beside(self, work: Callable[[], None], waiting: deque[Any], threads: int) -> Iterator[None]:
+        """Let other threads `work` too, until nothing is `waiting`. Raises what they raise."""
+        others = [self._begun().submit(work) for _ in range(threads - 1)]
         try:
             yield
             while others:

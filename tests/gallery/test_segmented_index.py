@@ -334,3 +334,24 @@ def test_a_segment_too_small_to_be_measured_is_compared_exactly(rng: np.random.G
     for threshold in (-0.2, 0.1, float(scores.max()) - 1e-4):
         found = segment.search(probes, threshold)
         assert [sorted(ids.tolist()) for ids, _ in found] == [np.flatnonzero(s >= threshold).tolist() for s in scores]
+
+
+def test_threads_begin_only_where_there_is_enough_to_read(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "_BYTES_A_THREAD", 15_000)
+    rows = unit_rows(2000, rng)
+    index = SegmentedIndex(DIMENSION, threads=3, seal_at=100_000)
+    begun: list[int] = []
+    worth = index._side_by_side._worth
+
+    def noted(scanned_bytes: int) -> int:
+        begun.append(worth(scanned_bytes))
+        return begun[-1]
+
+    monkeypatch.setattr(index._side_by_side, "_worth", noted)
+    for seq, start in enumerate(range(0, 2000, 500), start=1):
+        index.add(seq, range(start, start + 500), rows[start : start + 500])
+        assert [hit.reference_id for hit in index.search(rows[start : start + 1], 0.99)[0]] == [start]
+        assert (index._side_by_side._pool is None) == (seq == 1)
+    assert begun == [1, 2, 3, 3]  # 36 bytes a template
