@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from benchmarks.datasets import Dataset, load_dataset
+from benchmarks.screen import console
 from service.domain import Box, Image
 from service.face.detection import DetectedFace, FaceDetector
 from service.face.image import ImageLimits, decode
@@ -23,8 +23,6 @@ from service.settings import Settings
 ENOUGH_OVERLAP = 0.5  # intersection over union with the face of the untouched image
 _SCENE_SIZE = (1500, 2000)
 _PASTED_PX = 110
-
-console = Console()
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.calibration_fit import calibrate, calibration_json, population_of
+from benchmarks.calibration_fit import calibrate, calibration_json
 from benchmarks.datasets import Dataset, load_dataset, person_of
 from benchmarks.embeddings import FaceSet, cache_path, extract_faces, load, save
 from benchmarks.pack_rates import FPIRS, PackRates, mated_scores, measure
 from benchmarks.rates import Rate
+from benchmarks.screen import console
 from service.calibration import Calibration, fmr_for_fpir
 from service.errors import BiodedupError, ModelPackError
+from service.evaluation.population import population_of
 from service.face.model_packs import InstalledPack, installed_pack, list_packs
 from service.settings import Settings, load_settings
 
@@ -30,8 +31,6 @@ DESCRIPTION = (
     "news photographs of {people:,} public figures, mostly adult men (Labeled Faces in the Wild, development half); "
     "not children, not refugees, not registration desks: your population differs"
 )
-
-console = Console()
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from benchmarks.datasets import Dataset, load_dataset, person_of
 from benchmarks.embeddings import FaceSet, cache_path, extract_faces, load, save
+from benchmarks.screen import console
 from benchmarks.search_biodedup import Biodedup
 from benchmarks.search_gallery import (
     PACK_OF_DIMENSION,
@@ -46,8 +46,6 @@ OTHERS = (FaissHnsw, FaissIvf, Hnswlib, UsearchExact, UsearchGraph, PgVectorExac
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (*CORE, *OTHERS)}
 # how a library that is not installed, or a server that does not start here, makes itself known
 NOT_USABLE = (ImportError, LookupError, OSError, psycopg.Error, subprocess.SubprocessError)
-
-console = Console()
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from benchmarks.screen import console
 from benchmarks.search_biodedup import IndexFolder, as_served, fill
 from benchmarks.search_gallery import (
     PACK_OF_DIMENSION,
@@ -32,8 +32,6 @@ FPIR = 0.01
 MATE_COSINE = 0.7  # far enough above the threshold for codes to be no excuse
 _NON_MATED = 1000
 _RECENT = 20_000  # templates that a search looks for one of: some are being sealed, some just were
-
-console = Console()
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 import typer
-from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from benchmarks.screen import console
 from benchmarks.search_biodedup import CODE_BYTES, IndexFolder, as_served, fill
 from benchmarks.search_gallery import (
     MATE_COSINES,
@@ -39,8 +39,6 @@ _BANDWIDTH_BYTES = 128 * 2**20  # a thread: many times the cache
 _BANDWIDTH_ROUNDS = 10
 _BATCH = 256
 _TURNS = 5  # of searches, between measurements of the bandwidth
-
-console = Console()
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from benchmarks.screen import console
 from benchmarks.search_measurement import Figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-console = Console()
 
 # on white whatever the page's colour is, and text as text: small files that are readable in light and in dark mode
 _STYLE: dict[Any, Any] = {

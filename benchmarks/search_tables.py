@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from benchmarks.screen import console
 from benchmarks.search_measurement import Figures
 from benchmarks.search_plots import read_figures
-
-console = Console()
 
 _METHODS = {
     "build s": "{build_seconds:.0f}",

@@ -25,13 +25,13 @@ import numpy.typing as npt
 import onnxruntime
 import typer
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.datasets import load_dataset
 from benchmarks.demo_photographs import NEW, built_in
 from benchmarks.filling import fill
 from benchmarks.recapture import recapture
+from benchmarks.screen import console
 from benchmarks.search import population, search
 from benchmarks.search_enrolling import enrolling
 from benchmarks.search_growth import growth
@@ -53,7 +53,6 @@ GALLERY = "speed"
 FloatArray = npt.NDArray[np.float32]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-console = Console()
 
 
 @app.callback()

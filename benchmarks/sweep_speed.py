@@ -13,11 +13,11 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from benchmarks.filling import fill
+from benchmarks.screen import console
 from benchmarks.search_gallery import (
     PACK_OF_DIMENSION,
     FloatArray,
@@ -41,8 +41,6 @@ from service.sweep import SweepService, sweep_fmr
 GALLERY, MODEL_ID = "sweep", "drawn"
 COSINES = (0.40, 0.95)  # of the planted pairs
 LEASE = Lease("benchmark", datetime.now(UTC) + timedelta(days=1))
-
-console = Console()
 
 
 @dataclass(frozen=True)

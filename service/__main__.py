@@ -6,6 +6,7 @@ import typer
 
 from service.cli.checks import check
 from service.cli.enrol import enrol
+from service.cli.evaluate import evaluate
 from service.cli.faces import identify, verify
 from service.cli.failures import CommandGroup
 from service.cli.galleries import gallery_commands, stats
@@ -60,6 +61,7 @@ commands.command("import-templates")(import_templates)
 commands.command()(identify)
 commands.command()(verify)
 commands.command()(stats)
+commands.command()(evaluate)
 commands.command()(check)
 commands.add_typer(models_commands, name="models")
 commands.add_typer(gallery_commands, name="gallery")

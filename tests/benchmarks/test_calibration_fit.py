@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks.calibration_fit import Population, calibrate, calibration_json, false_match_rates, population_of
+from benchmarks.calibration_fit import calibrate, calibration_json
 from service.calibration import Calibration
 from service.domain import Embeddings
+from service.evaluation.population import Population, false_match_rates, population_of
 
 
 def people_of(sizes: list[int]) -> list[str]:

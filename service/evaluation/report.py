@@ -1,0 +1,233 @@
+"""A page that says what was measured, in words for people who are no biometricians; it needs no other file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from service.evaluation import plots
+from service.evaluation.comparisons import MOST_GROUPS
+from service.evaluation.evaluation import Evaluation
+from service.evaluation.figures import FEW_PEOPLE, FEWEST_TOLD, REPLICATES, Figure
+from service.evaluation.photographs import FaceSet
+
+REPORT_FILE, FIGURES_FILE, DOUBTFUL_FILE = "report.html", "figures.csv", "doubtful_pairs.csv"
+_LARGE = 0.1  # share: from it on per cent say more than "1 in 7"
+_MOST_REFUSED = 0.05  # of the photographs: above it the page warns
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What was measured, for the head of the page."""
+
+    pack_id: str
+    model_id: str
+    population: str | None  # of the calibration
+    source: str
+    day: str
+    version: str
+    face_policy: str
+    seed: int
+
+
+def render(evaluation: Evaluation, faces: FaceSet, about: About) -> str:
+    """Return the page, HTML with its pictures inside."""
+    environment = Environment(loader=PackageLoader("service.evaluation", ""), autoescape=True, trim_blocks=True)
+    environment.filters |= {
+        "rate": rate,
+        "percent": percent,
+        "one_in": lambda each: f"{one_in(each.value)} ({one_in(each.high)} to {one_in(each.low)})",
+        "bare_one_in": one_in,
+        "thousands": "{:,}".format,
+    }
+    figures = evaluation.figures
+    (fta,) = (each for each in figures if each.measure == "failure_to_acquire" and each.label is None)
+    misses, claims = _misses(figures), _claims(figures)
+    return environment.get_template("report.html").render(
+        vars_of(about),
+        evaluation=evaluation,
+        doubts=evaluation.doubts,
+        all_photographs=len(faces.all_photographs),
+        all_people=len({each.person for each in faces.all_photographs}),
+        fta=fta,
+        refusals=sorted(evaluation.refusals.items(), key=lambda pair: -pair[1]),
+        summary=summary(evaluation),
+        warnings=_warnings(evaluation, fta, claims),
+        fpirs=sorted({each.target for each in _fnir(figures)}, reverse=True),
+        misses=misses,
+        example=_example(misses),
+        claims=claims,
+        trade_off=plots.paired(figures),
+        labels=_labels(evaluation),
+        largest=misses[-1][0] if misses else 0,
+        few=FEW_PEOPLE,
+        fewest=FEWEST_TOLD,
+        most_groups=MOST_GROUPS,
+        replicates=REPLICATES,
+        figures_file=FIGURES_FILE,
+        doubtful_file=DOUBTFUL_FILE,
+        misses_plot=Markup(plots.misses_by_size(evaluation)),  # noqa: S704  (drawn here; its texts are escaped)
+        trade_off_plot=Markup(plots.trade_off(evaluation)),  # noqa: S704  (drawn here; its texts are escaped)
+        histogram_plot=Markup(  # noqa: S704  (drawn here; its texts are escaped)
+            plots.score_histogram(
+                evaluation, evaluation.group_threshold, f"false match rate {percent(evaluation.group_target)}"
+            )
+        ),
+    )
+
+
+def vars_of(about: About) -> dict[str, Any]:
+    return {name: getattr(about, name) for name in about.__slots__}
+
+
+def percent(share: float) -> str:
+    """Return a share (0..1) in per cent, with two digits that count."""
+    return f"{float(f'{100 * share:.2g}'):g} %"
+
+
+def rate(each: Figure) -> Markup:
+    """Return a rate with its interval, in italics where it rests on few."""
+    text = Markup("{} ({} to {})").format(percent(each.value), percent(each.low), percent(each.high))
+    return Markup('<span class="few">{}</span>').format(text) if each.rests_on_few else text
+
+
+def one_in(share: float) -> str:
+    """Return a small share as people say it, 1 in 5,000; a larger one in per cent."""
+    if share <= 0:
+        return "none seen"
+    return percent(share) if share > _LARGE else f"1 in {int(float(f'{1 / share:.2g}')):,}"
+
+
+def _fnir(figures: Iterable[Figure]) -> list[Figure]:
+    return [each for each in figures if each.measure == "fnir" and each.chosen_by == "here"]
+
+
+def _misses(figures: Sequence[Figure]) -> list[tuple[int, list[Figure], Figure]]:
+    """Return for each size of the gallery the FNIR by falling FPIR, and the last one at rank 1."""
+    by_size: dict[int, list[Figure]] = {}
+    for each in _fnir(figures):
+        by_size.setdefault(each.gallery_size or 0, []).append(each)
+    rows = []
+    for size, some in sorted(by_size.items()):
+        at_any = sorted((each for each in some if each.rank is None), key=lambda each: -(each.target or 0))
+        strictest = at_any[-1].target
+        first = next(each for each in some if each.rank == 1 and each.target == strictest)
+        rows.append((size, at_any, first))
+    return rows
+
+
+def _claims(figures: Sequence[Figure]) -> list[dict[str, Any]]:
+    claimed = [each for each in figures if each.chosen_by == "calibration" and each.rank is None]
+    missed = {(each.gallery_size, each.target): each for each in claimed if each.measure == "fnir"}
+    return [
+        {
+            "size": each.gallery_size,
+            "target": each.target,
+            "found": each,
+            "threshold": each.threshold,
+            "missed": missed.get((each.gallery_size, each.target)),
+            "verdict": _verdict(each),
+        }
+        for each in claimed
+        if each.measure == "fpir"
+    ]
+
+
+def _verdict(found: Figure) -> str:
+    target = found.target or 0.0
+    if found.low <= target <= found.high:
+        return "kept"
+    return "more false alarms than promised" if found.low > target else "fewer false alarms than promised"
+
+
+def summary(evaluation: Evaluation) -> list[str]:
+    """Return what matters most, a sentence each."""
+    misses, claims = _misses(evaluation.figures), _claims(evaluation.figures)
+    lines = []
+    if misses:
+        size, cells, _ = misses[-1]
+        strictest = cells[-1]
+        lines.append(
+            f"Among {size:,} people enrolled, of 100 who come a second time, with a usable photograph, about "
+            f"{_of_hundred(strictest.value)} are not noticed ({_of_hundred(strictest.low)} to "
+            f"{_of_hundred(strictest.high)}), when {_of_hundred(strictest.target)} of 100 newcomers may be flagged by "
+            "mistake."
+        )
+        if len(cells) > 1:
+            lines.append(
+                f"If {_of_hundred(cells[0].target)} of 100 newcomers may be flagged by mistake, and people look at "
+                f"each, about {_of_hundred(cells[0].value)} are not noticed."
+            )
+    if claims:
+        kept = sum(claim["verdict"] == "kept" for claim in claims)
+        lines.append(f"Of {len(claims)} promises that the calibration makes about false alarms, {kept} were kept here.")
+    return lines
+
+
+def _of_hundred(share: float | None) -> str:
+    assert share is not None
+    return f"{float(f'{100 * share:.2g}'):g}"
+
+
+def _warnings(evaluation: Evaluation, fta: Figure, claims: Sequence[dict[str, Any]]) -> list[str]:
+    lines = []
+    if fta.value > _MOST_REFUSED:
+        lines.append(
+            f"{percent(fta.value)} of the photographs have no usable face: look at them before anything else. Where "
+            "several people stand in the picture, --face-policy central takes the one in the middle; as it is set now, "
+            "the service would not."
+        )
+    if evaluation.people_with_several < FEW_PEOPLE:
+        lines.append(
+            f"Only {evaluation.people_with_several} people have several photographs: what is said of missed duplicates "
+            "rests on them."
+        )
+    if any(claim["verdict"].startswith("more") for claim in claims):
+        lines.append(
+            "There are more false alarms among these people than the calibration of the model pack promises. "
+            + (
+                "But some may be one person under two names, and no false alarm at all: clear the labels first (below)."
+                if evaluation.doubts.alike_people
+                else "Its thresholds are too low for them."
+            )
+        )
+    return lines
+
+
+def _example(misses: Sequence[Any]) -> str:
+    if not misses:
+        return "there are too few people for one."
+    size, cells, _ = misses[-1]
+    return (
+        f"with {size:,} people enrolled, and a threshold at which {percent(cells[-1].target)} of the newcomers are "
+        f"flagged by mistake, {percent(cells[-1].value)} of the people who come again are not found."
+    )
+
+
+def _labels(evaluation: Evaluation) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, dict[str, Figure]]] = {}
+    for each in evaluation.figures:
+        if each.label is not None and each.group is not None:
+            found.setdefault(each.label, {}).setdefault(each.group, {})[each.measure] = each
+    overall = next(
+        (each for each in evaluation.figures if each.measure == "fnmr" and each.target == evaluation.group_target), None
+    )
+    return [_label(name, groups, overall) for name, groups in found.items()]
+
+
+def _label(name: str, groups: Mapping[str, Mapping[str, Figure]], overall: Figure | None) -> dict[str, Any]:
+    drawn = [rates["fnmr"] for rates in groups.values() if "fnmr" in rates]
+    plot = plots.groups(name, drawn, overall, "one person taken for two (FNMR)") if drawn and overall else ""
+    rows = [
+        {
+            "group": group,
+            "people": max(each.people for each in rates.values()),
+            "fta": rates.get("failure_to_acquire"),
+            "fnmr": rates.get("fnmr"),
+            "fmr": rates.get("fmr"),
+        }
+        for group, rates in groups.items()
+    ]
+    return {"name": name, "plot": Markup(plot), "rows": rows}  # noqa: S704  (drawn here; its texts are escaped)

@@ -1,0 +1,194 @@
+"""The report: one page for people who are no biometricians, and a line a rate for those who want more."""
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from service.evaluation.evaluation import Evaluation, evaluate
+from service.evaluation.figures import Figure, to_csv
+from service.evaluation.photographs import FaceSet
+from service.evaluation.report import About, one_in, percent, rate, render, summary
+from tests.evaluation.people import face_set, unusable
+from tests.synthetic import calibration
+
+CHROMIUM = "/usr/bin/chromium"
+ABOUT = About("pack", "pack@1.1", "people & others", "photographs", "1 March 2026", "0.1", "central", 0)
+NASTY = "<script>alert(1)</script> $\\alpha"
+
+
+@pytest.fixture(scope="module")
+def faces() -> FaceSet:
+    sites = ("north", NASTY)
+    return face_set(
+        [3, 1, 2, 2] * 60,
+        spread=0.8,
+        facts=lambda person, number: {"site": sites[person % 2], "captured_at": f"20{10 + 3 * number}-01-01"},
+        refused=[unusable("0001"), unusable("0002", "several_faces")],
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluation(faces: FaceSet) -> Evaluation:
+    return evaluate(faces, calibration(), lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def page(evaluation: Evaluation, faces: FaceSet) -> str:
+    return render(evaluation, faces, ABOUT)
+
+
+class Links(HTMLParser):
+    """Collects what a page would fetch, and its elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.elements: set[str] = set()
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        for name, value in attrs:
+            if name in {"src", "href", "xlink:href"} and value and not value.startswith("#"):
+                self.fetched.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(page: str) -> None:
+    links = Links()
+    links.feed(page)
+    assert links.fetched == []
+    assert "script" not in links.elements
+    assert len(links.ids) == len(set(links.ids))
+    assert not re.search(r"url\((?!#)", page)
+    assert "@import" not in page
+
+
+def test_texts_from_outside_are_shown_as_texts(page: str) -> None:
+    assert NASTY not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt; $\\alpha") >= 2  # in the table and in the picture
+    assert "people &amp; others" in page
+
+
+def test_the_page_says_the_same_as_the_figures(page: str, evaluation: Evaluation) -> None:
+    largest = max(each.gallery_size or 0 for each in evaluation.figures)
+    (missed,) = (
+        each
+        for each in evaluation.figures
+        if (each.measure, each.gallery_size, each.target, each.rank, each.chosen_by)
+        == ("fnir", largest, 0.01, None, "here")
+    )
+    assert f"{percent(missed.value)} ({percent(missed.low)} to {percent(missed.high)})" in page
+    assert f"Among {largest:,} people enrolled" in page
+    for line in summary(evaluation):
+        assert line in page
+
+
+def test_every_plot_has_a_name_for_those_who_cannot_see_it(page: str) -> None:
+    drawings = re.findall(r"<svg [^>]*>", page)
+    assert len(drawings) >= 4
+    assert all('role="img"' in each and "aria-label=" in each for each in drawings)
+
+
+def test_refusals_groups_and_doubts_are_told(page: str) -> None:
+    for text in ("several_faces", "By site", "By years between captures", "doubtful_pairs.csv"):
+        assert text in page
+
+
+def test_each_promise_of_the_calibration_has_its_verdict(page: str, evaluation: Evaluation) -> None:
+    promises = [each for each in evaluation.figures if each.measure == "fpir" and each.chosen_by == "calibration"]
+    kept = sum(each.low <= (each.target or 0) <= each.high for each in promises)
+    assert page.count("<td>kept</td>") == kept
+    assert f"Of {len(promises)} promises" in page
+    assert f"{kept} were kept" in page
+    broken = page.count("<td>more false alarms than promised</td>") + page.count("<td>fewer false alarms than promised")
+    assert kept + broken == len(promises)
+
+
+def test_a_calibration_that_promises_too_much_is_told(faces: FaceSet) -> None:
+    # everyone looks somewhat alike: more false alarms than the calibration of strangers says
+    rows = faces.embeddings + 0.6 * faces.embeddings[0]
+    rows /= (rows**2).sum(axis=1, keepdims=True) ** 0.5
+    alike = FaceSet(faces.photographs, rows, faces.refused)
+    found = evaluate(alike, calibration(), lambda _: None)
+    shown = render(found, alike, ABOUT)
+    assert "more false alarms than promised" in shown
+    assert "more false alarms among these people" in shown
+    assert ("thresholds are too low" in shown) != (found.doubts.alike_people > 0)
+
+
+def test_without_groups_calibration_or_second_photographs_the_page_still_stands() -> None:
+    faces = face_set([1] * 25)
+    shown = render(evaluate(faces, None, lambda _: None), faces, ABOUT)
+    assert "Only 0 people have several photographs" in shown
+    assert "Does the calibration keep its promise" not in shown
+    assert "Larger galleries" not in shown
+    assert "Nothing is known of the people" in shown
+
+
+def test_a_handful_of_people_is_too_few() -> None:
+    with pytest.raises(ValueError, match="20"):
+        evaluate(face_set([2] * 19), None, lambda _: None)
+
+
+def test_the_figures_are_a_table_with_what_each_rests_on(evaluation: Evaluation) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(evaluation.figures))))
+    assert len(rows) == len(evaluation.figures)
+    assert {row["measure"] for row in rows} == {"failure_to_acquire", "fmr", "fnmr", "fpir", "fnir"}
+    for row in rows:
+        assert 0 <= float(row["low"]) <= float(row["value"]) <= float(row["high"]) <= 1
+        assert float(row["high"]) > 0  # seeing nothing proves no rate of zero
+        assert float(row["low"]) < 1
+        assert int(row["trials"]) > 0
+        assert int(row["people"]) > 0
+    assert {row["gallery_size"] for row in rows if row["measure"] == "fnir"} == {"100", "120"}
+
+
+def test_the_same_seed_gives_the_same_figures(evaluation: Evaluation, faces: FaceSet) -> None:
+    assert to_csv(evaluate(faces, calibration(), lambda _: None).figures) == to_csv(evaluation.figures)
+    assert to_csv(evaluate(faces, calibration(), lambda _: None, seed=1).figures) != to_csv(evaluation.figures)
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.0, "none seen"), (0.7, "70 %"), (1e-4, "1 in 10,000"), (1 / 777, "1 in 780")],
+)
+def test_small_shares_are_told_as_people_say_them(share: float, words: str) -> None:
+    assert one_in(share) == words
+
+
+def test_a_rate_of_few_people_is_marked() -> None:
+    few, many = (Figure("fnmr", 0.1, 0.05, 0.2, 10, people) for people in (29, 30))
+    assert rate(few) == '<span class="few">10 % (5 % to 20 %)</span>'
+    assert rate(many) == "10 % (5 % to 20 %)"
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium: apt-get install chromium")
+def test_the_page_opens_in_a_browser_and_fits_a_small_screen(page: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    problems: list[str] = []
+    with (
+        sync_playwright() as driver,
+        driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
+    ):
+        tab = browser.new_page(viewport={"width": 400, "height": 800})
+        tab.on("console", lambda message: problems.append(message.text))
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        requests: list[str] = []
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(file.as_uri())
+        assert tab.locator("h1").inner_text() == "How well pack finds duplicates"
+        widths = tab.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+        assert widths[0] <= widths[1]
+        boxes = [drawing.bounding_box() for drawing in tab.locator("svg").all()]
+        assert all(box is not None and box["width"] > 200 and box["height"] > 50 for box in boxes)
+    assert problems == []
+    assert requests == [file.as_uri()]
