@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from itertools import pairwise
 from service.domain import FalseMatchRate
 
 _CONFIDENCE_Z = 1.96  # normal quantile: the upper end of the two-sided 95 % interval
-_SCORE_STEP = 1e-5  # thresholds are found to this precision, well below what a photograph can repeat
+_STEPS = 1 << 17  # of a threshold between 0 and 1: well below what a photograph can repeat
+_ABOVE_ALL = 1.00001  # a threshold that no score reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,17 @@ class Tail:
         x = score - self.centre
         variance = self.intercept_variance + 2 * x * self.covariance + x * x * self.slope_variance
         return self.log10_fmr(score) + _CONFIDENCE_Z * math.sqrt(max(variance, 0.0))
+
+    def score_of(self, log10_fmr: float) -> float:
+        return self.centre + (log10_fmr - self.intercept) / self.slope
+
+    def score_of_upper(self, log10_fmr: float) -> float:
+        """Return the score whose upper bound this is: with the root squared away, the larger of two solutions."""
+        z2, over = _CONFIDENCE_Z**2, log10_fmr - self.intercept
+        a = self.slope**2 - z2 * self.slope_variance
+        b = over * self.slope + z2 * self.covariance
+        c = over**2 - z2 * self.intercept_variance
+        return self.centre + (b + math.sqrt(max(b * b - a * c, 0.0))) / a
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +118,14 @@ class Calibration:
         A straight tail falls for ever, so beyond score 1 the threshold is above every possible score: nothing is found,
         and `expected_fnir` says so.
         """
-        found = self._lowest(self._log10_fmr, fmr)
-        return 1.0 + _SCORE_STEP if found is None else found
+        wanted = math.log10(fmr)
+        found = _lowest(self._log10_fmr, wanted, self._guess(wanted))
+        return _ABOVE_ALL if found is None else found
 
     def threshold_by_upper_bound(self, fmr: float) -> float | None:
         """Return the lowest score whose upper 95 % bound of the false match rate is at most `fmr`, None if none is."""
-        return self._lowest(self._log10_fmr_upper, fmr)
+        wanted = math.log10(fmr)
+        return _lowest(self._log10_fmr_upper, wanted, max(self._guess(wanted), self._guess_upper(wanted)))
 
     def expected_fnir(self, threshold: float) -> float:
         """Return the share of mated pairs of the measured population that score below `threshold`."""
@@ -141,20 +156,45 @@ class Calibration:
         share = (score - low) / (high - low)
         return curve[right - 1] + share * (curve[right] - curve[right - 1])
 
-    @staticmethod
-    def _lowest(log10_rate: Callable[[float], float], fmr: float) -> float | None:
-        """Bisect the falling function `log10_rate` over -1..1."""
-        wanted = math.log10(fmr)
-        if log10_rate(1.0) > wanted:
-            return None
-        low, high = -1.0, 1.0
-        while high - low > _SCORE_STEP:
-            middle = (low + high) / 2
-            if log10_rate(middle) <= wanted:
-                high = middle
-            else:
-                low = middle
-        return high
+    def _guess(self, log10_fmr: float) -> float:
+        return self._score_of(log10_fmr, self.log10_fmr, self.tail.log10_fmr, self.tail.score_of)
+
+    def _guess_upper(self, log10_fmr: float) -> float:
+        return self._score_of(log10_fmr, self.log10_fmr_upper, self.tail.log10_fmr_upper, self.tail.score_of_upper)
+
+    def _score_of(
+        self,
+        wanted: float,
+        curve: tuple[float, ...],
+        tail: Callable[[float], float],
+        score_of: Callable[[float], float],
+    ) -> float:
+        """Return the lowest score at which `_log10` is `wanted`, as far as rounding lets it."""
+        right = bisect_left(curve, -wanted, key=operator.neg)
+        if right == len(curve):
+            return score_of(wanted - max(0.0, curve[-1] - tail(self.scores[-1])))
+        if right == 0:
+            return self.scores[0]
+        low, high = self.scores[right - 1], self.scores[right]
+        share = (wanted - curve[right - 1]) / (curve[right] - curve[right - 1])
+        return low + share * (high - low)
+
+
+def _lowest(log10_rate: Callable[[float], float], wanted: float, guess: float) -> float | None:
+    """Return the lowest step above -1 and up to 1 at which the falling function is at most `wanted`, None if none is.
+
+    Where it lies at the `guess`, as nearly always, that takes two looks; else all steps are bisected.
+    """
+
+    def is_met(step: int) -> bool:
+        return log10_rate(step / _STEPS - 1) <= wanted
+
+    steps = range(1, 2 * _STEPS + 1)
+    guessed = math.ceil((max(-1.0, min(guess, 1.0)) + 1) * _STEPS)
+    if guessed in steps and is_met(guessed) and not is_met(guessed - 1):
+        return guessed / _STEPS - 1
+    found = bisect_left(steps, x=True, key=is_met)
+    return steps[found] / _STEPS - 1 if found < len(steps) else None
 
 
 def fmr_for_fpir(fpir: float, comparisons: int) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.calibration import Calibration, Tail, fmr_for_fpir
+from service.calibration import Calibration, Tail, _lowest, fmr_for_fpir
 
 # the same examples on every run, however slow the machine
 seeded = settings(deadline=None, derandomize=True, max_examples=200)
@@ -91,6 +91,25 @@ def test_the_upper_bound_asks_for_at_least_the_threshold_of_the_estimate(calibra
     else:
         assert calibration.false_match_rate(careful).fmr_upper <= fmr
         assert careful >= calibration.threshold(fmr) - 2e-5
+
+
+@seeded
+@given(calibrations(), rates_asked, st.floats(-2, 2))
+def test_a_wrong_guess_makes_no_other_threshold(calibration: Calibration, fmr: float, guess: float) -> None:
+    wanted = math.log10(fmr)
+    found = _lowest(calibration._log10_fmr, wanted, guess)
+    assert (found or 1.00001) == calibration.threshold(fmr)
+    careful = _lowest(calibration._log10_fmr_upper, wanted, guess)
+    assert careful == calibration.threshold_by_upper_bound(fmr)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_the_guess_is_right_for_a_shipped_calibration(path: Path) -> None:
+    calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
+    for wanted in (-0.5, -2.0, -4.9, -5.1, -7.0, -8.5):
+        assert calibration.threshold(10**wanted) == pytest.approx(calibration._guess(wanted), abs=8e-6)
+        careful = max(calibration._guess(wanted), calibration._guess_upper(wanted))
+        assert calibration.threshold_by_upper_bound(10**wanted) == pytest.approx(careful, abs=8e-6)
 
 
 @seeded

@@ -6,6 +6,7 @@ from service.api.bodies import AnyBody
 from service.api.context import ServiceDep
 from service.api.error_responses import SAMPLE_ERRORS, responses
 from service.api.openapi_bodies import ENROLMENT_BODY
+from service.api.ordinary_route import OrdinaryRoute
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EnrolmentPath, GalleryPath, IdempotencyKey, Limit
 from service.api.samples import enrolment_request
 from service.api.schemas import EnrolmentOut, EnrolmentsOut, answer
@@ -18,6 +19,7 @@ from service.errors import (
 )
 
 router = APIRouter(tags=["enrolments"])
+_ordinary = APIRouter(route_class=OrdinaryRoute)
 
 _REPLAYED = {
     "headers": {
@@ -29,7 +31,7 @@ _REPLAYED = {
 }
 
 
-@router.post(
+@_ordinary.post(
     "/v1/galleries/{gallery_id}/enrolments",
     status_code=201,
     summary="Enrol a person and learn whether they are already enrolled",
@@ -52,6 +54,9 @@ def create_enrolment(
     found = service.enrolment.enrol(request)
     headers = {"Idempotency-Replayed": "true"} if found.is_replay else None
     return answer(EnrolmentOut.of(found.enrolment), 201, headers)
+
+
+router.include_router(_ordinary)
 
 
 @router.get(

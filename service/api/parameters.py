@@ -8,17 +8,21 @@ from pydantic import StringConstraints
 from service.errors import InvalidRequest
 
 GALLERY_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
+MAX_GALLERY_ID = 64
+IDEMPOTENCY_KEY_PATTERN = r"^[!-~]{1,128}$"
 RECORD_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]*$"
 MAX_ROW_NUMBER = 2**63 - 1
 
-GalleryName = Annotated[str, StringConstraints(pattern=GALLERY_ID_PATTERN, max_length=64)]
+GalleryName = Annotated[str, StringConstraints(pattern=GALLERY_ID_PATTERN, max_length=MAX_GALLERY_ID)]
 """Galleries are metric labels: short, without capitals."""
 
 RecordId = Annotated[str, StringConstraints(pattern=RECORD_ID_PATTERN, max_length=128)]
 
 _RECORD_PATH = Path(pattern=RECORD_ID_PATTERN, max_length=128)
 
-GalleryPath = Annotated[str, Path(alias="gallery_id", pattern=GALLERY_ID_PATTERN, max_length=64, examples=["default"])]
+GalleryPath = Annotated[
+    str, Path(alias="gallery_id", pattern=GALLERY_ID_PATTERN, max_length=MAX_GALLERY_ID, examples=["default"])
+]
 SubjectPath = Annotated[str, _RECORD_PATH]
 EncounterPath = Annotated[str, _RECORD_PATH]
 EnrolmentPath = Annotated[str, _RECORD_PATH]
@@ -39,7 +43,7 @@ _KeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        pattern=r"^[!-~]{1,128}$",
+        pattern=IDEMPOTENCY_KEY_PATTERN,
         description="A name of your own for this request: a repeat within 24 h gets the first answer.",
     ),
 ]

@@ -153,7 +153,7 @@ class FaceDetector:
     def _look(self, image: Image, view: View) -> list[DetectedFace]:
         """Detect in one view and return the faces in the image's own pixels, surest first."""
         shrunk, border = _shrink(image, view)
-        shown = np.rot90(shrunk, view.turns)
+        shown = np.rot90(shrunk, view.turns) if view.turns else shrunk
         boxes, landmarks, scores = self._run(shown)
         kept = suppress(boxes, scores)
         inner_height, inner_width = shrunk.shape[0] - 2 * border, shrunk.shape[1] - 2 * border
@@ -162,8 +162,8 @@ class FaceDetector:
         # the sides are rounded to whole pixels, so each axis has its own factor
         points *= np.array([image.shape[1] / inner_width, image.shape[0] / inner_height], np.float32)
         return [
-            DetectedFace(_box_around(pair[:2]), pair[2:], float(score))
-            for pair, score in zip(points, scores[kept], strict=True)
+            DetectedFace(_box_around(pair[:2]), pair[2:], score)
+            for pair, score in zip(points, scores[kept].tolist(), strict=True)
         ]
 
     def _run_yunet(self, image: Image) -> Proposals:
@@ -185,9 +185,10 @@ def suppress(boxes: FloatArray, scores: FloatArray) -> npt.NDArray[np.intp]:
     while order.size:
         first, rest = order[0], order[1:]
         kept.append(first)
-        corner_low = np.maximum(boxes[first, :2], boxes[rest, :2])
-        corner_high = np.minimum(boxes[first, 2:], boxes[rest, 2:])
-        shared = np.prod(np.clip(corner_high - corner_low, 0, None), axis=1)
+        best, others = boxes[first], boxes[rest]
+        sides = np.minimum(best[2:], others[:, 2:]) - np.maximum(best[:2], others[:, :2])
+        sides = np.maximum(sides, 0)
+        shared = sides[:, 0] * sides[:, 1]
         order = rest[shared <= OVERLAP * (area[first] + area[rest] - shared)]
     return np.array(kept, np.intp)
 
@@ -209,6 +210,8 @@ def _shrink(image: Image, view: View) -> tuple[Image, int]:
 
 def _turn_back(points: FloatArray, turns: int, width: int, height: int) -> FloatArray:
     """Return points of the turned image (n, k, 2) in pixels of the image itself, which is `width` x `height`."""
+    if not turns:
+        return points
     across, down = points[..., 0], points[..., 1]
     if turns == 1:
         across, down = width - down, across
@@ -220,5 +223,5 @@ def _turn_back(points: FloatArray, turns: int, width: int, height: int) -> Float
 
 
 def _box_around(corners: FloatArray) -> Box:
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    return Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    (left, top), (right, bottom) = corners.tolist()  # a turned view may have them the other way round
+    return Box(min(left, right), min(top, bottom), max(left, right), max(top, bottom))

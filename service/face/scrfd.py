@@ -1,10 +1,10 @@
 """Turns pixels into SCRFD's input and its outputs into faces."""
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from service.domain import Image
+from service.face.planes import to_planes
 
 STRIDES = (8, 16, 32)
 ANCHORS = 2  # a cell proposes two faces
@@ -15,11 +15,7 @@ FloatArray = npt.NDArray[np.float32]
 
 def to_input(image: Image) -> FloatArray:
     """Return (1, 3, H', W') float32, RGB, (x - 127.5) / 128, black-padded right and bottom to multiples of 32."""
-    height, width = image.shape[:2]
-    below, right = -height % MULTIPLE, -width % MULTIPLE
-    if below or right:
-        image = np.pad(image, ((0, below), (0, right), (0, 0)))
-    canvas = np.asarray(cv2.dnn.blobFromImage(np.ascontiguousarray(image)), np.float32)
+    canvas = to_planes(image, "RGB", multiple=MULTIPLE)
     canvas -= 127.5
     canvas *= 1 / 128
     return canvas

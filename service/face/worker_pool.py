@@ -1,6 +1,7 @@
 """The worker processes behind the embedders: who works on which sample, and what happens when one dies."""
 
 import logging
+import pickle
 import select
 import subprocess
 import sys
@@ -95,7 +96,7 @@ class _Worker:
                 self._first_since = time.monotonic()
             self._jobs.append(job)
             with suppress(OSError):  # the worker is gone: the receiving side finds out
-                connection.send(request)
+                connection.send_bytes(pickle.dumps(request))  # `send` builds a pickler of its own
         while not job.has_ended:
             with self._receiving:
                 if not job.has_ended:

@@ -2,11 +2,11 @@
 
 from functools import lru_cache
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from service.domain import Image
+from service.face.planes import to_planes
 
 STRIDES = (8, 16, 32)
 MULTIPLE = 32  # the coarsest stride: each side of the input is a multiple of it
@@ -16,11 +16,7 @@ FloatArray = npt.NDArray[np.float32]
 
 def to_input(image: Image) -> FloatArray:
     """Return (1, 3, H', W') float32, BGR, 0..255, zero-padded right and bottom to multiples of 32."""
-    height, width = image.shape[:2]
-    below, right = -height % MULTIPLE, -width % MULTIPLE
-    if below or right:
-        image = np.pad(image, ((0, below), (0, right), (0, 0)))
-    return np.asarray(cv2.dnn.blobFromImage(np.ascontiguousarray(image), swapRB=True), np.float32)
+    return to_planes(image, "BGR", multiple=MULTIPLE)
 
 
 def decode(

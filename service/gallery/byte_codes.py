@@ -1,12 +1,13 @@
 """Codes of a byte a dimension, which tell for certain which rows cannot reach a threshold."""
 
+import math
 from typing import NamedTuple
 
 import numkong
 import numpy as np
 import numpy.typing as npt
 
-from service.domain import Embeddings
+from service.domain import Embedding, Embeddings
 from service.gallery.rows import Ids, Scores
 
 _LARGEST = 127
@@ -24,12 +25,24 @@ class ByteCodes(NamedTuple):
     @classmethod
     def of(cls, rows: Embeddings) -> "ByteCodes":
         """Code `rows`, (n, D) float32."""
+        if len(rows) == 1:
+            return cls._of_one(rows[0])
         highest = np.abs(rows).max(axis=1, initial=0.0)
         scales = np.where(highest > 0, highest / _LARGEST, 1).astype(np.float32)
         codes = np.rint(rows / scales[:, None]).astype(np.int8)
         said = codes * scales[:, None]
         error, length = (float(np.linalg.norm(each, axis=1).max(initial=0.0)) for each in (rows - said, said))
         return cls(codes, scales, error, length)
+
+    @classmethod
+    def _of_one(cls, row: Embedding) -> "ByteCodes":
+        """Do the same for the one row that an enrolment adds, or a search asks for, in a third of the time."""
+        scale = np.abs(row).max() / np.float32(_LARGEST) or np.float32(1)
+        levels = row / scale
+        code = np.rint(levels)
+        rest = levels - code
+        error, length = (float(scale) * math.sqrt(each @ each) for each in (rest, code))
+        return cls(code.astype(np.int8)[None], np.array([scale], np.float32), error, length)
 
     @property
     def nbytes(self) -> int:
@@ -52,5 +65,5 @@ class ByteCodes(NamedTuple):
         """
         own = ByteCodes.of(probe)
         products = np.asarray(numkong.cdist(own.codes, self.codes, "dot"))[0]
-        off = own.error * self.length + float(np.linalg.norm(probe)) * self.error + _ROUNDING
+        off = own.error * self.length + math.sqrt(probe[0] @ probe[0]) * self.error + _ROUNDING
         return np.flatnonzero(products * self.scales >= (threshold - off) / float(own.scales[0]))

@@ -67,6 +67,8 @@ class OpenLook:
         """Compare the probe with the templates that, by their codes, may reach the threshold."""
         part = self._part
         places = part.coded.within_reach(probe, self._threshold)
+        if not len(places):
+            return part.ids[:0], np.empty(0, np.float32)
         if len(places) > _MOST_BY_CODES * len(part.ids):
             return at_least((probe @ part.rows.T)[0], self._threshold, part.ids, part.live)
         scores = inner_products(probe, part.rows, Pairs(np.zeros_like(places), places))
@@ -115,7 +117,7 @@ class OpenSegment:
         """Return it in at most `count` parts of about one size, to be searched side by side; none if it is empty."""
         view = self._view
         count = min(count, len(view.ids))
-        bounds = np.linspace(0, len(view.ids), count + 1, dtype=np.int64).tolist()
+        bounds = [len(view.ids) * number // count for number in range(count + 1)] if count else []
         return [view.part(start, end) for start, end in pairwise(bounds)]
 
     def live_ids(self) -> Ids:

@@ -52,12 +52,14 @@ class SideBySide:
     def _searched(self, segments: Sequence[Segment], probes: Embeddings, threshold: float, spent: Spent) -> list[Found]:
         """Search the segments side by side for few probes, and each for AT_ONCE of the probes when there are many."""
         if len(probes) < min(self._threads * _MANY, AT_ONCE):
-            threads = self._worth(sum(part.scanned_bytes for segment in segments for part in segment.parts(1)))
-            parts = (part for segment in segments for part in segment.parts(threads))
+            few, parts = Probes(probes), [part for segment in segments for part in segment.parts(1)]
+            threads = self._worth(sum([part.scanned_bytes for part in parts]))
+            if threads == 1:
+                return [searched(part, few, threshold, spent) for part in parts]
+            parts = [part for segment in segments for part in segment.parts(threads)]
             # what takes longest first, so that none of it is left at the end
-            ordered = sorted(parts, key=lambda part: part.scanned_bytes, reverse=True)
-            few = Probes(probes)
-            return self._found([part.begin(few, threshold, spent) for part in ordered], threads)
+            parts.sort(key=lambda part: part.scanned_bytes, reverse=True)
+            return self._found([part.begin(few, threshold, spent) for part in parts], threads)
         # one segment after the other, so that the threads read the same codes, which then are in the cache
         passes = [Probes(probes[start : start + AT_ONCE]) for start in range(0, len(probes), AT_ONCE)]
         jobs = [(part, some) for segment in segments for part in segment.parts(1) for some in passes]

@@ -86,7 +86,8 @@ class Together:
         batch = [mine]
         try:
             batch = self._taken(mine)
-            found = search_all(np.concatenate([each.probes for each in batch]), mine.threshold)
+            probes = np.concatenate([each.probes for each in batch]) if len(batch) > 1 else mine.probes
+            found = search_all(probes, mine.threshold)
             start = 0
             for each in batch:
                 each.found = found[start : start + len(each.probes)]

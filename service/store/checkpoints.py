@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 # by itself SQLite does it within every sixtieth enrolment: all others waited for that commit, a tenth of their time
-COMMITS_BETWEEN = 200  # about 15 MB of log
+COMMITS_BETWEEN = 600  # about 50 MB of log: a page that several commits changed is moved once
 _PATIENCE_MS = 50  # of the last step for readers of older states, while writers wait; then the log grows on for a while
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Select, bindparam, select
 
 from service.domain import CaseKind, Change, EarlierRequest, Embedding, Enrolment, Gallery, Probes, Reference
 from service.errors import GalleryNotFound
-from service.store.rows import AnyRow, to_candidate, to_embedding, to_enrolment, to_gallery, to_reference
+from service.store.prepared import Prepared
+from service.store.rows import AnyRow, to_candidate, to_embedding, to_enrolment, to_reference
 from service.store.tables import (
     candidates,
     case_pairs,
@@ -60,7 +61,7 @@ _REFERENCE_ROWS = _ALL_REFERENCE_ROWS.where(templates_table.c.active)
 _gallery_of_template = templates_table.c.gallery_id + ""
 
 # built once: putting a statement together costs more than running it
-_GALLERY = select(galleries).where(galleries.c.gallery_id == bindparam("wanted"))
+_GALLERY = Prepared(select(galleries).where(galleries.c.gallery_id == bindparam("wanted")))
 _CHANGES_AFTER = (
     select(changes.c.seq, changes.c.added_ids, changes.c.removed_ids)
     .where(changes.c.gallery_id == bindparam("wanted"), changes.c.seq > bindparam("after"))
@@ -93,10 +94,10 @@ def in_parts(ids: Sequence[T], most: int = IDS_PER_STATEMENT) -> Iterator[Sequen
 
 def read_gallery(connection: Connection, gallery_id: str) -> Gallery:
     """Raises GalleryNotFound."""
-    row = connection.execute(_GALLERY, {"wanted": gallery_id}).one_or_none()
+    row = _GALLERY.one_or_none(connection, {"wanted": gallery_id})
     if row is None:
         raise GalleryNotFound("there is no such gallery")
-    return to_gallery(row)
+    return Gallery(**row)
 
 
 def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Enrolment]:

@@ -51,6 +51,7 @@ class SqlStore(SqlRecords):
         self._checkpoints = Checkpoints(engine) if self._is_sqlite else None
         # SQLite's own waiting sleeps up to 0.1 s between two looks; a lock wakes the next writer at once
         self._write_lock = threading.Lock()
+        self._kept: Connection | None = None  # on SQLite, to write with: getting one takes as long as a statement
         # on SQLite every transaction is a snapshot by nature
         self._reads = (
             engine
@@ -91,6 +92,9 @@ class SqlStore(SqlRecords):
     def close(self) -> None:
         if self._checkpoints is not None:
             self._checkpoints.close()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         self._engine.dispose()
 
     def renew_timelines(self) -> None:
@@ -218,12 +222,27 @@ class SqlStore(SqlRecords):
 
     @contextmanager
     def _write_transaction(self) -> Iterator[Connection]:
-        with self._alone(), translated(), self._engine.connect() as connection:
+        with self._alone(), translated(), self._connection() as connection:
             begin(connection, writes=True)
             yield connection
             connection.commit()
             if self._checkpoints is not None:
                 self._checkpoints.committed()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Give the connection to write with: on SQLite, where one writes at a time, the same until anything fails."""
+        if not self._is_sqlite:
+            with self._engine.connect() as connection:
+                yield connection
+            return
+        connection, self._kept = self._kept or self._engine.connect(), None
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._kept = connection
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

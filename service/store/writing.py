@@ -1,10 +1,8 @@
 """The write transaction of one gallery: an enrolment, with all that it puts into the record."""
 
-from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Text, bindparam, func, insert, update
+from sqlalchemy import BigInteger, Connection, Text, bindparam, func, insert, select, update
 
 from service.domain import (
     CaseStatus,
@@ -19,8 +17,9 @@ from service.domain import (
 from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused
 from service.store.erasing import clear_subject, move_encounter
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
+from service.store.prepared import Prepared
 from service.store.reading import SqlReading
-from service.store.rows import candidate_columns, facts_columns, finding_json, flat, template_columns, to_gallery
+from service.store.rows import candidate_columns, facts_columns, finding_json, flat, template_columns
 from service.store.tables import (
     candidates,
     cases,
@@ -35,41 +34,39 @@ from service.store.tables import (
 
 CHANGES_BETWEEN_PURGES = 100
 
-_TAKE_NEXT_SEQ = (
+# on SQLite the transaction itself is the lock; of PostgreSQL's, the one that an UPDATE takes
+_LOCK = Prepared(select(galleries).where(galleries.c.gallery_id == bindparam("locked")).with_for_update(key_share=True))
+_USE_NEXT_SEQ = Prepared(
     update(galleries)
-    .where(galleries.c.gallery_id == bindparam("taken"))
-    .values(last_seq=galleries.c.last_seq + 1)
-    .returning(*galleries.c)
-)
-_COUNT_TEMPLATES = (
-    update(galleries)
-    .where(galleries.c.gallery_id == bindparam("counted"))
+    .where(galleries.c.gallery_id == bindparam("changed"))
     .values(
+        last_seq=bindparam("number", type_=BigInteger),
         template_count=galleries.c.template_count + bindparam("growth"),
         model_id=func.coalesce(galleries.c.model_id, bindparam("made_by", type_=Text)),
     )
 )
-_INSERT_TEMPLATE = insert(templates).returning(templates.c.reference_id, templates.c.position)
-_INSERT_CASE = insert(cases).returning(cases.c.case_id)
-
-
-def _parameters(rows: list[dict[str, Any]]) -> Any:
-    """Return what `execute` is quickest with: one row by itself, several as a list."""
-    return rows[0] if len(rows) == 1 else rows
+_INSERT_SUBJECT = Prepared(lambda dialect_name: insert_or_ignore(dialect_name, subjects))
+_INSERT_ENCOUNTER = Prepared(lambda dialect_name: insert_or_ignore(dialect_name, encounters))
+_INSERT_TEMPLATE = Prepared(insert(templates).returning(templates.c.reference_id))
+_INSERT_SAMPLE = Prepared(insert(samples))
+_INSERT_ENROLMENT = Prepared(insert(enrolments))
+_INSERT_CANDIDATE = Prepared(insert(candidates))
+_INSERT_CASE = Prepared(insert(cases).returning(cases.c.case_id))
+_INSERT_CHANGE = Prepared(insert(changes))
 
 
 class SqlWriting(SqlReading):
     """`service.ports.Writing` on one connection. The store commits it, and only if a change was made."""
 
     def __init__(self, connection: Connection, gallery_id: str, now: datetime) -> None:
-        """Take the gallery's lock and its next number in one statement. Raises GalleryNotFound."""
+        """Take the gallery's lock, and with it its next number. Raises GalleryNotFound."""
         super().__init__(connection)
-        row = connection.execute(_TAKE_NEXT_SEQ, {"taken": gallery_id}).one_or_none()
+        row = _LOCK.one_or_none(connection, {"locked": gallery_id})
         if row is None:
             raise GalleryNotFound("there is no such gallery")
         self._gallery_id = gallery_id
-        self._seq: int = row.last_seq
-        self._before = replace(to_gallery(row), last_seq=row.last_seq - 1)
+        self._before = Gallery(**row)
+        self._seq = self._before.last_seq + 1
         self._now = now
         self._has_changed = False
         self._has_erased = False
@@ -167,13 +164,12 @@ class SqlWriting(SqlReading):
             raise RuntimeError("a write transaction makes one change")
 
     def _insert_encounter(self, enrolment: NewEnrolment) -> None:
-        dialect = self._connection.dialect.name
-        self._connection.execute(
-            insert_or_ignore(dialect, subjects),
+        _INSERT_SUBJECT.run(
+            self._connection,
             {"gallery_id": self._gallery_id, "subject_id": enrolment.subject_id, "created_at": self._now},
         )
-        inserted = self._connection.execute(
-            insert_or_ignore(dialect, encounters),
+        inserted = _INSERT_ENCOUNTER.run(
+            self._connection,
             {
                 "gallery_id": self._gallery_id,
                 "encounter_id": enrolment.encounter_id,
@@ -192,25 +188,19 @@ class SqlWriting(SqlReading):
 
     def _insert_templates(self, enrolment: NewEnrolment) -> dict[int, int]:
         """Return the reference id by the position of its sample."""
-        if not enrolment.templates:
-            return {}
         owner = {"gallery_id": self._gallery_id, "encounter_id": enrolment.encounter_id}
-        rows = [{**owner, **template_columns(each), "active": True} for each in enrolment.templates]
-        inserted = self._connection.execute(_INSERT_TEMPLATE, _parameters(rows))
-        reference_ids = {row.position: row.reference_id for row in inserted}
-        images = [
-            {**owner, "position": each.position, "image": each.sample}
-            for each in enrolment.templates
-            if each.sample is not None
-        ]
-        if images:
-            self._connection.execute(insert(samples), _parameters(images))
+        reference_ids: dict[int, int] = {}
+        for each in enrolment.templates:
+            row = {**owner, **template_columns(each), "active": True}
+            reference_ids[each.position] = _INSERT_TEMPLATE.run(self._connection, row).scalar_one()
+            if each.sample is not None:
+                _INSERT_SAMPLE.run(self._connection, {**owner, "position": each.position, "image": each.sample})
         return reference_ids
 
     def _insert_finding(self, enrolment: NewEnrolment, findings: list[SampleFinding]) -> None:
         owner = {"gallery_id": self._gallery_id, "enrolment_id": enrolment.enrolment_id}
-        self._connection.execute(
-            insert(enrolments),
+        _INSERT_ENROLMENT.run(
+            self._connection,
             {
                 **owner,
                 "seq": self._seq,
@@ -224,15 +214,14 @@ class SqlWriting(SqlReading):
                 "created_at": self._now,
             },
         )
-        if enrolment.candidates:
-            rows = [{**owner, **candidate_columns(each)} for each in enrolment.candidates]
-            self._connection.execute(insert(candidates), _parameters(rows))
+        for candidate in enrolment.candidates:
+            _INSERT_CANDIDATE.run(self._connection, {**owner, **candidate_columns(candidate)})
 
     def _insert_cases(self, enrolment: NewEnrolment) -> list[int]:
         owner = {"gallery_id": self._gallery_id, "enrolment_id": enrolment.enrolment_id}
         opened = {"status": CaseStatus.OPEN.value, "created_at": self._now}
         return [
-            self._connection.execute(_INSERT_CASE, {**owner, **opened, "kind": kind.value}).scalar_one()
+            _INSERT_CASE.run(self._connection, {**owner, **opened, "kind": kind.value}).scalar_one()
             for kind in enrolment.cases
         ]
 
@@ -259,8 +248,8 @@ class SqlWriting(SqlReading):
         growth: int,
         model_id: str | None = None,
     ) -> None:
-        self._connection.execute(
-            insert(changes),
+        _INSERT_CHANGE.run(
+            self._connection,
             {
                 "gallery_id": self._gallery_id,
                 "seq": self._seq,
@@ -270,10 +259,10 @@ class SqlWriting(SqlReading):
                 "created_at": self._now,
             },
         )
-        if growth:
-            self._connection.execute(
-                _COUNT_TEMPLATES, {"counted": self._gallery_id, "growth": growth, "made_by": model_id}
-            )
+        _USE_NEXT_SEQ.run(
+            self._connection,
+            {"changed": self._gallery_id, "number": self._seq, "growth": growth, "made_by": model_id},
+        )
         self._has_changed = True
 
 
