@@ -37,6 +37,7 @@ class Evaluation:
     people_with_several: int
     photographs: int  # with a usable face
     comparisons: int  # of photographs of different people
+    is_of_calibration: bool  # as many people and comparisons as those of the calibration: most likely the same ones
     mated_comparisons: int
     figures: Sequence[Figure]
     refusals: Mapping[str, int]  # by code
@@ -85,6 +86,8 @@ def evaluate(faces: FaceSet, calibration: Calibration | None, step: Step, seed: 
         people_with_several=int(np.count_nonzero(counts)),
         photographs=len(faces.photographs),
         comparisons=population.comparisons,
+        is_of_calibration=calibration is not None
+        and (calibration.people, calibration.comparisons) == (population.people, population.comparisons),
         mated_comparisons=len(mated.scores),
         figures=figures,
         refusals=Counter(each.code for each in faces.refused),

@@ -83,8 +83,8 @@ def vars_of(about: About) -> dict[str, Any]:
 
 
 def percent(share: float) -> str:
-    """Return a share (0..1) in per cent, with two digits that count."""
-    return f"{float(f'{100 * share:.2g}'):g} %"
+    """Return a share (0..1) in per cent: one decimal, below one per cent two digits that count."""
+    return f"{100 * share:.1f} %" if share >= 0.01 else f"{float(f'{100 * share:.2g}'):g} %"
 
 
 def rate(each: Figure) -> Markup:
@@ -138,31 +138,39 @@ def _claims(figures: Sequence[Figure]) -> list[dict[str, Any]]:
 def _verdict(found: Figure) -> str:
     target = found.target or 0.0
     if found.low <= target <= found.high:
-        return "kept"
-    return "more false alarms than promised" if found.low > target else "fewer false alarms than promised"
+        return "as promised"
+    return "more than promised" if found.low > target else "fewer than promised"
 
 
 def summary(evaluation: Evaluation) -> list[str]:
-    """Return what matters most, a sentence each."""
+    """Return what matters most, a few sentences each."""
     misses, claims = _misses(evaluation.figures), _claims(evaluation.figures)
     lines = []
     if misses:
         size, cells, _ = misses[-1]
-        strictest = cells[-1]
+        loosest, strictest = cells[0], cells[-1]
         lines.append(
-            f"Among {size:,} people enrolled, of 100 who come a second time, with a usable photograph, about "
-            f"{_of_hundred(strictest.value)} are not noticed ({_of_hundred(strictest.low)} to "
-            f"{_of_hundred(strictest.high)}), when {_of_hundred(strictest.target)} of 100 newcomers may be flagged by "
-            "mistake."
+            f"With {size:,} people enrolled: of every 100 who register again, about {_of_hundred(strictest.value)} are "
+            f"not noticed ({_of_hundred(strictest.low)} to {_of_hundred(strictest.high)}), if their photograph can be "
+            f"used. The price: {_of_hundred(strictest.target)} of every 100 newcomers is flagged by mistake, and "
+            "somebody has to look."
         )
-        if len(cells) > 1:
+        if loosest is not strictest:
             lines.append(
-                f"If {_of_hundred(cells[0].target)} of 100 newcomers may be flagged by mistake, and people look at "
-                f"each, about {_of_hundred(cells[0].value)} are not noticed."
+                f"If {_of_hundred(loosest.target)} of every 100 newcomers may be flagged by mistake, about "
+                f"{_of_hundred(loosest.value)} of every 100 are not noticed ({_of_hundred(loosest.low)} to "
+                f"{_of_hundred(loosest.high)})."
             )
+        lines.append(
+            f"More people enrolled means more missed; nothing was measured beyond {size:,}. And it holds for people "
+            "and cameras like those in these photographs."
+        )
     if claims:
-        kept = sum(claim["verdict"] == "kept" for claim in claims)
-        lines.append(f"Of {len(claims)} promises that the calibration makes about false alarms, {kept} were kept here.")
+        kept = sum(claim["verdict"] == "as promised" for claim in claims)
+        lines.append(
+            f"In daily use the model's calibration sets the threshold. It brought the share of false alarms that it "
+            f"promises in {kept} of {len(claims)} tests; this says nothing about what is missed."
+        )
     return lines
 
 
@@ -173,6 +181,11 @@ def _of_hundred(share: float | None) -> str:
 
 def _warnings(evaluation: Evaluation, fta: Figure, claims: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
+    if claims and evaluation.is_of_calibration:
+        lines.append(
+            "The calibration was made on these very photographs. That its promises hold here proves nothing: measure "
+            "with others."
+        )
     if fta.value > _MOST_REFUSED:
         lines.append(
             f"{percent(fta.value)} of the photographs have no usable face: look at them before anything else. Where "

@@ -48,10 +48,10 @@ def test_a_folder_of_people_becomes_a_report(folder: Path, tmp_path: Path) -> No
     result = run("evaluate", folder, "--out", out, "--face-policy", "central")
     assert result.exit_code == 0, result.stderr
     assert "1 files are no photographs" in result.stderr
-    assert "people enrolled, of 100 who come a second time" in result.stdout
+    assert "people enrolled: of every 100 who register again" in result.stdout
     assert str(out / "report.html") in result.stdout
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "How well opencv-zoo finds duplicates" in page
+    assert "the model pack <b>opencv-zoo</b>" in page
     assert f"{PEOPLE + 1} people" in page
     assert "image_unreadable" in page
     figures = list(csv.DictReader((out / "figures.csv").read_text(encoding="utf-8").splitlines()))
