@@ -19,7 +19,6 @@ from service.errors import (
 )
 
 router = APIRouter(tags=["enrolments"])
-_ordinary = APIRouter(route_class=OrdinaryRoute)
 
 _REPLAYED = {
     "headers": {
@@ -31,17 +30,6 @@ _REPLAYED = {
 }
 
 
-@_ordinary.post(
-    "/v1/galleries/{gallery_id}/enrolments",
-    status_code=201,
-    summary="Enrol a person and learn whether they are already enrolled",
-    response_model=EnrolmentOut,
-    responses={
-        201: _REPLAYED,
-        **responses(*SAMPLE_ERRORS, EncounterExists, IdempotencyKeyReused, IndexUnavailable),
-    },
-    openapi_extra=ENROLMENT_BODY,
-)
 def create_enrolment(
     service: ServiceDep, gallery_id: GalleryPath, body: AnyBody, idempotency_key: IdempotencyKey
 ) -> Response:
@@ -56,7 +44,20 @@ def create_enrolment(
     return answer(EnrolmentOut.of(found.enrolment), 201, headers)
 
 
-router.include_router(_ordinary)
+router.add_api_route(
+    "/v1/galleries/{gallery_id}/enrolments",
+    create_enrolment,
+    methods=["POST"],
+    status_code=201,
+    summary="Enrol a person and learn whether they are already enrolled",
+    response_model=EnrolmentOut,
+    responses={
+        201: _REPLAYED,
+        **responses(*SAMPLE_ERRORS, EncounterExists, IdempotencyKeyReused, IndexUnavailable),
+    },
+    openapi_extra=ENROLMENT_BODY,
+    route_class_override=OrdinaryRoute,
+)
 
 
 @router.get(
