@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Sequence
 from html import escape
-from textwrap import shorten
 from typing import Any
 from warnings import catch_warnings, filterwarnings
 
@@ -116,7 +115,7 @@ def groups(label: str, figures: Sequence[Figure], overall: Figure, what: str) ->
             axes.plot([each.value], [place], "o", color=colour)
         axes.axvspan(overall.low, overall.high, color=_ORANGE, alpha=0.15, linewidth=0)
         axes.axvline(overall.value, color=_ORANGE, linestyle="--", linewidth=1)
-        names = [shorten(str(each.group), _LONGEST_NAME, placeholder=" …") for each in figures]
+        names = [_cut(str(each.group)) for each in figures]
         axes.set_yticks(range(len(figures)), names, parse_math=False)  # a dollar sign in a name is no formula
         axes.invert_yaxis()
         axes.set_xlim(left=0)
@@ -135,6 +134,10 @@ def paired(figures: Sequence[Figure]) -> list[tuple[Figure, Figure]]:
 def _panel() -> tuple[Canvas, Axes]:
     canvas = Canvas(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     return canvas, canvas.subplots()
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _percent(value: float, _position: object = None) -> str:

@@ -13,7 +13,7 @@ from service.evaluation.comparisons import (
     mated_pairs,
     usable_targets,
 )
-from service.evaluation.figures import Figure
+from service.evaluation.figures import Figure, figure
 from service.evaluation.photographs import GAP, SEX, FaceSet
 from service.evaluation.population import Population, population_of
 from tests.evaluation.people import face_set, unusable
@@ -137,3 +137,20 @@ def test_pairs_are_grouped_by_the_years_between_them() -> None:
     some = population(faces)
     found: list[Figure] = [each for each in by_group(faces, some, mated_pairs(some), 0.4) if each.label == GAP]
     assert [(each.group, each.trials) for each in found] == [("3 to 5", 80), ("below 1", 40)]
+
+
+def test_the_interval_of_all_or_nothing_reaches_as_far_as_so_many_people_allow() -> None:
+    nothing, everything = (figure("fnmr", value, np.full(200, value), trials=9, people=9) for value in (0.0, 1.0))
+    assert (nothing.low, nothing.high) == pytest.approx((0, 1 - 0.025 ** (1 / 9)))
+    assert (everything.low, everything.high) == pytest.approx((0.025 ** (1 / 9), 1))
+
+
+def test_a_replicate_without_a_value_is_left_out() -> None:
+    found = figure("fmr", 0.5, np.array([0.4, np.nan, 0.6]), trials=9, people=9)
+    assert 0.4 <= found.low <= found.high <= 0.6
+
+
+def test_yearly_returns_are_a_year_apart() -> None:
+    faces = face_set([2] * 20, facts=lambda _, number: {"captured_at": f"202{1 + 3 * number}-01-01"})
+    some = population(faces)
+    assert [each.group for each in by_group(faces, some, mated_pairs(some), 0.4)] == ["3 to 5"]

@@ -7,10 +7,12 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from markupsafe import escape
 from playwright.sync_api import sync_playwright
 
+from service.evaluation.comparisons import MOST_GROUPS
 from service.evaluation.evaluation import Evaluation, evaluate
 from service.evaluation.figures import Figure, to_csv
 from service.evaluation.photographs import FaceSet
@@ -200,3 +202,67 @@ def test_the_page_opens_in_a_browser_and_fits_a_small_screen(page: str, tmp_path
         assert all(box is not None and box["width"] > 200 and box["height"] > 50 for box in boxes)
     assert problems == []
     assert requests == [file.as_uri()]
+
+
+def test_false_alarms_are_told_also_without_second_photographs() -> None:
+    faces = face_set([1] * 60)
+    shown = render(evaluate(faces, calibration(), lambda _: None), faces, ABOUT)
+    assert "Does the calibration keep its promise" in shown
+
+
+def test_small_groups_are_told_of_nowhere() -> None:
+    at = ("2020-01-01", "2026-01-01")
+
+    def facts(person: int, number: int) -> dict[str, str]:
+        site = "tiny place" if person < 4 else f"of {person % 6}"
+        return {"site": site, **({"captured_at": at[number]} if person < 4 else {})}
+
+    faces = face_set([2] * 40, facts=facts)
+    found = evaluate(faces, None, lambda _: None)
+    assert {each.group for each in found.figures if each.label} == {f"of {number}" for number in range(6)}
+    assert "tiny place" not in render(found, faces, ABOUT)
+
+
+def test_a_label_with_very_many_values_shows_the_largest() -> None:
+    faces = face_set([1] * 215, facts=lambda person, _: {"site": f"s{person // 5:02d}" if person < 210 else "s00"})
+    found = evaluate(faces, None, lambda _: None)
+    told = {each.group for each in found.figures if each.label}
+    assert len(told) == MOST_GROUPS
+    assert "s00" in told  # of ten people
+
+
+@pytest.mark.parametrize("name", ["বাংলা", "a" * 300, "50 % $x^{$ <b>"])
+def test_any_name_of_a_group_can_be_drawn(name: str) -> None:
+    faces = face_set([2] * 30, spread=0.9, facts=lambda person, _: {"site": name if person % 2 else "other"})
+    shown = render(evaluate(faces, None, lambda _: None), faces, ABOUT)
+    drawn = shown.split("By site")[1].split("</svg>")[0]
+    assert name[:6].replace("<", "&lt;") in drawn
+    assert len(name) < 100 or name not in drawn
+
+
+def test_one_photograph_under_many_names_leaves_curves_that_can_be_drawn() -> None:
+    faces = face_set([2] * 120, spread=0.4)
+    rows = faces.embeddings.copy()
+    rows[0:80:2] = rows[0]  # a placeholder in forty folders: one pair in nine
+    faces = FaceSet(faces.photographs, rows, ())
+    found = evaluate(faces, calibration(), lambda _: None)
+    assert found.doubts.alike_people >= 40 * 39 / 2
+    assert sum(not each.mated for each in found.doubts.listed) == 200
+    assert all((each.threshold or 0) < 1 and each.value > 0 for each in found.figures if each.measure == "fmr")
+    shown = render(found, faces, ABOUT)
+    assert "one person under two names, and no false alarm at all" in shown
+
+
+def test_copies_of_a_photograph_are_counted_at_the_highest_score() -> None:
+    faces = face_set([2] * 30)
+    rows = np.repeat(faces.embeddings[::2], 2, axis=0) * np.float32(1.0000001)
+    found = evaluate(FaceSet(faces.photographs, rows, ()), None, lambda _: None)
+    assert found.mated_shares[-1] == pytest.approx(1)
+
+
+def test_in_the_histogram_everyone_counts_the_same() -> None:
+    faces = face_set([60, *[2] * 30], spread=0.1)
+    rows = faces.embeddings.copy()
+    rows[0:60:2] *= -1  # half of the pairs of the much photographed one score like strangers
+    found = evaluate(FaceSet(faces.photographs, rows, ()), None, lambda _: None)
+    assert found.mated_shares[:100].sum() < 0.03

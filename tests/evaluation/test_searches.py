@@ -5,7 +5,7 @@ import pytest
 
 from service.evaluation.figures import Figure
 from service.evaluation.population import Population, population_of
-from service.evaluation.searches import Split, _threshold, gallery_sizes, rates, searches
+from service.evaluation.searches import Split, _missed, _threshold, gallery_sizes, rates, searches
 from tests.evaluation.people import embeddings
 from tests.synthetic import calibration
 
@@ -116,3 +116,18 @@ def test_intervals_cover_the_truth() -> None:
 def test_too_few_searches_give_no_threshold_of_a_small_fpir() -> None:
     figures = rates(population([2] * 100), 40, None)
     assert {each.target for each in figures} == {0.1, 0.03}
+
+
+def test_the_right_one_in_second_place_is_missed_where_only_the_first_is_looked_at() -> None:
+    split = Split(
+        mated=np.arange(4),
+        own_scores=np.array([0.9, 0.8, 0.5, 0.1]),
+        own_ranks=np.array([1, 2, 1, 1]),
+        non_mated=np.arange(4, 8),
+        tops=np.array([0.3, 0.2, 0.1, 0.0]),
+    )
+    facts = {"target": 0.1, "gallery_size": 4, "threshold": 0.5, "chosen_by": "here"}
+    weights = np.ones((3, 8))
+    any_rank, first = _missed([split], weights, [np.full(3, 0.5)], facts)
+    assert (any_rank.rank, any_rank.value) == (None, 0.25)  # 0.5 reaches the threshold
+    assert (first.rank, first.value) == (1, 0.5)
