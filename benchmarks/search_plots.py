@@ -3,30 +3,17 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from benchmarks.screen import console
 from benchmarks.search_measurement import Figures
+from service.evaluation.plots import STYLE
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
-# on white whatever the page's colour is, and text as text: small files that are readable in light and in dark mode
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "biodedup",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "figure.facecolor": "white",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-}
 _OURS, _OTHERS, _LIMIT = "#0b62c4", "#8a8a8a", "#c4460b"
 _WIDTH, _ROW_HEIGHT = 10.0, 3.6  # inches
 
@@ -38,11 +25,6 @@ def plot(
     """Draw latency beside the share of pairs found and batches of each method, or growth beside the limit."""
     try:
         draw([read_figures(path) for path in files], out)
-    except ModuleNotFoundError as error:
-        console.print(
-            "[red]Plots need matplotlib: pip install matplotlib, or make bench, which installs it", soft_wrap=True
-        )
-        raise typer.Exit(1) from error
     except (OSError, ValueError) as error:
         console.print(f"[red]{error}", soft_wrap=True)
         raise typer.Exit(1) from error
@@ -50,15 +32,8 @@ def plot(
 
 
 def draw(rows: Sequence[Figures], out: Path) -> None:
-    """Write one SVG with a row of two panels for each set of figures.
-
-    Raises:
-        ModuleNotFoundError: matplotlib is not installed.
-    """
-    from matplotlib import rc_context  # noqa: PLC0415  (not everyone who measures has it)
-    from matplotlib.figure import Figure  # noqa: PLC0415  (not everyone who measures has it)
-
-    with rc_context(_STYLE):
+    """Write one SVG with a row of two panels for each set of figures."""
+    with rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, _ROW_HEIGHT * len(rows)), layout="constrained")
         panels = figure.subplots(len(rows), 2, squeeze=False)
         for (left, right), row in zip(panels, rows, strict=True):
@@ -82,7 +57,7 @@ def read_figures(path: Path) -> Figures:
     return figures
 
 
-def _draw_latency(axes: "Axes", figures: Figures) -> None:
+def _draw_latency(axes: Axes, figures: Figures) -> None:
     """One point a method: left is quicker, up is more found."""
     points = [
         (name, row["one_probe_median_ms"], 100 * row["pairs_at_threshold_found"])
@@ -115,7 +90,7 @@ def _draw_latency(axes: "Axes", figures: Figures) -> None:
     axes.set_title(f"{figures['gallery_size']:,} templates of {figures['dimension']} dimensions", loc="left")
 
 
-def _draw_batches(axes: "Axes", figures: Figures) -> None:
+def _draw_batches(axes: Axes, figures: Figures) -> None:
     rows = sorted((row["batch_probes_per_s"], name) for name, row in figures["methods"].items())
     speeds, names = zip(*rows, strict=True)
     bars = axes.barh(names, speeds, color=[_colour(name) for name in names])
@@ -126,7 +101,7 @@ def _draw_batches(axes: "Axes", figures: Figures) -> None:
     axes.set_title(f"{figures['threads']} threads", loc="left")
 
 
-def _draw_growth(axes: "Axes", figures: Figures) -> None:
+def _draw_growth(axes: Axes, figures: Figures) -> None:
     millions = [entry["templates"] / 1e6 for entry in figures["sizes"]]
     axes.plot(millions, _each(figures, "one_probe_median_ms"), "o-", color=_OURS, label="one probe, median")
     axes.plot(millions, _each(figures, "limit_ms"), "s--", color=_LIMIT, label="codes read at memory speed")
@@ -137,7 +112,7 @@ def _draw_growth(axes: "Axes", figures: Figures) -> None:
     axes.set_title(f"{figures['dimension']} dimensions", loc="left")
 
 
-def _draw_times_limit(axes: "Axes", figures: Figures) -> None:
+def _draw_times_limit(axes: Axes, figures: Figures) -> None:
     millions = [entry["templates"] / 1e6 for entry in figures["sizes"]]
     axes.plot(millions, _each(figures, "times_limit"), "o-", color=_OURS)
     axes.axhline(2, color=_LIMIT, linestyle="--", label="aim: 2")

@@ -16,7 +16,7 @@ from service.evaluation.evaluation import Evaluation
 from service.evaluation.figures import Figure
 
 # text as text: small files that can be searched and read aloud
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "biodedup",
     "font.family": "sans-serif",
@@ -36,7 +36,7 @@ _LONGEST_NAME = 40  # characters
 
 def score_histogram(evaluation: Evaluation, threshold: float, meaning: str) -> str:
     """Draw how often pairs of one person and of two people reach each score, with the threshold of `meaning`."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         canvas, axes = _panel()
         for shares, colour, name in (
             (evaluation.non_mated_shares, _ORANGE, "two people"),
@@ -58,7 +58,7 @@ def trade_off(evaluation: Evaluation) -> str:
     pairs = paired(evaluation.figures)
     if not pairs:
         return ""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         canvas, axes = _panel()
         across = [match.value for match, _ in pairs]
         axes.plot(across, [miss.value for _, miss in pairs], "o-", color=_BLUE, markersize=4)
@@ -84,7 +84,7 @@ def misses_by_size(evaluation: Evaluation) -> str:
     ]
     if not chosen:
         return ""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         canvas, axes = _panel()
         for colour, target in zip(_COLOURS, sorted({each.target for each in chosen if each.target}), strict=False):
             row = [each for each in chosen if each.target == target]
@@ -106,7 +106,7 @@ def misses_by_size(evaluation: Evaluation) -> str:
 
 def groups(label: str, figures: Sequence[Figure], overall: Figure, what: str) -> str:
     """Draw one rate of the groups of a label beside that of all."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         canvas = Canvas(figsize=(_WIDTH, 0.9 + 0.3 * len(figures)), layout="constrained")
         axes = canvas.subplots()
         for place, each in enumerate(figures):

@@ -1,7 +1,6 @@
 """Plots of the benchmark of 1:N search: what stands in the SVG."""
 
 import json
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -80,12 +79,3 @@ def test_other_figures_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> Non
     assert result.exit_code == 1
     assert "no figures" in result.output
     assert not svg.exists()
-
-
-def test_without_matplotlib_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-
-    result, _ = written(tmp_path, SEARCH)
-
-    assert result.exit_code == 1
-    assert "matplotlib" in result.output
