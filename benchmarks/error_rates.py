@@ -8,29 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.calibration_fit import calibrate, calibration_json
-from benchmarks.datasets import Dataset, load_dataset, person_of
+from benchmarks.datasets import Dataset, load_dataset
 from benchmarks.embeddings import FaceSet, cache_path, extract_faces, load, save
-from benchmarks.pack_rates import FPIRS, PackRates, mated_scores, measure
+from benchmarks.pack_rates import FPIRS, PackRates, measure
 from benchmarks.rates import Rate
 from benchmarks.screen import console
 from service.calibration import Calibration, fmr_for_fpir
 from service.errors import BiodedupError, ModelPackError
-from service.evaluation.population import population_of
 from service.face.model_packs import InstalledPack, installed_pack, list_packs
 from service.settings import Settings, load_settings
 
 GALLERY_SIZES = (10_000, 100_000, 1_000_000)
 REVIEW_FPIR = 0.01
-
-DESCRIPTION = (
-    "news photographs of {people:,} public figures, mostly adult men (Labeled Faces in the Wild, development half); "
-    "not children, not refugees, not registration desks: your population differs"
-)
 
 
 @dataclass(frozen=True)
@@ -40,8 +32,6 @@ class Options:
     dataset: Path
     packs: tuple[str, ...]  # empty: all that are installed
     json_file: Path | None
-    write_calibration: bool
-    population: str
     fresh: bool
     workers: int
     models_dir: Path
@@ -69,8 +59,6 @@ def _run(options: Options) -> int:
     for pack in packs:
         faces = _faces(dataset, pack, options)
         rates.append(measure(dataset, pack.manifest.pack_id, pack.model_id, faces))
-        if options.write_calibration:
-            _write_calibration(dataset, pack, faces, options)
         calibrations[pack.manifest.pack_id] = _stored_calibration(options.models_dir, pack.manifest.pack_id)
     _print_rates(rates)
     _print_expected_misses(calibrations)
@@ -114,8 +102,6 @@ def _options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--dataset", type=Path, required=True, help="folder with images/, pairs.txt, openset.json")
     parser.add_argument("--pack", nargs="+", action="extend", default=[], metavar="ID", help="default: all installed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
-    parser.add_argument("--write-calibration", action="store_true", help="write calibration.json of each pack")
-    parser.add_argument("--population", default=DESCRIPTION, help="who the people are, for calibration.json")
     parser.add_argument("--fresh", action="store_true", help="extract anew instead of using kept templates")
     parser.add_argument("--workers", type=int, default=0, help="photographs at once; 0: one a core")
     given = parser.parse_args(arguments)
@@ -133,8 +119,6 @@ def _checked(given: argparse.Namespace, settings: Settings) -> Options:
         dataset=given.dataset,
         packs=tuple(given.pack),
         json_file=given.json,
-        write_calibration=given.write_calibration,
-        population=given.population,
         fresh=given.fresh,
         workers=given.workers or os.cpu_count() or 1,
         models_dir=settings.models_dir,
@@ -177,23 +161,15 @@ def _faces(dataset: Dataset, pack: InstalledPack, options: Options) -> FaceSet:
     return faces
 
 
-def _write_calibration(dataset: Dataset, pack: InstalledPack, faces: FaceSet, options: Options) -> None:
-    pack_id = pack.manifest.pack_id
-    shown = [person_of(photograph) for photograph in faces.row_of]
-    people = len(set(shown))
-    with console.status(f"{pack_id}: calibration"):
-        calibration = calibrate(
-            pack_id,
-            options.population.format(people=people),
-            population_of(faces.embeddings, shown),
-            np.array(mated_scores(dataset, faces), np.float64),
-        )
-    path = options.models_dir / pack_id / "calibration.json"
-    path.write_text(calibration_json(calibration), encoding="utf-8")
-    console.print(
-        f"Written: {path}, from {calibration.comparisons:,} comparisons of {people:,} people; "
-        f"every threshold of {pack_id} follows from it."
-    )
+def measurable_faces(dataset: Dataset, pack_ids: tuple[str, ...] = ()) -> Iterable[tuple[str, Path, FaceSet]]:
+    """Yield each installed pack, or those that are named, with the folder of models and the templates.
+
+    Raises:
+        ModelPackError: a pack that is named cannot be used.
+    """
+    options = _options(["--dataset", str(dataset.root), *(["--pack", *pack_ids] if pack_ids else [])])
+    for pack in _usable_packs(options):
+        yield pack.manifest.pack_id, options.models_dir, _faces(dataset, pack, options)
 
 
 def _stored_calibration(models_dir: Path, pack_id: str) -> Calibration | None:

@@ -78,17 +78,6 @@ def score_pairs(dataset: Dataset, faces: FaceSet, number_of: dict[str, int]) -> 
     )
 
 
-def mated_scores(dataset: Dataset, faces: FaceSet) -> list[float]:
-    """Return the score of each mated probe with its own gallery photograph, where both show a usable face."""
-    gallery = {person_of(photograph): faces.get(photograph) for photograph in dataset.open_set.gallery}
-    scores = []
-    for photograph in dataset.open_set.mated:
-        probe, reference = faces.get(photograph), gallery.get(person_of(photograph))
-        if probe is not None and reference is not None:
-            scores.append(float(probe @ reference))
-    return scores
-
-
 def search_open_set(dataset: Dataset, faces: FaceSet) -> Searches:
     """Search the service's index with every probe of the open set.
 

@@ -4,6 +4,7 @@ import os
 
 import typer
 
+from service.cli.calibrate import calibrate
 from service.cli.checks import check
 from service.cli.enrol import enrol
 from service.cli.evaluate import evaluate
@@ -62,6 +63,7 @@ commands.command()(identify)
 commands.command()(verify)
 commands.command()(stats)
 commands.command()(evaluate)
+commands.command()(calibrate)
 commands.command()(check)
 commands.add_typer(models_commands, name="models")
 commands.add_typer(gallery_commands, name="gallery")

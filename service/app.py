@@ -33,6 +33,7 @@ from service.logs import log_event
 from service.matching import Matcher
 from service.metrics import Metrics
 from service.packs import Pack, Packs
+from service.ports import Embedder
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.sweep import SweepService
@@ -126,7 +127,7 @@ def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held:
     metrics.queue_waiting.set_function(lambda: pool.waiting)
     return Packs(
         {
-            pack_id: Pack(embedder, DecisionRule(_calibration(settings, pack_id), settings.fnir_warning))
+            pack_id: Pack(embedder, DecisionRule(_calibration(settings, embedder), settings.fnir_warning))
             for pack_id, embedder in embedders(pool, installed).items()
         }
     )
@@ -150,20 +151,26 @@ def _workers(settings: Settings) -> int:
     return settings.workers or len(os.sched_getaffinity(0))
 
 
-def _calibration(settings: Settings, pack_id: str) -> Calibration:
+def _calibration(settings: Settings, embedder: Embedder) -> Calibration:
     """Raises PackNotInstalled, PackManifestInvalid."""
+    pack_id = embedder.pack_id
     path = settings.models_dir / pack_id / "calibration.json"
+    advice = f"make one with `biodedup calibrate DIR --pack {pack_id} --out {path}`"
     try:
         calibration = Calibration.from_json(path.read_text())
     except FileNotFoundError:
         raise PackNotInstalled(
-            f"the model pack {pack_id} has no calibration.json, so its scores mean nothing yet: "
-            "make one with `python -m benchmarks.error_rates --write-calibration`"
+            f"the model pack {pack_id} has no calibration.json, so its scores mean nothing yet: {advice}"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise PackManifestInvalid(f"the calibration.json of the model pack {pack_id} cannot be read") from error
-    if calibration.pack_id != pack_id:
-        raise PackManifestInvalid(f"the calibration.json of {pack_id} was made for another pack")
+        raise PackManifestInvalid(
+            f"the calibration.json of the model pack {pack_id} cannot be read, or was changed: restore it, or {advice}"
+        ) from error
+    if (calibration.pack_id, calibration.model_id) != (pack_id, embedder.model_id):
+        raise PackManifestInvalid(
+            f"the calibration.json of {pack_id} was made for {calibration.model_id}, not for {embedder.model_id}: "
+            f"{advice}"
+        )
     return calibration
 
 

@@ -1,200 +1,169 @@
 """From scores to false match rates and back, and what a threshold is expected to miss (pure)."""
 
+import hashlib
 import json
 import math
 import operator
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from typing import Any
 
 from service.domain import FalseMatchRate
 
-_CONFIDENCE_Z = 1.96  # normal quantile: the upper end of the two-sided 95 % interval
 _STEPS = 1 << 17  # of a threshold between 0 and 1: well below what a photograph can repeat
+_Z = 1.96  # normal quantile of a two-sided interval of 95 %
 _ABOVE_ALL = 1.00001  # a threshold that no score reaches
 
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """The straight part of log10 FMR against score: log10 FMR = intercept + slope * (score - centre).
-
-    Fitted between FMR 1e-3 and 1e-5; beyond, label errors of the data bend the curve. The variances and the covariance
-    come from a bootstrap over people, not over pairs, since pairs that share a person are not independent.
-    """
-
-    centre: float
-    intercept: float
-    slope: float
-    intercept_variance: float
-    slope_variance: float
-    covariance: float
-
-    def log10_fmr(self, score: float) -> float:
-        return self.intercept + self.slope * (score - self.centre)
-
-    def log10_fmr_upper(self, score: float) -> float:
-        x = score - self.centre
-        variance = self.intercept_variance + 2 * x * self.covariance + x * x * self.slope_variance
-        return self.log10_fmr(score) + _CONFIDENCE_Z * math.sqrt(max(variance, 0.0))
-
-    def score_of(self, log10_fmr: float) -> float:
-        return self.centre + (log10_fmr - self.intercept) / self.slope
-
-    def score_of_upper(self, log10_fmr: float) -> float:
-        """Return the score whose upper bound this is: with the root squared away, the larger of two solutions."""
-        z2, over = _CONFIDENCE_Z**2, log10_fmr - self.intercept
-        a = self.slope**2 - z2 * self.slope_variance
-        b = over * self.slope + z2 * self.covariance
-        c = over**2 - z2 * self.intercept_variance
-        return self.centre + (b + math.sqrt(max(b * b - a * c, 0.0))) / a
+Curve = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the scores of one model mean, measured on one population.
+    """What the scores of one model mean, measured on one population. Terms: ISO/IEC 19795-1.
 
-    `scores`, `log10_fmr` and `log10_fmr_upper` are the measured curve, scores ascending; `mated_scores` are the sorted
-    scores of mated pairs. Terms: ISO/IEC 19795-1.
+    `log10_fmr` is the rate to expect at each of `scores`, a mean over what the data leave open; 95 % of that lies
+    between the other two curves. `service.calibration_fit` makes all of it.
     """
 
     pack_id: str
-    population: str
-    comparisons: int
+    model_id: str  # of the templates that were compared
+    method: str  # "photographs" of known people, or "gallery": templates of which nobody said whose they are
+    population: str  # who the people are, in plain words
     people: int
-    scores: tuple[float, ...]
-    log10_fmr: tuple[float, ...]
-    log10_fmr_upper: tuple[float, ...]
-    tail: Tail
-    mated_scores: tuple[float, ...]
+    comparisons: int  # of photographs, or templates, of different people
+    found_mates: float  # pairs that look like one person although nothing says so, by the fit
+    scores: Curve  # cosine, ascending, to 1
+    log10_fmr: Curve
+    log10_fmr_lower: Curve
+    log10_fmr_upper: Curve
+    measured_to: float  # the score that about twenty pairs of different people reach; beyond, the curve is a model
+    mated_scores: Curve  # of mated pairs, ascending: quantiles
+    mated_people: int  # who have them
+    mated_population: str  # who those are
+    calibration_id: str = field(init=False)
+    """The pack and a digest of all of the above: two calibrations of one id are the same."""
 
     def __post_init__(self) -> None:
         """Refuse a curve on which a higher score could look less sure: every threshold rests on that.
 
         Raises:
-            ValueError: the lists do not fit each other or are out of order, or the tail or its upper bound rises.
+            ValueError: the lists do not fit each other or are out of order.
         """
-        if not len(self.scores) == len(self.log10_fmr) == len(self.log10_fmr_upper) >= 2:
-            raise ValueError("a calibration needs a rate and an upper bound for each of at least two scores")
+        curves = (self.log10_fmr_upper, self.log10_fmr, self.log10_fmr_lower)
+        if len(self.scores) < 2 or any(len(curve) != len(self.scores) for curve in curves):
+            raise ValueError("a calibration needs a rate and two bounds for each of at least two scores")
         if any(low >= high for low, high in pairwise(self.scores)):
             raise ValueError("the scores of a calibration must ascend")
-        if any(left < right for curve in (self.log10_fmr, self.log10_fmr_upper) for left, right in pairwise(curve)):
-            raise ValueError("the false match rates of a calibration must not rise with the score")
-        if any(upper < middle for upper, middle in zip(self.log10_fmr_upper, self.log10_fmr, strict=True)):
-            raise ValueError("an upper bound of a calibration lies below its estimate")
-        # the spread of the tail grows by at most the spread of its slope, so then the bound falls everywhere
-        if self.tail.slope + _CONFIDENCE_Z * math.sqrt(max(self.tail.slope_variance, 0.0)) >= 0:
-            raise ValueError("the tail of a calibration must fall, its upper bound too")
+        if self.scores[-1] < 1:
+            raise ValueError("the scores of a calibration must reach 1")
+        if any(left < right for curve in curves for left, right in pairwise(curve)) or self.log10_fmr_upper[0] > 0:
+            raise ValueError("the false match rates of a calibration must begin at 1 at most and not rise")
+        if any(not lower <= middle <= upper for upper, middle, lower in zip(*curves, strict=True)):
+            raise ValueError("a rate of a calibration lies outside its bounds")
         if not self.mated_scores or any(left > right for left, right in pairwise(self.mated_scores)):
             raise ValueError("a calibration needs mated scores in ascending order")
+        if self.mated_people < 1:
+            raise ValueError("mated scores are somebody's")
+        digest = hashlib.sha256(json.dumps(self.as_json()).encode()).hexdigest()
+        object.__setattr__(self, "calibration_id", f"{self.pack_id}-{digest[:12]}")
 
     @classmethod
     def from_json(cls, text: str) -> "Calibration":
-        """Read a `calibration.json` as `python -m benchmarks.error_rates --write-calibration` makes it."""
-        data = json.loads(text)
-        return cls(
-            pack_id=data["pack_id"],
-            population=data["population"],
-            comparisons=data["comparisons"],
-            people=data["people"],
-            scores=tuple(data["scores"]),
-            log10_fmr=tuple(data["log10_fmr"]),
-            log10_fmr_upper=tuple(data["log10_fmr_upper"]),
-            tail=Tail(**data["tail"]),
-            mated_scores=tuple(data["mated_scores"]),
-        )
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is something else, or was changed since.
+        """
+        data: dict[str, Any] = json.loads(text)
+        given = {each.name: data[each.name] for each in fields(cls) if each.init}
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+        read = cls(**values)
+        if data["calibration_id"] != read.calibration_id:
+            raise ValueError("the calibration was changed since it was made")
+        return read
+
+    def to_json(self) -> str:
+        """Return the text of a `calibration.json`, a line a key."""
+        entries = {"calibration_id": self.calibration_id, **self.as_json()}
+        lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything but the id, which is a digest of it."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
 
     def false_match_rate(self, score: float) -> FalseMatchRate:
         """Return the chance that two different people score at least this high."""
         return FalseMatchRate(
-            fmr=10 ** self._log10_fmr(score),
-            fmr_upper=10 ** self._log10_fmr_upper(score),
+            fmr=10 ** self._log10(score, self.log10_fmr),
+            fmr_upper=10 ** self._log10(score, self.log10_fmr_upper),
             extrapolated=self.is_extrapolated(score),
         )
 
-    def threshold(self, fmr: float) -> float:
-        """Return the lowest score whose false match rate is at most `fmr` (0..1), by the central estimate.
+    def fmr_lower(self, score: float) -> float:
+        """Return the lower 95 % bound of the false match rate."""
+        return float(10 ** self._log10(score, self.log10_fmr_lower))
 
-        A straight tail falls for ever, so beyond score 1 the threshold is above every possible score: nothing is found,
-        and `expected_fnir` says so.
+    def threshold(self, fmr: float) -> float:
+        """Return the lowest score whose expected false match rate is at most `fmr` (0..1).
+
+        Where that is none, it lies above every possible score: nothing is found, and `expected_fnir` says so.
         """
-        wanted = math.log10(fmr)
-        found = _lowest(self._log10_fmr, wanted, self._guess(wanted))
+        found = self._lowest(math.log10(fmr), self.log10_fmr)
         return _ABOVE_ALL if found is None else found
 
     def threshold_by_upper_bound(self, fmr: float) -> float | None:
         """Return the lowest score whose upper 95 % bound of the false match rate is at most `fmr`, None if none is."""
-        wanted = math.log10(fmr)
-        return _lowest(self._log10_fmr_upper, wanted, max(self._guess(wanted), self._guess_upper(wanted)))
+        return self._lowest(math.log10(fmr), self.log10_fmr_upper)
 
     def expected_fnir(self, threshold: float) -> float:
         """Return the share of mated pairs of the measured population that score below `threshold`."""
         return bisect_left(self.mated_scores, threshold) / len(self.mated_scores)
 
+    def expected_fnir_interval(self, threshold: float) -> tuple[float, float]:
+        """Return the 95 % interval of `expected_fnir`, by Wilson's score (1927), each person counted once."""
+        share, people = self.expected_fnir(threshold), self.mated_people
+        middle = (share + _Z**2 / (2 * people)) / (1 + _Z**2 / people)
+        half = _Z / (1 + _Z**2 / people) * math.sqrt(share * (1 - share) / people + (_Z / (2 * people)) ** 2)
+        return max(0.0, middle - half), min(1.0, middle + half)
+
     def is_extrapolated(self, threshold: float) -> bool:
-        return threshold > self.scores[-1]
+        return threshold > self.measured_to
 
-    def _log10_fmr(self, score: float) -> float:
-        return min(self._log10(score, self.log10_fmr, self.tail.log10_fmr), 0.0)
-
-    def _log10_fmr_upper(self, score: float) -> float:
-        upper = self._log10(score, self.log10_fmr_upper, self.tail.log10_fmr_upper)
-        # the two are lifted to their measured ends by different amounts, which must not let them cross
-        return max(min(upper, 0.0), self._log10_fmr(score))
-
-    def _log10(self, score: float, curve: tuple[float, ...], tail: Callable[[float], float]) -> float:
-        if score <= self.scores[0]:
-            return curve[0] if score == self.scores[0] else 0.0
-        if score > self.scores[-1]:
-            # the tail starts where the measured curve ends: without a jump, and never on the surer side of the fit
-            lift = max(0.0, curve[-1] - tail(self.scores[-1]))
-            return min(tail(score) + lift, curve[-1])
+    def _log10(self, score: float, curve: Curve) -> float:
         right = bisect_right(self.scores, score)
+        if right == 0:
+            return 0.0
         if right == len(self.scores):
             return curve[-1]
         low, high = self.scores[right - 1], self.scores[right]
         share = (score - low) / (high - low)
-        return curve[right - 1] + share * (curve[right] - curve[right - 1])
+        # between the two ends whatever the rounding: a higher score must never look less sure
+        return max(curve[right - 1] + share * (curve[right] - curve[right - 1]), curve[right])
 
-    def _guess(self, log10_fmr: float) -> float:
-        return self._score_of(log10_fmr, self.log10_fmr, self.tail.log10_fmr, self.tail.score_of)
+    def _lowest(self, wanted: float, curve: Curve) -> float | None:
+        """Return the lowest step above -1 and up to 1 at which the curve is at most `wanted`, None if none is.
 
-    def _guess_upper(self, log10_fmr: float) -> float:
-        return self._score_of(log10_fmr, self.log10_fmr_upper, self.tail.log10_fmr_upper, self.tail.score_of_upper)
+        It lies within rounding of where the curve crosses it: two looks, nearly always.
+        """
+        if curve[-1] > wanted:
+            return None
+        step = max(1, math.ceil((self._crossing(wanted, curve) + 1) * _STEPS))
+        while step > 1 and self._log10((step - 1) / _STEPS - 1, curve) <= wanted:
+            step -= 1
+        while self._log10(step / _STEPS - 1, curve) > wanted:
+            step += 1
+        return step / _STEPS - 1
 
-    def _score_of(
-        self,
-        wanted: float,
-        curve: tuple[float, ...],
-        tail: Callable[[float], float],
-        score_of: Callable[[float], float],
-    ) -> float:
-        """Return the lowest score at which `_log10` is `wanted`, as far as rounding lets it."""
+    def _crossing(self, wanted: float, curve: Curve) -> float:
+        """Return the score at which the curve has fallen to `wanted`, as far as rounding lets it."""
         right = bisect_left(curve, -wanted, key=operator.neg)
-        if right == len(curve):
-            return score_of(wanted - max(0.0, curve[-1] - tail(self.scores[-1])))
         if right == 0:
-            return self.scores[0]
+            return self.scores[0] if wanted < 0 else -1.0
         low, high = self.scores[right - 1], self.scores[right]
         share = (wanted - curve[right - 1]) / (curve[right] - curve[right - 1])
         return low + share * (high - low)
-
-
-def _lowest(log10_rate: Callable[[float], float], wanted: float, guess: float) -> float | None:
-    """Return the lowest step above -1 and up to 1 at which the falling function is at most `wanted`, None if none is.
-
-    Where it lies at the `guess`, as nearly always, that takes two looks; else all steps are bisected.
-    """
-
-    def is_met(step: int) -> bool:
-        return log10_rate(step / _STEPS - 1) <= wanted
-
-    steps = range(1, 2 * _STEPS + 1)
-    guessed = math.ceil((max(-1.0, min(guess, 1.0)) + 1) * _STEPS)
-    if guessed in steps and is_met(guessed) and not is_met(guessed - 1):
-        return guessed / _STEPS - 1
-    found = bisect_left(steps, x=True, key=is_met)
-    return steps[found] / _STEPS - 1 if found < len(steps) else None
 
 
 def fmr_for_fpir(fpir: float, comparisons: int) -> float:
@@ -209,3 +178,10 @@ def fmr_for_fpir(fpir: float, comparisons: int) -> float:
     if not 0 < fpir < 1 or comparisons < 0:
         raise ValueError("fpir must lie between 0 and 1, and comparisons must not be negative")
     return -math.expm1(math.log1p(-fpir) / max(comparisons, 1))
+
+
+def fpir_of_fmr(fmr: float, comparisons: int) -> float:
+    """Return the share of searches of new people with a false match, over `comparisons` independent ones."""
+    if fmr >= 1:
+        return 1.0
+    return -math.expm1(max(comparisons, 1) * math.log1p(-fmr))

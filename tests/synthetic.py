@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.calibration import Calibration, Tail
+from service.calibration import Calibration
 from service.decision import DecisionRule
 from service.domain import Box, Embedding, FacePolicy, Quality, Template
 from service.errors import NoFace
@@ -41,19 +41,25 @@ class PersonEmbedder:
 
 
 def calibration() -> Calibration:
-    """Return log10 FMR = -0.3 - 9 * score, measured to 0.4 and straight beyond; random unit vectors score lower."""
-    scores = tuple(step / 20 for step in range(9))
+    """Return log10 FMR = -0.3 - 9 * score, measured to 0.4; random unit vectors score lower."""
+    scores = tuple(step / 20 for step in range(21))
     curve = tuple(-0.3 - 9 * score for score in scores)
     return Calibration(
         pack_id=PACK_ID,
+        model_id=PersonEmbedder.model_id,
+        method="photographs",
         population="synthetic people",
-        comparisons=10**6,
         people=1500,
+        comparisons=10**6,
+        found_mates=0.0,
         scores=scores,
         log10_fmr=curve,
-        log10_fmr_upper=tuple(value + 0.05 for value in curve),
-        tail=Tail(0.3, -3.0, -9.0, 0.0004, 0.01, 0.0),
+        log10_fmr_lower=tuple(value - 0.05 - 0.2 * score for score, value in zip(scores, curve, strict=True)),
+        log10_fmr_upper=tuple(value + 0.05 + 0.2 * score for score, value in zip(scores, curve, strict=True)),
+        measured_to=0.4,
         mated_scores=tuple(float(score) for score in np.linspace(0.35, 0.98, 101)),
+        mated_people=400,
+        mated_population="synthetic people",
     )
 
 

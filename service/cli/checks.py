@@ -110,10 +110,10 @@ def _calibration(models_dir: Path, pack_id: str) -> Finding:
     try:
         calibration = Calibration.from_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        advice = f"python -m benchmarks.error_rates --dataset DIR --pack {pack_id} --write-calibration"
+        advice = f"biodedup calibrate DIR --pack {pack_id} --out {file}"
         return Finding(FAIL, "calibration", f"{pack_id} has none: scores mean nothing without it", advice)
     except (OSError, ValueError, KeyError, TypeError):
-        return Finding(FAIL, "calibration", f"that of {pack_id} cannot be read", f"Restore {file}.")
+        return Finding(FAIL, "calibration", f"that of {pack_id} cannot be read, or was changed", f"Restore {file}.")
     if calibration.pack_id != pack_id:
         return Finding(FAIL, "calibration", f"that of {pack_id} was made for {calibration.pack_id}")
     return Finding(OK, "calibration", f"{pack_id}: {calibration.people:,} people, {calibration.population}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from service.evaluation.figures import FEWEST_TOLD, REPLICATES, Figure, figure
 from service.evaluation.photographs import GAP, FaceSet, Photograph, gap_between
-from service.evaluation.population import (
+from service.population import (
     Population,
     bootstrap_weights,
     false_match_rates,

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from service.evaluation.comparisons import MatedPairs
 from service.evaluation.photographs import FaceSet
-from service.evaluation.population import Population, blocks, score_at, survival
+from service.population import Population, blocks, score_at, survival
 
 MOST_LISTED = 200  # of each kind
 _STRANGERS = 0.1  # share of the pairs of two people that score higher than mates that look like strangers

@@ -19,8 +19,8 @@ from service.evaluation.comparisons import (
 from service.evaluation.doubtful import Doubts, doubts
 from service.evaluation.figures import Figure
 from service.evaluation.photographs import FaceSet
-from service.evaluation.population import BINS, population_of, score_at, survival
 from service.evaluation.searches import gallery_sizes, rates
+from service.population import BINS, population_of, score_at, survival
 
 FEWEST_PEOPLE = 20
 _SHOWN_BINS = 200  # of the histograms, over -1..1

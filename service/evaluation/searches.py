@@ -15,7 +15,7 @@ import numpy.typing as npt
 from service.calibration import Calibration, fmr_for_fpir
 from service.domain import Embeddings
 from service.evaluation.figures import REPLICATES, Figure, figure
-from service.evaluation.population import Population, bootstrap_weights
+from service.population import Population, bootstrap_weights
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.datasets import Dataset, OpenSet, Pair, load_dataset, person_of
 from benchmarks.embeddings import FaceSet, cache_path, load, save
 from benchmarks.error_rates import as_json, main
-from benchmarks.pack_rates import PackRates, mated_scores, measure, score_pairs, search_open_set
+from benchmarks.pack_rates import PackRates, measure, score_pairs, search_open_set
 from service.face.model_packs import installed_pack
 
 ENROLLED, STRANGERS = 20, 10
@@ -57,10 +57,6 @@ def test_pairs_without_a_usable_face_have_no_score() -> None:
     pairs = score_pairs(DATASET, FACES, {"a": 0, "b": 1, "c": 2, "d": 3})
     assert pairs.scores == pytest.approx([unit(1, 0.2, 0)[0], 0.0, -np.inf])
     assert (pairs.first.tolist(), pairs.second.tolist()) == ([0, 0, 2], [0, 1, 3])
-
-
-def test_mated_scores_compare_each_probe_with_its_own_gallery_photograph() -> None:
-    assert mated_scores(DATASET, FACES) == pytest.approx([unit(1, 0.2, 0)[0], unit(0.9, 0.5, 0)[1]])
 
 
 def test_kept_templates_come_back_as_they_were(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from service.evaluation.comparisons import (
 )
 from service.evaluation.figures import Figure, figure
 from service.evaluation.photographs import GAP, SEX, FaceSet
-from service.evaluation.population import Population, population_of
+from service.population import Population, population_of
 from tests.evaluation.people import face_set, unusable
 
 

@@ -6,7 +6,7 @@ import pytest
 from service.evaluation.comparisons import mated_pairs
 from service.evaluation.doubtful import doubts
 from service.evaluation.photographs import FaceSet
-from service.evaluation.population import population_of
+from service.population import population_of
 from tests.evaluation.people import face_set
 
 

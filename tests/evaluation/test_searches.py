@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from service.evaluation.figures import Figure
-from service.evaluation.population import Population, population_of
 from service.evaluation.searches import Split, _missed, _threshold, gallery_sizes, rates, searches
+from service.population import Population, population_of
 from tests.evaluation.people import embeddings
 from tests.synthetic import calibration
 
