@@ -5,6 +5,7 @@ import os
 import typer
 
 from service.cli.calibrate import calibrate
+from service.cli.calibrations import calibration_commands
 from service.cli.checks import check
 from service.cli.enrol import enrol
 from service.cli.evaluate import evaluate
@@ -67,6 +68,7 @@ commands.command()(calibrate)
 commands.command()(check)
 commands.add_typer(models_commands, name="models")
 commands.add_typer(gallery_commands, name="gallery")
+commands.add_typer(calibration_commands, name="calibrations")
 commands.add_typer(index_commands, name="index")
 
 

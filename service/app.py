@@ -17,6 +17,7 @@ from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
 from service.calibration import Calibration
+from service.calibrations import CalibrationService
 from service.decision import DecisionRule
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
@@ -79,7 +80,7 @@ def build(
         store = SqlStore(database_url(settings))
         held.callback(store.close)
         store.migrate()
-        packs = packs or _load_packs(settings, store, metrics, held)
+        packs = (packs or _load_packs(settings, store, metrics, held)).beside(store)
         new_index = index_maker(settings.index, index_folder, metrics)
         matcher = Matcher(store, new_index, packs, metrics)
         held.callback(matcher.close)
@@ -205,6 +206,7 @@ def _wire(
         verification=VerificationService(store, packs, metrics, face_policy=policy),
         erasure=ErasureService(store, matcher),
         galleries=GalleryService(store, packs, defaults, _now),
+        calibrations=CalibrationService(store, packs, _now),
         index_care=IndexCare(matcher, metrics),
         sweeps=SweepService(store, matcher, packs, metrics),
         store=store,

@@ -1,12 +1,32 @@
 """Candidates and thresholds to an outcome (pure). A human decides what follows from it."""
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from service.calibration import Calibration, fmr_for_fpir
-from service.domain import Candidate, Continuity, Decision, Embeddings, Gallery, Hit, OutcomeKind, Reference, Thresholds
+from service.domain import (
+    Candidate,
+    Continuity,
+    Decision,
+    Embeddings,
+    Gallery,
+    Hit,
+    OutcomeKind,
+    Reference,
+    ThresholdChange,
+    Thresholds,
+)
+
+_SIZES_A_DECADE = 20  # 12 % apart: the threshold moves by a few thousandths from one to the next
+STATED_SIZES = tuple(
+    sorted({math.ceil(10 ** (step / _SIZES_A_DECADE) - 1e-6) for step in range(14 * _SIZES_A_DECADE + 1)})
+)
+"""Numbers of comparisons for which thresholds are computed: 1, 2, 3, ... 10, 12, 13, ... 1,000, 1,123, ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +39,12 @@ class DecisionRule:
     def thresholds(self, gallery: Gallery, comparisons: int) -> Thresholds:
         """Return the score thresholds that follow from the gallery's error rates and the templates compared.
 
-        DUPLICATE asks for the upper 95 % bound of the false match rate, REVIEW for the central estimate.
+        They hold for the next stated size, so that they change at sizes that can be told beforehand and not with every
+        person. DUPLICATE asks for the upper 95 % bound of the false match rate, REVIEW for the expected rate.
         """
-        review_fmr = fmr_for_fpir(gallery.review_fpir, comparisons)
-        duplicate_fmr = fmr_for_fpir(gallery.duplicate_fpir, comparisons)
+        size = stated_size(comparisons)
+        review_fmr = fmr_for_fpir(gallery.review_fpir, size)
+        duplicate_fmr = fmr_for_fpir(gallery.duplicate_fpir, size)
         review = self.calibration.threshold(review_fmr)
         duplicate = self.calibration.threshold_by_upper_bound(duplicate_fmr)
         return Thresholds(
@@ -36,12 +58,24 @@ class DecisionRule:
             duplicate_fmr=duplicate_fmr,
             extrapolated=self.calibration.is_extrapolated(review if duplicate is None else max(duplicate, review)),
             expected_fnir=self.calibration.expected_fnir(review),
-            expected_fnir_population=self.calibration.population,
+            expected_fnir_population=self.calibration.mated_population,
+            calibration_id=self.calibration.calibration_id,
+            stated_comparisons=size,
         )
 
     def review_threshold(self, gallery: Gallery, comparisons: int) -> float:
         """Return the review threshold alone, for a search whose comparisons are not counted yet."""
-        return self.calibration.threshold(fmr_for_fpir(gallery.review_fpir, comparisons))
+        return self.calibration.threshold(fmr_for_fpir(gallery.review_fpir, stated_size(comparisons)))
+
+    def threshold_change(
+        self, gallery: Gallery, reason: Literal["size", "rates", "calibration"] = "size"
+    ) -> ThresholdChange | None:
+        """Return the thresholds of a gallery of this size where they are not those last written to the audit trail."""
+        size = stated_size(gallery.template_count)
+        key = f"{self.calibration.calibration_id} {size} {gallery.review_fpir!r} {gallery.duplicate_fpir!r}"
+        if key == gallery.thresholds_key:
+            return None
+        return ThresholdChange(key, self.thresholds(gallery, gallery.template_count), reason)
 
     def warnings(self, thresholds: Thresholds) -> tuple[str, ...]:
         """Say in plain words what a reader of the answer must know about its thresholds."""
@@ -115,6 +149,11 @@ class DecisionRule:
             for rank, (score, reference) in enumerate(ordered, start=1)
         )
         return Decision(_outcome(candidates, thresholds), candidates, thresholds, self.warnings(thresholds))
+
+
+def stated_size(comparisons: int) -> int:
+    """Return the next of `STATED_SIZES`: never fewer comparisons than there are."""
+    return STATED_SIZES[min(bisect_left(STATED_SIZES, comparisons), len(STATED_SIZES) - 1)]
 
 
 def _outcome(candidates: tuple[Candidate, ...], thresholds: Thresholds) -> OutcomeKind:

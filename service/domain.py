@@ -3,10 +3,11 @@
 Over 300 lines on purpose: all nouns in one place, nothing but declarations.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -132,6 +133,10 @@ class Gallery:
     template_count: int = 0  # templates that are searched now
     model_id: str | None = None  # of its templates, set by the first: templates of two models are never compared
     timeline_id: str = ""  # given by the record; a restore renews it, so that indexes of before are noticed
+    calibration_id: str | None = None  # that judges its scores; None: the one that comes with the pack
+    thresholds_key: str | None = (
+        None  # what its thresholds followed from when they were last written to the audit trail
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +204,29 @@ class Thresholds:
     extrapolated: bool
     expected_fnir: float
     expected_fnir_population: str
+    # both are missing in what was recorded before thresholds had stated sizes
+    calibration_id: str | None = None  # by which a score became a false match rate
+    stated_comparisons: int | None = None  # the next stated size above `comparisons`, for which the thresholds hold
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdChange:
+    """That the thresholds of a gallery are others than those last written to the audit trail, and which."""
+
+    key: str
+    thresholds: Thresholds
+    reason: Literal["size", "rates", "calibration"]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What happened to a gallery's settings, without personal data. Entries are never changed."""
+
+    entry_id: int
+    gallery_id: str
+    event: str
+    details: Mapping[str, Any]
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +347,7 @@ class NewEnrolment:
     rejected_samples: tuple[SampleFinding, ...]
     cases: tuple[CaseKind, ...]
     warnings: tuple[str, ...]
+    threshold_change: ThresholdChange | None = None
 
 
 @dataclass(frozen=True, slots=True)

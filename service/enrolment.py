@@ -172,7 +172,7 @@ class EnrolmentService:
         for _ in range(_ATTEMPTS):
             gallery = work.gallery
             # from a lower threshold than needed, so that a gallery that shrinks meanwhile does not hide a candidate
-            floor = work.pack.rule.review_threshold(gallery, work.comparisons(gallery.template_count // 2))
+            floor = self._packs.rule(gallery).review_threshold(gallery, work.comparisons(gallery.template_count // 2))
             found = self._matcher.search(gallery, work.probes.embeddings, floor)
             try:
                 with self._metrics.phase("store"), self._store.writing(gallery.gallery_id) as writing:
@@ -186,10 +186,11 @@ class EnrolmentService:
 
     def _decide(self, writing: Writing, work: _Work, found: IndexSearch, floor: float) -> NewEnrolment:
         """Compare with the newcomers and decide, inside the gallery's lock."""
-        gallery_id, probes, rule = work.gallery.gallery_id, work.probes, work.pack.rule
+        gallery_id, probes = work.gallery.gallery_id, work.probes
         # as it is now, under the lock: its rates and its sample policy may have changed while the sample waited
         self._galleries[gallery_id] = writing.gallery(gallery_id)
         work = replace(work, gallery=self._galleries[gallery_id])
+        rule = self._packs.rule(work.gallery)
         self._matcher.check(work.gallery, found)
         newcomers = self._matcher.compare_newcomers(
             writing, work.gallery, found.high_water_mark, probes.embeddings, floor
@@ -206,7 +207,9 @@ class EnrolmentService:
         decision = rule.decide(hits, references, subject_id, thresholds)
         continuity = rule.continuity(probes.embeddings, own, work.gallery.verification_fmr)
         searched = Searched(compared, newcomers.high_water_mark, complete=True, miss_bound=found.miss_bound)
-        return _new_enrolment(work, decision, searched, continuity)
+        new = _new_enrolment(work, decision, searched, continuity)
+        change = rule.threshold_change(work.gallery)
+        return new if change is None else replace(new, threshold_change=change)
 
     def _record_exception(self, request: EnrolmentRequest, digest: str, gallery: Gallery) -> Enrolment:
         """Record a person without a usable face: never UNIQUE, but never left out."""

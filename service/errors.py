@@ -11,10 +11,10 @@ BiodedupError
 │   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
-│       SweepNotFound
+│       SweepNotFound  CalibrationNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
-│       SweepUnderway  GalleriesNotComparable
+│       SweepUnderway  GalleriesNotComparable  CalibrationUnfit
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
@@ -155,6 +155,10 @@ class SweepNotFound(NotFound):
     code = "sweep_not_found"
 
 
+class CalibrationNotFound(NotFound):
+    code = "calibration_not_found"
+
+
 class Conflict(BiodedupError):
     code = "conflict"
     status = 409
@@ -204,6 +208,12 @@ class GalleriesNotComparable(Conflict):
     """Two galleries of different model packs, or with templates of different models: no score has a meaning."""
 
     code = "galleries_not_comparable"
+
+
+class CalibrationUnfit(Conflict):
+    """A calibration that cannot be made of a gallery, or is not for its model."""
+
+    code = "calibration_unfit"
 
 
 class Overloaded(BiodedupError):

@@ -76,14 +76,15 @@ class GalleryService:
             gallery = reading.gallery(gallery_id)
         if wanted.pack_id is not None and wanted.pack_id != gallery.pack_id:
             raise InvalidRequest("the pack of a gallery cannot be changed: templates of two packs cannot be compared")
-        self._store.update_gallery(_changed(gallery, wanted))
+        changed = _changed(gallery, wanted)
+        self._store.update_gallery(changed, self._packs.rule(changed).threshold_change(changed, "rates"))
         return self.report(gallery_id)
 
     def report(self, gallery_id: str) -> GalleryReport:
         """Raises GalleryNotFound, PackNotLoaded."""
         with self._store.reading() as reading:
             gallery = reading.gallery(gallery_id)
-        rule = self._packs.of(gallery.pack_id).rule
+        rule = self._packs.rule(gallery)
         thresholds = rule.thresholds(gallery, gallery.template_count)
         return GalleryReport(gallery, self._store.gallery_counts(gallery_id), thresholds, rule.warnings(thresholds))
 

@@ -53,7 +53,7 @@ class IdentificationService:
         embeddings = probe.embedding[np.newaxis, :]
         for _ in range(_ATTEMPTS):
             # from a lower threshold than needed, so that a gallery that shrinks meanwhile does not hide a candidate
-            floor = pack.rule.review_threshold(gallery, gallery.template_count // 2)
+            floor = self._packs.rule(gallery).review_threshold(gallery, gallery.template_count // 2)
             found = self._matcher.search(gallery, embeddings, floor)
             try:
                 with self._store.reading() as reading:
@@ -67,9 +67,10 @@ class IdentificationService:
             except SearchAgain:
                 self._matcher.catch_up(gallery_id)
                 continue
-            thresholds = pack.rule.thresholds(gallery, found.gallery_size + newcomers.compared)
+            rule = self._packs.rule(gallery)  # of the gallery as it was read with the newcomers
+            thresholds = rule.thresholds(gallery, found.gallery_size + newcomers.compared)
             if thresholds.review >= floor:
-                decision = pack.rule.decide(hits, references, None, thresholds)
+                decision = rule.decide(hits, references, None, thresholds)
                 return self._answer(gallery_id, decision, found, newcomers, probe)
             with self._store.reading() as reading:
                 gallery = reading.gallery(gallery_id)

@@ -12,7 +12,9 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from service.calibration import Calibration
 from service.domain import (
+    AuditEntry,
     Case,
     Change,
     EarlierRequest,
@@ -35,6 +37,7 @@ from service.domain import (
     Sweep,
     SweepStep,
     Template,
+    ThresholdChange,
 )
 
 
@@ -146,6 +149,14 @@ class GalleryIndex(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class KeptCalibration:
+    """A calibration that was made for a gallery, and when."""
+
+    calibration: Calibration
+    created_at: datetime
+
+
 class NewIndex(Protocol):
     """Makes the index of a gallery, empty or with what it kept since the last start."""
 
@@ -178,6 +189,10 @@ class Reading(Protocol):
 
     def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
         """Return up to `limit` searched references above `after` and up to `last`, in the order of their ids."""
+        ...
+
+    def last_reference_id(self) -> int:
+        """Return the highest reference id of all galleries, 0 where there is none."""
         ...
 
     def probes_after(self, gallery_id: str, after: int, last: int, limit: int) -> Probes:
@@ -280,6 +295,10 @@ class Records(Protocol):
 
     def sweeps(self, gallery_id: str, after: str | None, limit: int) -> Page[Sweep]: ...
 
+    def audit(self, gallery_id: str, after: str | None, limit: int) -> Page[AuditEntry]:
+        """Return the audit trail of a gallery, oldest first."""
+        ...
+
 
 class Store(Records, Protocol):
     """The record. A restore renews the timeline id of each gallery; an index of another timeline is thrown away."""
@@ -317,8 +336,28 @@ class Store(Records, Protocol):
         """Begin an empty gallery with a timeline id of its own. Raises GalleryExists."""
         ...
 
-    def update_gallery(self, gallery: Gallery) -> Gallery:
-        """Store the error rates and the sample policy of a gallery. Raises GalleryNotFound."""
+    def update_gallery(self, gallery: Gallery, change: ThresholdChange | None = None) -> Gallery:
+        """Store the error rates and the sample policy of a gallery, and what that makes of its thresholds.
+
+        Raises:
+            GalleryNotFound
+        """
+        ...
+
+    def add_calibration(self, gallery_id: str, calibration: Calibration) -> None:
+        """Keep a calibration for a gallery; one that is there already stays as it is. Raises GalleryNotFound."""
+        ...
+
+    def use_calibration(self, gallery_id: str, calibration_id: str | None, change: ThresholdChange | None) -> None:
+        """Judge a gallery by one of its calibrations, None: by that of its pack. Raises GalleryNotFound."""
+        ...
+
+    def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:
+        """Raises GalleryNotFound, CalibrationNotFound."""
+        ...
+
+    def calibrations(self, gallery_id: str) -> list[KeptCalibration]:
+        """Return the calibrations kept for a gallery, oldest first. Raises GalleryNotFound."""
         ...
 
     def galleries(self) -> list[Gallery]: ...

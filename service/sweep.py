@@ -87,7 +87,7 @@ class SweepService:
         with self._store.reading() as reading:
             gallery, searched = _galleries(reading, gallery_id, other_gallery_id)
             first = reading.probes_after(gallery_id, 0, _LAST_REFERENCE, _TIMED_PROBES)
-        calibration = self._packs.of(gallery.pack_id).rule.calibration
+        calibration = self._packs.rule(gallery).calibration
         fmr = sweep_fmr(gallery, searched, allowed_false_pairs)
         threshold = calibration.threshold(fmr)
         seconds = self._time(searched, first, threshold)
@@ -101,7 +101,7 @@ class SweepService:
             threshold=threshold,
             extrapolated=calibration.is_extrapolated(threshold),
             expected_fnir=calibration.expected_fnir(threshold),
-            expected_fnir_population=calibration.population,
+            expected_fnir_population=calibration.mated_population,
             estimated_s=seconds * gallery.template_count / len(first) if first else 0.0,
         )
 
@@ -114,7 +114,7 @@ class SweepService:
         other_gallery_id = _other(gallery_id, other_gallery_id)
         with self._store.sweeping(gallery_id, other_gallery_id) as sweeping:
             gallery, searched = _galleries(sweeping, gallery_id, other_gallery_id)
-            calibration = self._packs.of(gallery.pack_id).rule.calibration
+            calibration = self._packs.rule(gallery).calibration
             threshold = calibration.threshold(sweep_fmr(gallery, searched, allowed_false_pairs))
             sweep = sweeping.begin_sweep(allowed_false_pairs, threshold)
         self._metrics.sweep_progress.labels(gallery=gallery_id).set(0.0)
@@ -207,7 +207,7 @@ class SweepService:
             raise SearchAgain
 
     def _step(self, reading: Reading, sweep: Sweep, block: _Block) -> SweepStep:
-        calibration = self._packs.of(reading.gallery(sweep.gallery_id).pack_id).rule.calibration
+        calibration = self._packs.rule(reading.gallery(sweep.gallery_id)).calibration
         probe_ids = block.probes.reference_ids
         hits = hits_of(sweep, probe_ids, block.found.found) if block.found else []
         # read again under the lock: who was erased or taken out meanwhile is named nowhere

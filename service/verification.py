@@ -22,6 +22,7 @@ class Verification:
     false_match: FalseMatchRate
     expected_fnmr: float  # share of mated pairs that this threshold is expected to turn away
     population: str
+    calibration_id: str
     reference_id: int | None
     probe: Template
 
@@ -81,7 +82,7 @@ class VerificationService:
     def _judge(
         self, gallery: Gallery, probe: Template, score: float, reference_id: int | None, fmr: float | None
     ) -> Verification:
-        calibration = self._packs.of(gallery.pack_id).rule.calibration
+        calibration = self._packs.rule(gallery).calibration
         verification_fmr = gallery.verification_fmr if fmr is None else fmr
         threshold = calibration.threshold(verification_fmr)
         matched = score >= threshold
@@ -93,7 +94,8 @@ class VerificationService:
             verification_fmr=verification_fmr,
             false_match=calibration.false_match_rate(score),
             expected_fnmr=calibration.expected_fnir(threshold),
-            population=calibration.population,
+            population=calibration.mated_population,
+            calibration_id=calibration.calibration_id,
             reference_id=reference_id,
             probe=probe,
         )

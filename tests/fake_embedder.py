@@ -1,9 +1,11 @@
 """An embedder without weights: a text is a face, and the same words are the same person."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
+from service.calibration import Calibration
 from service.decision import DecisionRule
 from service.domain import Embedding, FacePolicy, Template
 from service.errors import NoFace, Overloaded, SampleEmpty, SampleRejected, all_errors
@@ -41,7 +43,12 @@ class FakeEmbedder:
 
 
 def fake_packs() -> Packs:
-    return Packs({PACK_ID: Pack(FakeEmbedder(), DecisionRule(calibration(), fnir_warning=0.1))})
+    return Packs({PACK_ID: Pack(FakeEmbedder(), DecisionRule(fake_calibration(), fnir_warning=0.1))})
+
+
+def fake_calibration() -> Calibration:
+    """Return the synthetic one, for these templates."""
+    return replace(calibration(), pack_id=PACK_ID, model_id=FakeEmbedder.model_id)
 
 
 def _random(seed: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from service.domain import (
+    AuditEntry,
     Candidate,
     Case,
     CaseKind,
@@ -28,6 +29,7 @@ from service.domain import (
     Subject,
     Sweep,
     TemplateFacts,
+    ThresholdChange,
 )
 from service.errors import (
     EncounterExists,
@@ -39,6 +41,8 @@ from service.errors import (
     NotFound,
     SubjectNotFound,
 )
+from service.ports import KeptCalibration
+from service.store.rows import flat
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -75,6 +79,8 @@ class Records:
     keys: dict[str, Key] = field(default_factory=dict)
     sweeps: dict[int, Sweep] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
+    calibrations: dict[str, KeptCalibration] = field(default_factory=dict)
+    audit: dict[int, AuditEntry] = field(default_factory=dict)
 
     def copy(self) -> "Records":
         tables = {name: table.copy() for name, table in vars(self).items() if name != "gallery"}
@@ -82,6 +88,21 @@ class Records:
 
 
 _NOTHING = Records(Gallery("", "", 0.0, 0.0, 0.0, keep_samples=False, created_at=datetime.min.replace(tzinfo=UTC)))
+
+
+def record_thresholds(records: Records, change: ThresholdChange | None, now: datetime, numbers: Iterator[int]) -> None:
+    """Write into the audit trail that a gallery has other thresholds now."""
+    if change is None:
+        return
+    append_audit(records, "thresholds.changed", {"reason": change.reason, **flat(change.thresholds)}, now, numbers)
+    records.gallery = replace(records.gallery, thresholds_key=change.key)
+
+
+def append_audit(
+    records: Records, event: str, details: Mapping[str, object], now: datetime, numbers: Iterator[int]
+) -> None:
+    number = next(numbers)
+    records.audit[number] = AuditEntry(number, records.gallery.gallery_id, event, details, now)
 
 
 class FakeReading:
@@ -117,6 +138,9 @@ class FakeReading:
     def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
         found = searched(self._galleries.get(gallery_id, _NOTHING))
         return [found[each] for each in sorted(found) if after < each <= last][:limit]
+
+    def last_reference_id(self) -> int:
+        return max((each for records in self._galleries.values() for each in records.references), default=0)
 
     def probes_after(self, gallery_id: str, after: int, last: int, limit: int) -> Probes:
         found = self.references_after(gallery_id, after, last, limit)
@@ -176,6 +200,7 @@ class FakeWriting(FakeReading):
         records.subjects[new.subject_id] = replace(earlier, encounter_ids=(*earlier.encounter_ids, new.encounter_id))
         records.encounters[new.encounter_id] = _to_encounter(new, self._gallery_id, self._now, reference_ids)
         records.status_seqs[new.encounter_id] = self.seq
+        record_thresholds(records, new.threshold_change, self._now, self._numbers)
         if new.templates and records.gallery.model_id is None:
             records.gallery = replace(records.gallery, model_id=new.templates[0].model_id)
         records.samples[new.encounter_id] = sum(each.sample is not None for each in new.templates)

@@ -9,7 +9,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from service.calibration import Calibration
 from service.domain import (
+    AuditEntry,
     Case,
     CaseStatus,
     Encounter,
@@ -20,8 +22,10 @@ from service.domain import (
     Page,
     Subject,
     Sweep,
+    ThresholdChange,
 )
 from service.errors import (
+    CalibrationNotFound,
     CaseNotFound,
     EncounterNotFound,
     EnrolmentNotFound,
@@ -31,8 +35,18 @@ from service.errors import (
     SubjectNotFound,
     SweepNotFound,
 )
+from service.ports import KeptCalibration
 from tests.fake_sweeping import FakeSweeping
-from tests.fake_transactions import KEY_RETENTION, FakeReading, FakeWriting, Key, Records, existing
+from tests.fake_transactions import (
+    KEY_RETENTION,
+    FakeReading,
+    FakeWriting,
+    Key,
+    Records,
+    append_audit,
+    existing,
+    record_thresholds,
+)
 
 T = TypeVar("T")
 
@@ -93,7 +107,7 @@ class FakeStore:
             self._galleries = {**self._galleries, gallery.gallery_id: records}
             return records.gallery
 
-    def update_gallery(self, gallery: Gallery) -> Gallery:
+    def update_gallery(self, gallery: Gallery, change: ThresholdChange | None = None) -> Gallery:
         with self._lock:
             records = existing(self._galleries, gallery.gallery_id, GalleryNotFound).copy()
             records.gallery = replace(
@@ -103,8 +117,41 @@ class FakeStore:
                 verification_fmr=gallery.verification_fmr,
                 keep_samples=gallery.keep_samples,
             )
+            record_thresholds(records, change, self._clock(), self._numbers)
             self._galleries = {**self._galleries, gallery.gallery_id: records}
             return records.gallery
+
+    def add_calibration(self, gallery_id: str, calibration: Calibration) -> None:
+        with self._lock:
+            records = existing(self._galleries, gallery_id, GalleryNotFound).copy()
+            number = calibration.calibration_id
+            if number not in records.calibrations:
+                records.calibrations[number] = KeptCalibration(calibration, self._clock())
+                details = {
+                    "calibration_id": number,
+                    "method": calibration.method,
+                    "people": calibration.people,
+                    "comparisons": calibration.comparisons,
+                }
+                append_audit(records, "calibration.added", details, self._clock(), self._numbers)
+            self._galleries = {**self._galleries, gallery_id: records}
+
+    def use_calibration(self, gallery_id: str, calibration_id: str | None, change: ThresholdChange | None) -> None:
+        with self._lock:
+            records = existing(self._galleries, gallery_id, GalleryNotFound).copy()
+            records.gallery = replace(records.gallery, calibration_id=calibration_id)
+            record_thresholds(records, change, self._clock(), self._numbers)
+            self._galleries = {**self._galleries, gallery_id: records}
+
+    def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:
+        return existing(self._of(gallery_id).calibrations, calibration_id, CalibrationNotFound).calibration
+
+    def calibrations(self, gallery_id: str) -> list[KeptCalibration]:
+        return list(self._of(gallery_id).calibrations.values())
+
+    def audit(self, gallery_id: str, after: str | None, limit: int) -> Page[AuditEntry]:
+        records, start = self._of(gallery_id), _to_number(after)
+        return _page([each for each in records.audit.items() if each[0] > start], limit)
 
     def galleries(self) -> list[Gallery]:
         return [self._galleries[each].gallery for each in sorted(self._galleries)]

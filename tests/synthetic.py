@@ -6,7 +6,7 @@ from service.calibration import Calibration
 from service.decision import DecisionRule
 from service.domain import Box, Embedding, FacePolicy, Quality, Template
 from service.errors import NoFace
-from service.packs import Pack, Packs
+from service.packs import KeptCalibrations, Pack, Packs
 
 DIMENSION = 128
 PACK_ID = "synthetic"
@@ -63,5 +63,5 @@ def calibration() -> Calibration:
     )
 
 
-def packs() -> Packs:
-    return Packs({PACK_ID: Pack(PersonEmbedder(), DecisionRule(calibration(), fnir_warning=0.1))})
+def packs(kept: KeptCalibrations | None = None) -> Packs:
+    return Packs({PACK_ID: Pack(PersonEmbedder(), DecisionRule(calibration(), fnir_warning=0.1))}, kept)

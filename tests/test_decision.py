@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.calibration import fmr_for_fpir
-from service.decision import DecisionRule
+from service.decision import STATED_SIZES, DecisionRule, stated_size
 from service.domain import Gallery, Hit, OutcomeKind, Reference, Thresholds
 from tests.synthetic import calibration
 
@@ -114,7 +114,7 @@ def test_duplicate_is_given_only_where_the_upper_bound_meets_its_target(
     comparisons: int, review_fpir: float, duplicate_fpir: float
 ) -> None:
     thresholds = RULE.thresholds(gallery(review_fpir, duplicate_fpir), comparisons)
-    assert thresholds.duplicate_fmr == fmr_for_fpir(duplicate_fpir, comparisons)
+    assert thresholds.duplicate_fmr == fmr_for_fpir(duplicate_fpir, stated_size(comparisons))
     if thresholds.duplicate is None:
         assert RULE.calibration.false_match_rate(1.0).fmr_upper > thresholds.duplicate_fmr
         return
@@ -194,3 +194,21 @@ def test_the_samples_of_a_first_encounter_are_compared_with_the_first_of_them() 
     assert continuity is not None
     assert not continuity.passed
     assert verifies == (True, True, False)
+
+
+@seeded
+@given(st.integers(0, 10**14))
+def test_a_stated_size_is_never_smaller_and_at_most_an_eighth_larger(comparisons: int) -> None:
+    size = stated_size(comparisons)
+    assert size >= comparisons
+    assert size <= max(1.1221 * comparisons + 1, 1)
+    assert stated_size(size) == size
+
+
+def test_stated_sizes_are_round_numbers_of_comparisons() -> None:
+    assert STATED_SIZES[:12] == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13)
+    assert {100, 1000, 10**6, 10**9} <= set(STATED_SIZES)
+
+
+def test_more_comparisons_than_any_stated_size_take_the_largest() -> None:
+    assert stated_size(10**20) == STATED_SIZES[-1] == 10**14

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from prometheus_client import CollectorRegistry
 
+from service.calibrations import CalibrationService
 from service.domain import Enrolment, FacePolicy, Gallery
 from service.enrolment import EnrolmentAnswer, EnrolmentService
 from service.enrolment_request import EnrolmentRequest
@@ -79,7 +80,7 @@ class World:
         self.metrics = Metrics(CollectorRegistry())
         self.new_index = index
         self.indexes: list[GalleryIndex] = []
-        self.packs = packs()
+        self.packs = packs(self.store)
         self.matcher = matcher(self.store, self._new_index, self.packs, self.metrics)
         policy = FacePolicy.REFUSE
         self.enrolment = EnrolmentService(
@@ -98,6 +99,7 @@ class World:
         self.erasure = ErasureService(self.store, self.matcher)
         defaults = GalleryDefaults(PACK_ID, 0.01, 0.001, 0.001, keep_samples=keep_samples)
         self.galleries = GalleryService(self.store, self.packs, defaults, self.clock)
+        self.calibrations = CalibrationService(self.store, self.packs, self.clock)
         if has_gallery:
             return
         self.store.create_gallery(

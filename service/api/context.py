@@ -7,6 +7,7 @@ from typing import Annotated, Protocol, cast
 
 from fastapi import Depends, Request
 
+from service.calibrations import CalibrationService
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import NotReady
@@ -44,6 +45,7 @@ class Service:
     verification: VerificationService
     erasure: ErasureService
     galleries: GalleryService
+    calibrations: CalibrationService
     index_care: IndexCare
     sweeps: SweepService
     store: CheckedStore

@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
 from service.api import (
+    calibrations,
     cases,
     encounters,
     enrolments,
@@ -40,6 +41,7 @@ _ROUTES = (
     subjects,
     encounters,
     galleries,
+    calibrations,
     index,
     cases,
     sweeps,

@@ -46,6 +46,7 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.EnrolmentNotFound: "there is no such enrolment in this gallery",
     errors.CaseNotFound: "there is no such case in this gallery",
     errors.SweepNotFound: "there is no such sweep in this gallery",
+    errors.CalibrationNotFound: "the gallery has no calibration of this id",
     errors.GalleryExists: "there is a gallery of this name",
     errors.EncounterExists: "this encounter_id is already enrolled with other content",
     errors.EncounterOutdated: "others were enrolled while this encounter was inactive: enrol the sample again",
@@ -56,6 +57,7 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.GalleriesNotComparable: (
         "the galleries have different model packs: opencv-zoo in camp, buffalo_s in village"
     ),
+    errors.CalibrationUnfit: "a calibration needs 100 people or more, not 12",
     errors.Overloaded: "too many samples are waiting; try again",
     errors.StoreUnavailable: "the record does not answer",
     errors.IndexUnavailable: "the gallery changes faster than its index can follow; try again",

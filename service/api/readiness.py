@@ -78,7 +78,7 @@ def _store_answers(service: Service) -> bool:
 
 def _check_gallery(service: Service, gallery: Gallery, warnings: list[str]) -> ReadyGalleryOut:
     """Raises PackNotLoaded, IndexUnavailable, StoreUnavailable."""
-    rule = service.packs.of(gallery.pack_id).rule
+    rule = service.packs.rule(gallery)
     thresholds = rule.thresholds(gallery, gallery.template_count)
     state = service.matcher.state(gallery.gallery_id)
     warnings.extend(f"{gallery.gallery_id}: {warning}" for warning in rule.warnings(thresholds))
@@ -121,7 +121,7 @@ def _refresh(service: Service, gallery: Gallery) -> None:
     metrics.index_bytes.labels(gallery=name, place="disk").set(sum(part.disk_bytes for part in parts))
     metrics.index_high_water_mark.labels(gallery=name).set(gallery.last_seq - lag)
     if gallery.pack_id in service.packs.loaded():
-        rule = service.packs.of(gallery.pack_id).rule
+        rule = service.packs.rule(gallery)
         fnir = rule.thresholds(gallery, gallery.template_count).expected_fnir
         metrics.expected_fnir.labels(gallery=name).set(fnir)
         metrics.fnir_warning.labels(gallery=name).set(fnir > service.fnir_warning)

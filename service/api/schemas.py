@@ -55,6 +55,13 @@ class ThresholdsOut(Out):
     extrapolated: bool
     expected_fnir: float = Field(description="Share of duplicates that the review threshold is expected to miss.")
     expected_fnir_population: str
+    calibration_id: str | None = Field(
+        description="By which scores became false match rates; null in answers of earlier versions."
+    )
+    stated_comparisons: int | None = Field(
+        description="The next stated size above `comparisons`, for which the thresholds hold; null in answers of "
+        "earlier versions."
+    )
 
 
 class CandidateOut(Out):
@@ -169,6 +176,7 @@ class VerificationOut(Out):
     extrapolated: bool
     expected_fnmr: float = Field(description="Share of genuine pairs that this threshold is expected to turn away.")
     population: str
+    calibration_id: str = Field(description="By which the score became a false match rate.")
     reference_id: int | None = Field(description="The best reference; null where two samples were compared.")
     quality: QualityOut
     box: BoxOut

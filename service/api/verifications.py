@@ -47,6 +47,7 @@ def _out(found: Verification) -> VerificationOut:
         extrapolated=found.false_match.extrapolated,
         expected_fnmr=found.expected_fnmr,
         population=found.population,
+        calibration_id=found.calibration_id,
         reference_id=found.reference_id,
         quality=QualityOut.model_validate(found.probe.quality),
         box=BoxOut.model_validate(found.probe.box),

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from service.domain import CaseKind, Change, EarlierRequest, Embedding, Enrolment, Gallery, Probes, Reference
 from service.errors import GalleryNotFound
@@ -185,6 +185,10 @@ class SqlReading:
         number = templates_table.c.reference_id
         wanted = _REFERENCE_ROWS.where(_gallery_of_template == gallery_id, number > after, number <= last)
         return [to_reference(row) for row in self._connection.execute(wanted.order_by(number).limit(limit))]
+
+    def last_reference_id(self) -> int:
+        """Return the highest reference id of all galleries, 0 where there is none."""
+        return self._connection.execute(select(func.max(templates_table.c.reference_id))).scalar_one() or 0
 
     def probes_after(self, gallery_id: str, after: int, last: int, limit: int) -> Probes:
         """Return up to `limit` searched references above `after` and up to `last`, without whose they are."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from service.domain import (
+    AuditEntry,
     Case,
     CaseStatus,
     Encounter,
@@ -30,7 +31,7 @@ from service.errors import (
 )
 from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, in_parts, read_gallery
 from service.store.rows import AnyRow, to_case, to_encounter, to_sweep, to_template_facts
-from service.store.tables import case_pairs, cases, encounters, enrolments, jobs, samples, subjects, templates
+from service.store.tables import audit, case_pairs, cases, encounters, enrolments, jobs, samples, subjects, templates
 
 T = TypeVar("T")
 
@@ -90,6 +91,10 @@ def build_cases(_connection: Connection, _gallery_id: str, rows: Iterable[AnyRow
 
 def build_sweeps(_connection: Connection, _gallery_id: str, rows: Iterable[AnyRow]) -> list[Sweep]:
     return [to_sweep(row) for row in rows]
+
+
+def build_entries(_connection: Connection, _gallery_id: str, rows: Iterable[AnyRow]) -> list[AuditEntry]:
+    return [AuditEntry(**row._mapping) for row in rows]
 
 
 def to_number(after: str | None) -> int:
@@ -168,6 +173,11 @@ class SqlRecords:
         """Return sweeps in the order of their numbers."""
         wanted = select(jobs).where(jobs.c.job_id > to_number(after))
         return self._page(gallery_id, wanted, (jobs.c.gallery_id, jobs.c.job_id), limit, build_sweeps)
+
+    def audit(self, gallery_id: str, after: str | None, limit: int) -> Page[AuditEntry]:
+        """Return the audit trail of a gallery, oldest first."""
+        wanted = select(audit).where(audit.c.entry_id > to_number(after))
+        return self._page(gallery_id, wanted, (audit.c.gallery_id, audit.c.entry_id), limit, build_entries)
 
     def unfinished_sweeps(self) -> list[Sweep]:
         """Return the sweeps of all galleries that have not ended, oldest first."""

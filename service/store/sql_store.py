@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, inspect, select, text, update
 
-from service.domain import Gallery
+from service.calibration import Calibration
+from service.domain import Gallery, ThresholdChange
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
+from service.ports import KeptCalibration
+from service.store import calibrating
 from service.store.checkpoints import Checkpoints
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.importing import check_import, import_state, write_block
@@ -191,13 +194,19 @@ class SqlStore(SqlRecords):
                 "created_at": gallery.created_at,
                 "last_seq": 0,
                 "template_count": 0,
+                "calibration_id": None,
+                "thresholds_key": None,
             }
             if connection.execute(insert_or_ignore(connection.dialect.name, galleries), row).rowcount == 0:
                 raise GalleryExists("there is a gallery of this name")
             return read_gallery(connection, gallery.gallery_id)
 
-    def update_gallery(self, gallery: Gallery) -> Gallery:
-        """Store the error rates and the sample policy of a gallery. Raises GalleryNotFound."""
+    def update_gallery(self, gallery: Gallery, change: ThresholdChange | None = None) -> Gallery:
+        """Store the error rates and the sample policy of a gallery, and what that makes of its thresholds.
+
+        Raises:
+            GalleryNotFound
+        """
         with self._write_transaction() as connection:
             row = connection.execute(
                 update(galleries)
@@ -207,7 +216,28 @@ class SqlStore(SqlRecords):
             ).one_or_none()
             if row is None:
                 raise GalleryNotFound("there is no such gallery")
+            calibrating.record_thresholds(connection, gallery.gallery_id, change, self._clock())
             return to_gallery(row)
+
+    def add_calibration(self, gallery_id: str, calibration: Calibration) -> None:
+        """Keep a calibration for a gallery; one that is there already stays as it is. Raises GalleryNotFound."""
+        with self._write_transaction() as connection:
+            calibrating.add_calibration(connection, gallery_id, calibration, self._clock())
+
+    def use_calibration(self, gallery_id: str, calibration_id: str | None, change: ThresholdChange | None) -> None:
+        """Judge a gallery by one of its calibrations, None: by that of its pack. Raises GalleryNotFound."""
+        with self._write_transaction() as connection:
+            calibrating.use_calibration(connection, gallery_id, calibration_id, change, self._clock())
+
+    def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:
+        """Raises GalleryNotFound, CalibrationNotFound."""
+        with self._reading() as connection:
+            return calibrating.calibration_of(connection, gallery_id, calibration_id)
+
+    def calibrations(self, gallery_id: str) -> list[KeptCalibration]:
+        """Return the calibrations kept for a gallery, oldest first. Raises GalleryNotFound."""
+        with self._reading() as connection:
+            return calibrating.calibrations_of(connection, gallery_id)
 
     def galleries(self) -> list[Gallery]:
         """Return all galleries in the order of their ids."""

@@ -90,6 +90,8 @@ galleries = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_seq", BigInteger, nullable=False),
     Column("template_count", BigInteger, nullable=False),
+    Column("calibration_id", Text),  # that judges its scores, null for the one of its pack
+    Column("thresholds_key", Text),  # what the thresholds last written to the audit trail followed from
 )
 
 changes = Table(
@@ -286,6 +288,28 @@ idempotency_keys = Table(
     _of_subject(),
     Index(None, "gallery_id", "subject_id"),
     Index(None, "gallery_id", "created_at"),
+)
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    _in_gallery(),
+    Column("calibration_id", Identifier, primary_key=True),
+    Column("content", Text, nullable=False),  # the text of a calibration.json
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+# appended to, never changed
+audit = Table(
+    "audit",
+    metadata,
+    Column("entry_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("gallery_id", Identifier, ForeignKey("galleries.gallery_id"), nullable=False),
+    Column("event", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Index(None, "gallery_id", "entry_id"),
+    sqlite_autoincrement=True,
 )
 
 # how far each import of templates is: it goes on there

@@ -15,6 +15,7 @@ from service.domain import (
     SampleFinding,
 )
 from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused
+from service.store.calibrating import record_thresholds
 from service.store.erasing import clear_subject, move_encounter
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.prepared import Prepared
@@ -101,6 +102,7 @@ class SqlWriting(SqlReading):
         self._insert_finding(enrolment, findings)
         case_ids = self._insert_cases(enrolment)
         self._insert_key(enrolment)
+        record_thresholds(self._connection, self._gallery_id, enrolment.threshold_change, self._now)
         model_id = enrolment.templates[0].model_id if enrolment.templates else None
         added = sorted(reference_ids.values())
         self._record_change("enrolment", added=added, growth=len(added), model_id=model_id)
