@@ -104,7 +104,7 @@ class FaceDetector:
         self._session = open_session(path)
         self._input: str = self._session.get_inputs()[0].name
         self._outputs: list[str] = [output.name for output in self._session.get_outputs()]
-        self._run: Callable[[Image], Proposals] = self._run_yunet if kind == "yunet" else self._run_scrfd
+        self.propose: Callable[[Image], Proposals] = self._run_yunet if kind == "yunet" else self._run_scrfd
 
     def detect(self, image: Image) -> list[DetectedFace]:
         """Return the faces of the first view that surely shows one, else of the view with the highest score.
@@ -117,7 +117,7 @@ class FaceDetector:
         """
         best: list[DetectedFace] = []
         for view in self._useful_views(image):
-            found = self._look(image, view)
+            found = self.look(image, view)
             if found and (not best or found[0].score > best[0].score):
                 best = found
             if found and self._is_sure(found[0], view, image):
@@ -128,7 +128,7 @@ class FaceDetector:
         """Return what was found, or what the view shows upside down if that is surer."""
         if found[0].score >= self._kind.certain_score:
             return found
-        opposite = self._look(image, View(view.side_px, (view.turns + 2) % 4, view.border))
+        opposite = self.look(image, View(view.side_px, (view.turns + 2) % 4, view.border))
         return opposite if opposite and opposite[0].score > found[0].score else found
 
     def _is_sure(self, face: DetectedFace, view: View, image: Image) -> bool:
@@ -150,11 +150,11 @@ class FaceDetector:
                 shown.add(effective)
                 yield view
 
-    def _look(self, image: Image, view: View) -> list[DetectedFace]:
+    def look(self, image: Image, view: View) -> list[DetectedFace]:
         """Detect in one view and return the faces in the image's own pixels, surest first."""
         shrunk, border = _shrink(image, view)
         shown = np.rot90(shrunk, view.turns) if view.turns else shrunk
-        boxes, landmarks, scores = self._run(shown)
+        boxes, landmarks, scores = self.propose(shown)
         kept = suppress(boxes, scores)
         inner_height, inner_width = shrunk.shape[0] - 2 * border, shrunk.shape[1] - 2 * border
         corners = np.concatenate([boxes[kept].reshape(-1, 2, 2), landmarks[kept]], axis=1) - np.float32(border)

@@ -25,8 +25,11 @@ class Recogniser:
         scale: float,
         colour: Literal["RGB", "BGR"] = "RGB",
         input_name: str | None = None,
+        centre: Sequence[float] = (),
     ) -> None:
         """Load the graph; it sees (x - mean) / scale of crops of 112 x 112 in the given channel order.
+
+        `centre`, `dimension` numbers or none, is subtracted from each embedding of length 1.
 
         Raises:
             PackGraphUnsupported: the file cannot be loaded, has no such input or makes no vectors of `dimension`.
@@ -38,6 +41,7 @@ class Recogniser:
         if inputs != [self._input]:
             raise PackGraphUnsupported(f"the recogniser needs the one input {self._input!r} and has {inputs}")
         self.dimension = dimension
+        self._centre = np.array(centre, np.float32) if centre else None
         made = self._run(np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8)).shape
         if made != (dimension,):
             raise PackGraphUnsupported(f"the recogniser makes vectors of shape {made}, its manifest says {dimension}")
@@ -58,11 +62,10 @@ class Recogniser:
         for row, crop in enumerate(crops):
             # one by one: batches are slower (measured, see batching.py) and many published graphs fix the batch at 1
             embeddings[row] = self._run(crop)
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        # a row that is not finite equals nothing, not even itself: it would be enrolled and never found
-        if not (np.isfinite(norms).all() and norms.all()):
-            raise TemplateUnusable("the model could make nothing of this face: take another photograph")
-        return np.asarray(embeddings / norms, np.float32)
+        embeddings = _unit(embeddings)
+        if self._centre is not None:
+            embeddings = _unit(embeddings - self._centre)
+        return embeddings
 
     def _run(self, crop: Crop) -> npt.NDArray[np.float32]:
         channels = crop[:, :, ::-1] if self._colour == "BGR" else crop
@@ -72,3 +75,11 @@ class Recogniser:
         if self._scale != 1:
             pixels /= self._scale
         return np.asarray(self._session.run(None, {self._input: pixels})[0][0], np.float32)
+
+
+def _unit(embeddings: Embeddings) -> Embeddings:
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    # a row that is not finite equals nothing, not even itself: it would be enrolled and never found
+    if not (np.isfinite(norms).all() and norms.all()):
+        raise TemplateUnusable("the model could make nothing of this face: take another photograph")
+    return np.asarray(embeddings / norms, np.float32)

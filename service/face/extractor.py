@@ -1,8 +1,9 @@
-"""From the bytes of a sample to a template: decode, detect, choose, align, measure, embed."""
+"""From the bytes of a sample to a template: decode, detect, choose, refine, align, measure, embed."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from service.face.embedding import Recogniser
 from service.face.image import ImageLimits, ScaledImage, decode_scaled
 from service.face.model_packs import InstalledPack
 from service.face.quality import measure
+from service.face.refinement import refine
 
 Observe = Callable[[str, float], None]
-"""Told the phase (decode, detect, align, quality, embed) and the seconds it took."""
+"""Told the phase (decode, detect, refine, align, quality, embed) and the seconds it took."""
 
 # part of the model id: raised whenever detection, alignment or decoding move the embeddings of a photograph
 PIPELINE_VERSION = 1
@@ -65,7 +67,9 @@ class Extractor:
             scale=entry.scale,
             colour=entry.colour,
             input_name=entry.input_name,
+            centre=entry.centre,
         )
+        self._close_looks = manifest.detector.close_looks
         self._limits = limits
         self._min_face_width_px = min_face_width_px
         self._observe = observe
@@ -96,6 +100,8 @@ class Extractor:
                 f"the face is {face.box.width / image.scale:.0f} pixels wide, {self._min_face_width_px:g} are needed: "
                 "go closer or use a camera with more pixels"
             )
+        with self._phase("refine"):
+            face = replace(face, landmarks=refine(self._detector, image.pixels, face.landmarks, self._close_looks))
         with self._phase("align"):
             crop = align(image.pixels, face.landmarks)
         with self._phase("quality"):

@@ -76,10 +76,18 @@ class GraphFile(_Part):
         return None not in (self.member, self.size, self.sha256)
 
 
+class CloseLook(_Part):
+    """One more look of the detector at the face that was chosen, upright in a square (`service/face/refinement.py`)."""
+
+    side_px: int = Field(ge=64, le=640, multiple_of=32)
+    mirrored: bool = False
+
+
 class DetectorEntry(GraphFile):
     """`yunet`: BGR, 0..255. `scrfd`: RGB, (x - 127.5) / 128."""
 
     kind: Literal["yunet", "scrfd"]
+    close_looks: tuple[CloseLook, ...] = Field(default=(), max_length=16)
 
     @property
     def mean(self) -> float:
@@ -99,6 +107,7 @@ class RecogniserEntry(GraphFile):
     colour: Literal["RGB", "BGR"]
     mean: float = Field(ge=0, le=255)
     scale: float = Field(gt=0, le=255)
+    centre: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = ()  # subtracted from embeddings of length 1
 
 
 class Manifest(_Part):
@@ -118,6 +127,12 @@ class Manifest(_Part):
             raise ValueError("detector and recogniser need different file names")
         if self.source.kind != "insightface" and not (self.detector.is_pinned and self.recogniser.is_pinned):
             raise ValueError("detector and recogniser each need member, size and sha256")
+        return self
+
+    @model_validator(mode="after")
+    def _centre_is_an_embedding(self) -> Self:
+        if self.recogniser.centre and len(self.recogniser.centre) != self.dimension:
+            raise ValueError(f"recogniser.centre needs {self.dimension} numbers, as an embedding has")
         return self
 
 

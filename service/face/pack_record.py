@@ -100,10 +100,15 @@ def check_files(folder: Path, manifest: Manifest, record: PackRecord) -> None:
 
 
 def model_id(manifest: Manifest, record: PackRecord) -> str:
-    """Return the pack's name and a digest of what decides its embeddings: the published files and the preprocessing."""
+    """Return the pack's name and a digest of what decides its embeddings: published files and our treatment."""
     entry = manifest.recogniser
     preprocessing = [manifest.detector.kind, entry.input_size, entry.colour, entry.mean, entry.scale]
-    facts = [record.detector.published_sha256, record.recogniser.published_sha256, *preprocessing]
+    facts: list[object] = [record.detector.published_sha256, record.recogniser.published_sha256, *preprocessing]
+    # a pack without them keeps the id that it had before there were any
+    if manifest.detector.close_looks:
+        facts.append({"close_looks": [look.model_dump() for look in manifest.detector.close_looks]})
+    if entry.centre:
+        facts.append({"centre": entry.centre})
     return f"{manifest.pack_id}@{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
 
 

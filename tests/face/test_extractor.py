@@ -17,7 +17,7 @@ from service.face.extractor import PIPELINE_VERSION, Extractor, choose_face
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack
 
-PHASES = ["decode", "detect", "align", "quality", "embed"]
+PHASES = ["decode", "detect", "refine", "align", "quality", "embed"]
 
 
 def new_extractor(pack: InstalledPack, seen: list[str], min_face_width_px: float = 20) -> Extractor:
