@@ -117,7 +117,9 @@ def measure(dataset: Dataset, pack: InstalledPack) -> tuple[dict[str, Measured],
         name: Measured(fnir(drawn[name], FPIR), len(photographs) - len(found[name]), seconds[name] / len(photographs))
         for name in by_name
     }
-    return figures, {name: paired_ratio(drawn["shipped"], drawn[name], FPIR) for name in by_name if name != "shipped"}
+    # who misses nobody, on a few people, leaves nothing to be a share of
+    compared = [name for name in by_name if name != "shipped" and figures[name].fnir]
+    return figures, {name: paired_ratio(drawn["shipped"], drawn[name], FPIR) for name in compared}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

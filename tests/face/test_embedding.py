@@ -1,6 +1,7 @@
 """Embedding: unit vectors, equal to the reference library, whatever the number of crops or threads."""
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from service.face.model_packs import InstalledPack
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-def recogniser_of(pack: InstalledPack, dimension: int | None = None) -> Recogniser:
+def recogniser_of(pack: InstalledPack, dimension: int | None = None, centre: Sequence[float] = ()) -> Recogniser:
     entry = pack.manifest.recogniser
     return Recogniser(
         pack.recogniser_path,
@@ -27,6 +28,7 @@ def recogniser_of(pack: InstalledPack, dimension: int | None = None) -> Recognis
         scale=entry.scale,
         colour=entry.colour,
         input_name=entry.input_name,
+        centre=centre,
     )
 
 
@@ -59,6 +61,18 @@ def test_embeddings_are_unit_vectors_of_the_packs_dimension(
     assert embeddings.shape == (6, pack.manifest.dimension)
     assert embeddings.dtype == np.float32
     assert np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.models
+def test_a_centre_is_subtracted_from_embeddings_of_length_one(
+    pack: InstalledPack, recogniser: Recogniser, golden_crops: tuple[list[Crop], np.ndarray]
+) -> None:
+    plain = recogniser.embed(golden_crops[0])
+    centre = plain[:3].mean(axis=0)
+    centred = recogniser_of(pack, centre=centre.tolist()).embed(golden_crops[0])
+    wanted = plain - centre
+    assert np.allclose(centred, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-6)
+    assert np.allclose(np.linalg.norm(centred, axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.models

