@@ -208,7 +208,7 @@ class IndexKeeper:
         if gallery.model_id not in {None, loaded}:
             raise PackMismatch(
                 f"the gallery {gallery.gallery_id} holds templates of {gallery.model_id}, loaded is {loaded}: their "
-                "scores mean nothing to each other. Run the version that enrolled them, or enrol anew into a new database"
+                "scores mean nothing to each other. Run the version that enrolled them, or enrol anew in a new database"
             )
 
     def _follow(self, gallery_id: str, slot: _Slot, up_to: int | None = None) -> None:
