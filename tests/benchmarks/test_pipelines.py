@@ -11,6 +11,9 @@ import pytest
 from benchmarks.datasets import Dataset, OpenSet, person_of
 from benchmarks.pipelines import PHOTOGRAPHS_A_PERSON, centre_of, halves, main, photographs_of, pipelines
 from service.domain import FacePolicy, Image
+from service.face.alignment import align
+from service.face.detection import FaceDetector, View
+from service.face.embedding import Recogniser
 from service.face.extractor import Extractor
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack
@@ -39,12 +42,17 @@ def test_a_person_counts_with_a_few_photographs_at_most() -> None:
 
 @pytest.mark.models
 def test_the_pipelines_are_what_they_are_called(pack: InstalledPack, t1_image: Image, tmp_path: Path) -> None:
-    path = tmp_path / "one.png"
-    PIL.Image.fromarray(np.ascontiguousarray(t1_image[220:520, 380:680])).save(path)
+    path, portrait = tmp_path / "one.png", np.ascontiguousarray(t1_image[220:520, 380:680])
+    PIL.Image.fromarray(portrait).save(path)
     made = {name: extract(path.read_bytes()) for name, extract in pipelines(pack).items()}
     product = Extractor(pack, limits=ImageLimits(), min_face_width_px=20, observe=lambda _phase, _seconds: None)
     shipped = product.extract(path.read_bytes(), FacePolicy.CENTRAL).embedding
     assert np.array_equal(made["shipped"], shipped)
+    entry, detector = pack.manifest.recogniser, FaceDetector(pack.detector_path, pack.manifest.detector.kind)
+    bare = Recogniser(pack.recogniser_path, dimension=pack.manifest.dimension, mean=entry.mean, scale=entry.scale)
+    looks = {"plain": detector.look(portrait, View(640)), "first views": detector.detect(portrait)}
+    for name, faces in looks.items():
+        assert np.array_equal(made[name], bare.embed([align(portrait, faces[0].landmarks)])[0])
     is_refined = pack.manifest.pack_id == "opencv-zoo"
     assert np.array_equal(made["shipped"], made["first views"]) != is_refined
     assert not np.array_equal(made["plain"], made["first views"])

@@ -11,11 +11,13 @@ import pytest
 
 from service.domain import Box, FacePolicy, Image
 from service.errors import FaceTooSmall, NoFace, SeveralFaces
-from service.face.alignment import TEMPLATE
-from service.face.detection import DetectedFace
+from service.face.alignment import TEMPLATE, align
+from service.face.detection import DetectedFace, FaceDetector
+from service.face.embedding import Recogniser
 from service.face.extractor import PIPELINE_VERSION, Extractor, choose_face
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack
+from service.face.refinement import refine
 
 PHASES = ["decode", "detect", "refine", "align", "quality", "embed"]
 
@@ -61,6 +63,21 @@ def test_a_template_says_who_made_it_and_where_the_face_lies(
     assert 80 < template.quality.face_width_px < 130
     assert template.quality.face_width_px == pytest.approx(template.box.width)
     assert template.quality.face_count == 1
+
+
+@pytest.mark.models
+def test_a_template_is_made_of_what_the_close_looks_show(
+    extractor: Extractor, pack: InstalledPack, portrait: Image
+) -> None:
+    entry, detector = pack.manifest.recogniser, FaceDetector(pack.detector_path, pack.manifest.detector.kind)
+    landmarks = refine(detector, portrait, detector.detect(portrait)[0].landmarks, pack.manifest.detector.close_looks)
+    recogniser = Recogniser(
+        pack.recogniser_path, dimension=extractor.dimension, mean=entry.mean, scale=entry.scale, centre=entry.centre
+    )
+    template = extractor.extract_image(portrait, FacePolicy.REFUSE)
+    assert np.array_equal(template.embedding, recogniser.embed([align(portrait, landmarks)])[0])
+    across = float(np.linalg.norm(landmarks[1] - landmarks[0]))
+    assert template.quality.inter_eye_px == pytest.approx(across)
 
 
 @pytest.mark.models
