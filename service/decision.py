@@ -3,7 +3,8 @@
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from service.domain import (
     ThresholdChange,
     Thresholds,
 )
+from service.fusion import FusedScore
 
 _SIZES_A_DECADE = 20  # 12 % apart: the threshold moves by a few thousandths from one to the next
 STATED_SIZES = tuple(
@@ -120,6 +122,7 @@ class DecisionRule:
         references: Mapping[int, Reference],
         own_subject_id: str | None,
         thresholds: Thresholds,
+        fused: Mapping[str, FusedScore] = MappingProxyType({}),
     ) -> Decision:
         """Return the outcome with one candidate a subject, by its best reference, best first.
 
@@ -127,8 +130,14 @@ class DecisionRule:
             hits: of all probes of one encounter; those below the review threshold are left out.
             references: of the hits that still exist; others were erased meanwhile and are dropped.
             own_subject_id: whose encounter this is; a person is no duplicate of themselves.
+            fused: by subject. Who reaches the review threshold by the best pair is a candidate whatever the fused
+                score, and the other way round. Only a pair makes a DUPLICATE: the calibration is of pairs.
         """
-        best: dict[str, tuple[float, Reference]] = {}
+        best: dict[str, tuple[float, Reference]] = {
+            subject_id: (each.pair_score, each.best)
+            for subject_id, each in fused.items()
+            if each.score >= thresholds.review and subject_id != own_subject_id
+        }
         for hit in hits:
             reference = references.get(hit.reference_id)
             if reference is None or reference.subject_id == own_subject_id or hit.score < thresholds.review:
@@ -136,19 +145,22 @@ class DecisionRule:
             known = best.get(reference.subject_id)
             if known is None or hit.score > known[0]:
                 best[reference.subject_id] = (hit.score, reference)
-        ordered = sorted(best.values(), key=lambda pair: (-pair[0], pair[1].reference_id))
-        candidates = tuple(
-            Candidate(
-                rank=rank,
-                subject_id=reference.subject_id,
-                encounter_id=reference.encounter_id,
-                reference_id=reference.reference_id,
-                score=score,
-                false_match=self.calibration.false_match_rate(score),
-            )
-            for rank, (score, reference) in enumerate(ordered, start=1)
-        )
+        found = [self._candidate(reference, score, fused) for score, reference in best.values()]
+        ordered = sorted(found, key=lambda each: (-each.score, each.reference_id or 0))
+        candidates = tuple(replace(each, rank=rank) for rank, each in enumerate(ordered, start=1))
         return Decision(_outcome(candidates, thresholds), candidates, thresholds, self.warnings(thresholds))
+
+    def _candidate(self, reference: Reference, pair_score: float, fused: Mapping[str, FusedScore]) -> Candidate:
+        together = fused.get(reference.subject_id)
+        return Candidate(
+            rank=0,
+            subject_id=reference.subject_id,
+            encounter_id=reference.encounter_id,
+            reference_id=reference.reference_id,
+            score=pair_score if together is None else max(pair_score, together.score),
+            false_match=self.calibration.false_match_rate(pair_score),
+            pair_score=None if together is None else pair_score,
+        )
 
 
 def stated_size(comparisons: int) -> int:
@@ -159,6 +171,7 @@ def stated_size(comparisons: int) -> int:
 def _outcome(candidates: tuple[Candidate, ...], thresholds: Thresholds) -> OutcomeKind:
     if not candidates:
         return OutcomeKind.UNIQUE
-    if thresholds.duplicate is not None and candidates[0].score >= thresholds.duplicate:
+    best_pair = max(each.score if each.pair_score is None else each.pair_score for each in candidates)
+    if thresholds.duplicate is not None and best_pair >= thresholds.duplicate:
         return OutcomeKind.DUPLICATE
     return OutcomeKind.REVIEW

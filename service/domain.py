@@ -137,6 +137,7 @@ class Gallery:
     thresholds_key: str | None = (
         None  # what its thresholds followed from when they were last written to the audit trail
     )
+    several_count: int = 0  # subjects with several templates that are searched now
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,10 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A subject that the gallery returned, by its best reference. Rank counts from 1."""
+    """A subject that the gallery returned, by its best reference. Rank counts from 1.
+
+    `false_match` is the rate of the best single pair: the calibration is of single pairs.
+    """
 
     rank: int
     subject_id: str | None  # None once that subject was erased
@@ -240,6 +244,8 @@ class Candidate:
     score: float
     false_match: FalseMatchRate
     gallery_id: str | None = None  # where it is another gallery's: one of a sweep against that gallery
+    # of the best single pair, where several samples were fused: then `score` is that or the fused one, the higher
+    pair_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from service import searching
 from service.domain import (
     CaseKind,
     Continuity,
@@ -25,7 +26,7 @@ from service.domain import (
 )
 from service.enrolment_request import EnrolmentRequest, answer_again
 from service.errors import IndexUnavailable, InvalidRequest, SampleRejected
-from service.matching import IndexSearch, Matcher, SearchAgain
+from service.matching import Matcher, SearchAgain
 from service.metrics import Metrics
 from service.packs import Pack, Packs
 from service.ports import Store, Writing
@@ -68,10 +69,6 @@ class _Work:
     gallery: Gallery
     pack: Pack
     probes: _Probes
-
-    def comparisons(self, templates: int) -> int:
-        """Each probe template is compared with each gallery template, and each comparison can be a false match."""
-        return templates * len(self.probes.templates)
 
 
 class EnrolmentService:
@@ -171,43 +168,30 @@ class EnrolmentService:
     def _search_and_record(self, work: _Work) -> Enrolment:
         for _ in range(_ATTEMPTS):
             gallery = work.gallery
-            # from a lower threshold than needed, so that a gallery that shrinks meanwhile does not hide a candidate
-            floor = self._packs.rule(gallery).review_threshold(gallery, work.comparisons(gallery.template_count // 2))
-            found = self._matcher.search(gallery, work.probes.embeddings, floor)
+            rule = self._packs.rule(gallery)
+            search = searching.begin(self._matcher, rule, gallery, work.probes.embeddings)
             try:
                 with self._metrics.phase("store"), self._store.writing(gallery.gallery_id) as writing:
                     self._leave_if_answered(writing, work.request)
-                    return writing.insert_enrolment(self._decide(writing, work, found, floor))
+                    return writing.insert_enrolment(self._decide(writing, work, search))
             except SearchAgain:
                 self._matcher.catch_up(gallery.gallery_id)
             with self._store.reading() as reading:
                 work = replace(work, gallery=reading.gallery(gallery.gallery_id))
         raise IndexUnavailable("the gallery changes faster than its index can follow; try again")
 
-    def _decide(self, writing: Writing, work: _Work, found: IndexSearch, floor: float) -> NewEnrolment:
+    def _decide(self, writing: Writing, work: _Work, search: searching.Search) -> NewEnrolment:
         """Compare with the newcomers and decide, inside the gallery's lock."""
         gallery_id, probes = work.gallery.gallery_id, work.probes
         # as it is now, under the lock: its rates and its sample policy may have changed while the sample waited
         self._galleries[gallery_id] = writing.gallery(gallery_id)
         work = replace(work, gallery=self._galleries[gallery_id])
         rule = self._packs.rule(work.gallery)
-        self._matcher.check(work.gallery, found)
-        newcomers = self._matcher.compare_newcomers(
-            writing, work.gallery, found.high_water_mark, probes.embeddings, floor
-        )
-        hits = found.hits + newcomers.hits
-        compared = found.gallery_size + newcomers.compared
-        thresholds = rule.thresholds(work.gallery, work.comparisons(compared))
-        if thresholds.review < floor:
-            # the gallery lost more than half of its templates since it was read: search again from the lower threshold
-            raise SearchAgain
-        references = writing.references(gallery_id, [hit.reference_id for hit in hits]) if hits else {}
         subject_id = work.request.subject_id
+        finding = searching.finish(search, rule, writing, work.gallery, subject_id)
         own = writing.subject_references(gallery_id, subject_id, inactive=True) if subject_id else []
-        decision = rule.decide(hits, references, subject_id, thresholds)
         continuity = rule.continuity(probes.embeddings, own, work.gallery.verification_fmr)
-        searched = Searched(compared, newcomers.high_water_mark, complete=True, miss_bound=found.miss_bound)
-        new = _new_enrolment(work, decision, searched, continuity)
+        new = _new_enrolment(work, finding.decision, finding.searched, continuity)
         change = rule.threshold_change(work.gallery)
         return new if change is None else replace(new, threshold_change=change)
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from service.domain import Gallery, GalleryCounts, Thresholds
 from service.errors import InvalidRequest
+from service.fusion import comparisons
 from service.packs import Packs
 from service.ports import Store
 
@@ -85,7 +86,7 @@ class GalleryService:
         with self._store.reading() as reading:
             gallery = reading.gallery(gallery_id)
         rule = self._packs.rule(gallery)
-        thresholds = rule.thresholds(gallery, gallery.template_count)
+        thresholds = rule.thresholds(gallery, comparisons(gallery.template_count, gallery.several_count))
         return GalleryReport(gallery, self._store.gallery_counts(gallery_id), thresholds, rule.warnings(thresholds))
 
     def reports(self) -> list[GalleryReport]:

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service import searching
 from service.domain import Decision, FacePolicy, Searched, Template
 from service.errors import IndexUnavailable, SampleRejected
-from service.matching import IndexSearch, Matcher, Newcomers, SearchAgain
+from service.matching import Matcher, SearchAgain
 from service.metrics import Metrics
 from service.packs import Packs
 from service.ports import Store
+from service.searching import Finding
 
 _ATTEMPTS = 5
 
@@ -52,40 +54,19 @@ class IdentificationService:
             raise
         embeddings = probe.embedding[np.newaxis, :]
         for _ in range(_ATTEMPTS):
-            # from a lower threshold than needed, so that a gallery that shrinks meanwhile does not hide a candidate
-            floor = self._packs.rule(gallery).review_threshold(gallery, gallery.template_count // 2)
-            found = self._matcher.search(gallery, embeddings, floor)
+            search = searching.begin(self._matcher, self._packs.rule(gallery), gallery, embeddings)
             try:
                 with self._store.reading() as reading:
                     gallery = reading.gallery(gallery_id)
-                    self._matcher.check(gallery, found)
-                    newcomers = self._matcher.compare_newcomers(
-                        reading, gallery, found.high_water_mark, embeddings, floor
-                    )
-                    hits = found.hits + newcomers.hits
-                    references = reading.references(gallery_id, [hit.reference_id for hit in hits]) if hits else {}
+                    finding = searching.finish(search, self._packs.rule(gallery), reading, gallery)
             except SearchAgain:
                 self._matcher.catch_up(gallery_id)
                 continue
-            rule = self._packs.rule(gallery)  # of the gallery as it was read with the newcomers
-            thresholds = rule.thresholds(gallery, found.gallery_size + newcomers.compared)
-            if thresholds.review >= floor:
-                decision = rule.decide(hits, references, None, thresholds)
-                return self._answer(gallery_id, decision, found, newcomers, probe)
-            with self._store.reading() as reading:
-                gallery = reading.gallery(gallery_id)
+            return self._answer(gallery_id, finding, probe)
         raise IndexUnavailable("the gallery changes faster than its index can follow; try again")
 
-    def _answer(
-        self, gallery_id: str, decision: Decision, found: IndexSearch, newcomers: Newcomers, probe: Template
-    ) -> Identification:
-        if newcomers.compared:
+    def _answer(self, gallery_id: str, finding: Finding, probe: Template) -> Identification:
+        if finding.newcomers:
             self._matcher.follow(gallery_id)
-        self._metrics.identifications.labels(found=str(bool(decision.candidates)).lower()).inc()
-        searched = Searched(
-            gallery_size=found.gallery_size + newcomers.compared,
-            high_water_mark=newcomers.high_water_mark,
-            complete=True,
-            miss_bound=found.miss_bound,
-        )
-        return Identification(gallery_id, decision, searched, probe)
+        self._metrics.identifications.labels(found=str(bool(finding.decision.candidates)).lower()).inc()
+        return Identification(gallery_id, finding.decision, finding.searched, probe)

@@ -38,7 +38,12 @@ class Newcomers:
 
     high_water_mark: int
     compared: int
-    hits: tuple[Hit, ...]
+    found: tuple[tuple[Hit, ...], ...]  # for each probe
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """Of all probes."""
+        return tuple(hit for hits in self.found for hit in hits)
 
 
 class Matcher(IndexKeeper):
@@ -106,16 +111,17 @@ class Matcher(IndexKeeper):
             SearchAgain: there are more than NEWCOMER_LIMIT changes.
         """
         if gallery.last_seq == after:
-            return Newcomers(after, 0, ())
+            return Newcomers(after, 0, ((),) * len(probes))
         changes = reading.changes_after(gallery.gallery_id, after, NEWCOMER_LIMIT + 1)
         if len(changes) > NEWCOMER_LIMIT:
             raise SearchAgain
         added = [pair for change in changes for pair in change.added]
         last = changes[-1].seq if changes else after
         if not added:
-            return Newcomers(last, 0, ())
+            return Newcomers(last, 0, ((),) * len(probes))
         scores = probes @ np.stack([embedding for _, embedding in added]).T
-        hits = tuple(
-            Hit(added[column][0], float(scores[row, column])) for row, column in np.argwhere(scores >= threshold)
+        found = tuple(
+            tuple(Hit(added[column][0], float(row[column])) for column in np.flatnonzero(row >= threshold))
+            for row in scores
         )
-        return Newcomers(last, len(added), hits)
+        return Newcomers(last, len(added), found)

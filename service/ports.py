@@ -187,6 +187,10 @@ class Reading(Protocol):
         """
         ...
 
+    def references_of(self, gallery_id: str, subject_ids: Sequence[str]) -> list[Reference]:
+        """Return the searched references of several subjects, in the order of their ids."""
+        ...
+
     def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
         """Return up to `limit` searched references above `after` and up to `last`, in the order of their ids."""
         ...

@@ -1,5 +1,6 @@
 """The transactions of `tests.fakes.FakeStore`: reading a snapshot, writing on a copy of one gallery."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -134,6 +135,10 @@ class FakeReading:
         records = self._galleries.get(gallery_id, _NOTHING)
         found = records.references if inactive else searched(records)
         return [found[each] for each in sorted(found) if found[each].subject_id == subject_id]
+
+    def references_of(self, gallery_id: str, subject_ids: Sequence[str]) -> list[Reference]:
+        found = searched(self._galleries.get(gallery_id, _NOTHING))
+        return [found[each] for each in sorted(found) if found[each].subject_id in subject_ids]
 
     def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
         found = searched(self._galleries.get(gallery_id, _NOTHING))
@@ -333,7 +338,13 @@ class FakeWriting(FakeReading):
         records = self.records
         records.changes.append((len(records.changes) + 1, added, removed))
         self.has_changed = True
-        records.gallery = replace(records.gallery, last_seq=len(records.changes), template_count=len(searched(records)))
+        templates = Counter(each.subject_id for each in searched(records).values())
+        records.gallery = replace(
+            records.gallery,
+            last_seq=len(records.changes),
+            template_count=templates.total(),
+            several_count=sum(count > 1 for count in templates.values()),
+        )
 
 
 def existing(found: Mapping[K, T], key: K, missing: type[NotFound]) -> T:

@@ -7,6 +7,7 @@ from service.decision import DecisionRule
 from service.domain import Box, Embedding, FacePolicy, Quality, Template
 from service.errors import NoFace
 from service.packs import KeptCalibrations, Pack, Packs
+from service.ports import Embedder
 
 DIMENSION = 128
 PACK_ID = "synthetic"
@@ -30,6 +31,10 @@ class PersonEmbedder:
     model_id = "synthetic-1"
     dimension = DIMENSION
 
+    def __init__(self, spread: float = 0.33) -> None:
+        """`spread`: of the captures of one person, who score 1 / (1 + spread^2)."""
+        self._spread = spread
+
     def extract(self, data: bytes, policy: FacePolicy) -> Template:
         words = data.split()
         if len(words) != 3 or words[0] != b"face":
@@ -37,7 +42,7 @@ class PersonEmbedder:
         person, capture = int(words[1]), int(words[2])
         face = np.random.default_rng([1, person]).normal(size=DIMENSION)
         noise = np.random.default_rng([2, person, capture]).normal(size=DIMENSION)
-        return Template(PACK_ID, _unit(face + 0.33 * noise), QUALITY, BOX)
+        return Template(PACK_ID, _unit(face + self._spread * noise), QUALITY, BOX)
 
 
 def calibration() -> Calibration:
@@ -63,5 +68,5 @@ def calibration() -> Calibration:
     )
 
 
-def packs(kept: KeptCalibrations | None = None) -> Packs:
-    return Packs({PACK_ID: Pack(PersonEmbedder(), DecisionRule(calibration(), fnir_warning=0.1))}, kept)
+def packs(kept: KeptCalibrations | None = None, embedder: Embedder | None = None) -> Packs:
+    return Packs({PACK_ID: Pack(embedder or PersonEmbedder(), DecisionRule(calibration(), fnir_warning=0.1))}, kept)

@@ -74,13 +74,14 @@ class World:
         matcher: type[Matcher] = Matcher,
         index: Callable[[int], GalleryIndex] = FaissIndex,
         has_gallery: bool = False,
+        embedder: Embedder | None = None,
     ) -> None:
         self.clock = Clock()
         self.store: Store = FakeStore(clock=self.clock) if store is None else store
         self.metrics = Metrics(CollectorRegistry())
         self.new_index = index
         self.indexes: list[GalleryIndex] = []
-        self.packs = packs(self.store)
+        self.packs = packs(self.store, embedder)
         self.matcher = matcher(self.store, self._new_index, self.packs, self.metrics)
         policy = FacePolicy.REFUSE
         self.enrolment = EnrolmentService(

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from service.api.context import Service
 from service.domain import Gallery
 from service.errors import BiodedupError
+from service.fusion import comparisons
 
 
 class ChecksOut(BaseModel):
@@ -79,7 +80,7 @@ def _store_answers(service: Service) -> bool:
 def _check_gallery(service: Service, gallery: Gallery, warnings: list[str]) -> ReadyGalleryOut:
     """Raises PackNotLoaded, IndexUnavailable, StoreUnavailable."""
     rule = service.packs.rule(gallery)
-    thresholds = rule.thresholds(gallery, gallery.template_count)
+    thresholds = rule.thresholds(gallery, comparisons(gallery.template_count, gallery.several_count))
     state = service.matcher.state(gallery.gallery_id)
     warnings.extend(f"{gallery.gallery_id}: {warning}" for warning in rule.warnings(thresholds))
     return ReadyGalleryOut(
@@ -122,6 +123,6 @@ def _refresh(service: Service, gallery: Gallery) -> None:
     metrics.index_high_water_mark.labels(gallery=name).set(gallery.last_seq - lag)
     if gallery.pack_id in service.packs.loaded():
         rule = service.packs.rule(gallery)
-        fnir = rule.thresholds(gallery, gallery.template_count).expected_fnir
+        fnir = rule.thresholds(gallery, comparisons(gallery.template_count, gallery.several_count)).expected_fnir
         metrics.expected_fnir.labels(gallery=name).set(fnir)
         metrics.fnir_warning.labels(gallery=name).set(fnir > service.fnir_warning)

@@ -72,7 +72,12 @@ class CandidateOut(Out):
     encounter_id: str | None
     reference_id: int | None
     score: float
-    fmr: float = Field(description="Chance that two different people score this high.")
+    pair_score: float | None = Field(
+        default=None,
+        description="Where several samples were compared together: the score of the best single pair, `reference_id` "
+        "being its reference; `score` is that or the fused score, the higher. null: `score` is that of a pair.",
+    )
+    fmr: float = Field(description="Chance that two different people score as high as the best single pair.")
     fmr_upper: float = Field(description="Upper 95 % bound of it.")
     extrapolated: bool
 
@@ -85,6 +90,7 @@ class CandidateOut(Out):
             encounter_id=candidate.encounter_id,
             reference_id=candidate.reference_id,
             score=candidate.score,
+            pair_score=candidate.pair_score,
             fmr=rate.fmr,
             fmr_upper=rate.fmr_upper,
             extrapolated=rate.extrapolated,

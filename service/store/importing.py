@@ -1,5 +1,6 @@
 """Writing imported templates: many encounters in one transaction, each with a change of its own."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from service.store.import_erasures import Erased, forget_erasures
 from service.store.keys import insert_or_ignore
 from service.store.reading import in_parts, read_gallery
 from service.store.rows import facts_columns, finding_json, to_bytes
+from service.store.several import searched_counts, several_growth
 from service.store.tables import changes, encounters, enrolments, galleries, imports, subjects, templates
 
 IMPORT_WARNING = "Imported, not compared with anyone: sweep the gallery."
@@ -166,12 +168,15 @@ class _Block:
         self._insert_templates(reference_ids)
         self._insert_findings(reference_ids)
         self._insert_changes(reference_ids)
+        growth = Counter(name.subject_id for name in self._names)
+        several = several_growth(searched_counts(self._connection, self._gallery.gallery_id, list(growth)), growth)
         self._connection.execute(
             update(galleries)
             .where(galleries.c.gallery_id == self._gallery.gallery_id)
             .values(
                 last_seq=self._numbers[-1],
                 template_count=galleries.c.template_count + len(self._names),
+                several_count=galleries.c.several_count + several,
                 model_id=func.coalesce(galleries.c.model_id, self._source.model_id),
             )
         )

@@ -180,6 +180,17 @@ class SqlReading:
         )
         return [to_reference(row) for row in rows]
 
+    def references_of(self, gallery_id: str, subject_ids: Sequence[str]) -> list[Reference]:
+        """Return the searched references of several subjects, in the order of their ids."""
+        found = [
+            to_reference(row)
+            for part in in_parts(subject_ids)
+            for row in self._connection.execute(
+                _REFERENCE_ROWS.where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id.in_(part))
+            )
+        ]
+        return sorted(found, key=lambda each: each.reference_id)
+
     def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
         """Return up to `limit` searched references above `after` and up to `last`, in the order of their ids."""
         number = templates_table.c.reference_id

@@ -131,6 +131,7 @@ def candidate_columns(candidate: Candidate) -> dict[str, Any]:
         "fmr": float(candidate.false_match.fmr),
         "fmr_upper": float(candidate.false_match.fmr_upper),
         "extrapolated": bool(candidate.false_match.extrapolated),
+        "pair_score": None if candidate.pair_score is None else float(candidate.pair_score),
     }
 
 
@@ -142,6 +143,7 @@ def to_candidate(row: AnyRow) -> Candidate:
         reference_id=row.reference_id,
         score=row.score,
         false_match=FalseMatchRate(row.fmr, row.fmr_upper, row.extrapolated),
+        pair_score=row.pair_score,
     )
 
 

@@ -196,6 +196,7 @@ class SqlStore(SqlRecords):
                 "template_count": 0,
                 "calibration_id": None,
                 "thresholds_key": None,
+                "several_count": 0,
             }
             if connection.execute(insert_or_ignore(connection.dialect.name, galleries), row).rowcount == 0:
                 raise GalleryExists("there is a gallery of this name")

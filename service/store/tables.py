@@ -92,6 +92,7 @@ galleries = Table(
     Column("template_count", BigInteger, nullable=False),
     Column("calibration_id", Text),  # that judges its scores, null for the one of its pack
     Column("thresholds_key", Text),  # what the thresholds last written to the audit trail followed from
+    Column("several_count", BigInteger, nullable=False, server_default="0"),  # subjects with several searched templates
 )
 
 changes = Table(
@@ -206,6 +207,7 @@ candidates = Table(
     Column("fmr", Double, nullable=False),
     Column("fmr_upper", Double, nullable=False),
     Column("extrapolated", Boolean, nullable=False),
+    Column("pair_score", Double),  # of the best single pair, where several samples were fused
     _of_enrolment(),
     _of_subject(),
     Index(None, "gallery_id", "subject_id"),

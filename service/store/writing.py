@@ -21,6 +21,7 @@ from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.prepared import Prepared
 from service.store.reading import SqlReading
 from service.store.rows import candidate_columns, facts_columns, finding_json, flat, template_columns
+from service.store.several import searched_counts, several_growth
 from service.store.tables import (
     candidates,
     cases,
@@ -43,6 +44,7 @@ _USE_NEXT_SEQ = Prepared(
     .values(
         last_seq=bindparam("number", type_=BigInteger),
         template_count=galleries.c.template_count + bindparam("growth"),
+        several_count=galleries.c.several_count + bindparam("several_growth"),
         model_id=func.coalesce(galleries.c.model_id, bindparam("made_by", type_=Text)),
     )
 )
@@ -96,7 +98,7 @@ class SqlWriting(SqlReading):
             IdempotencyKeyReused: the key belongs to another enrolment of the last 24 hours.
         """
         self._expect_no_change()
-        self._insert_encounter(enrolment)
+        is_new = self._insert_encounter(enrolment)
         reference_ids = self._insert_templates(enrolment)
         findings = _findings(enrolment, reference_ids)
         self._insert_finding(enrolment, findings)
@@ -105,7 +107,10 @@ class SqlWriting(SqlReading):
         record_thresholds(self._connection, self._gallery_id, enrolment.threshold_change, self._now)
         model_id = enrolment.templates[0].model_id if enrolment.templates else None
         added = sorted(reference_ids.values())
-        self._record_change("enrolment", added=added, growth=len(added), model_id=model_id)
+        # nobody has templates of a subject that is new
+        searched = {enrolment.subject_id: len(added)} if is_new else self._searched(enrolment.subject_id)
+        several = several_growth(searched, {enrolment.subject_id: len(added)})
+        self._record_change("enrolment", added=added, growth=len(added), several=several, model_id=model_id)
         if self._seq % CHANGES_BETWEEN_PURGES == 0:
             purge_keys(self._connection, self._gallery_id, self._now)
         return Enrolment(
@@ -134,7 +139,8 @@ class SqlWriting(SqlReading):
         """
         self._expect_no_change()
         moved, encounter_count, sample_count = clear_subject(self._connection, self._gallery_id, subject_id)
-        self._record_change("erasure", removed=moved.reference_ids, growth=-moved.active_count)
+        several = several_growth({}, {subject_id: -moved.active_count})
+        self._record_change("erasure", removed=moved.reference_ids, growth=-moved.active_count, several=several)
         self._has_erased = True
         return Erasure(encounter_count, len(moved.reference_ids), sample_count, self._seq)
 
@@ -152,11 +158,13 @@ class SqlWriting(SqlReading):
         encounter, moved = move_encounter(self._connection, self._gallery_id, encounter_id, status, self._seq)
         if moved is not None:
             returns = status is EncounterStatus.ACTIVE
+            growth = len(moved.reference_ids) if returns else -moved.active_count
             self._record_change(
                 status.value,
                 added=moved.reference_ids if returns else (),
                 removed=() if returns else moved.reference_ids,
-                growth=len(moved.reference_ids) if returns else -moved.active_count,
+                growth=growth,
+                several=several_growth(self._searched(encounter.subject_id), {encounter.subject_id: growth}),
             )
             self._has_erased = status is EncounterStatus.WITHDRAWN
         return encounter
@@ -165,8 +173,12 @@ class SqlWriting(SqlReading):
         if self._has_changed:
             raise RuntimeError("a write transaction makes one change")
 
-    def _insert_encounter(self, enrolment: NewEnrolment) -> None:
-        _INSERT_SUBJECT.run(
+    def _searched(self, subject_id: str) -> dict[str, int]:
+        return searched_counts(self._connection, self._gallery_id, [subject_id])
+
+    def _insert_encounter(self, enrolment: NewEnrolment) -> bool:
+        """Return whether its subject is new."""
+        subject = _INSERT_SUBJECT.run(
             self._connection,
             {"gallery_id": self._gallery_id, "subject_id": enrolment.subject_id, "created_at": self._now},
         )
@@ -187,6 +199,7 @@ class SqlWriting(SqlReading):
         )
         if inserted.rowcount == 0:
             raise EncounterExists("the encounter is enrolled already")
+        return subject.rowcount > 0
 
     def _insert_templates(self, enrolment: NewEnrolment) -> dict[int, int]:
         """Return the reference id by the position of its sample."""
@@ -248,6 +261,7 @@ class SqlWriting(SqlReading):
         added: list[int] | tuple[int, ...] = (),
         removed: list[int] | tuple[int, ...] = (),
         growth: int,
+        several: int,
         model_id: str | None = None,
     ) -> None:
         _INSERT_CHANGE.run(
@@ -263,7 +277,13 @@ class SqlWriting(SqlReading):
         )
         _USE_NEXT_SEQ.run(
             self._connection,
-            {"changed": self._gallery_id, "number": self._seq, "growth": growth, "made_by": model_id},
+            {
+                "changed": self._gallery_id,
+                "number": self._seq,
+                "growth": growth,
+                "several_growth": several,
+                "made_by": model_id,
+            },
         )
         self._has_changed = True
 

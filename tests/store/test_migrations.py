@@ -2,24 +2,22 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 
 from service.domain import CaseKind, EncounterStatus
 from service.errors import StoreUnavailable
-from service.store.migrations.upgrade import _config
 from service.store.sql_store import SqlStore
 from service.store.tables import metadata
 from tests import postgres
-from tests.store.building import SQL_KINDS, Clock, candidate_of, enrol, new_enrolment, new_gallery
+from tests.store.building import SQL_KINDS, Clock, candidate_of, enrol, new_enrolment, new_gallery, new_template
+from tests.store.older import copy_rows, migrate_to
 
 
 @pytest.fixture(params=SQL_KINDS)
@@ -71,36 +69,21 @@ def test_migrating_again_changes_nothing(store: SqlStore) -> None:
     assert store.enrolment("camp", "n-a") == enrolled
 
 
-@contextmanager
-def lent_columns(store: SqlStore) -> Iterator[None]:
-    """Lend the galleries of an older record the columns that today's code writes, so that it can fill the record."""
-    known = {column["name"] for column in inspect(store._engine).get_columns("galleries")}
-    missing = [column for column in metadata.tables["galleries"].columns if column.name not in known]
-    with store._engine.begin() as connection:
-        for column in missing:
-            kind = column.type.compile(store._engine.dialect)
-            rest = "" if column.nullable else f" NOT NULL DEFAULT '{column.server_default.arg}'"  # type: ignore[union-attr]
-            connection.execute(text(f"ALTER TABLE galleries ADD COLUMN {column.name} {kind}{rest}"))
-    yield
-    with store._engine.begin() as connection:
-        for column in missing:
-            connection.execute(text(f"ALTER TABLE galleries DROP COLUMN {column.name}"))
+@pytest.fixture
+def newest(tmp_path: Path) -> Iterator[SqlStore]:
+    """A record of today with the gallery `camp`, to copy rows from."""
+    store = SqlStore(f"sqlite:///{tmp_path}/newest.sqlite", Clock())
+    store.migrate()
+    store.create_gallery(new_gallery())
+    yield store
+    store.close()
 
 
-def migrate_to(store: SqlStore, revision: str) -> None:
-    with store._engine.connect() as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.commit()
-
-
-def test_a_record_of_the_first_version_keeps_its_cases_and_can_be_swept(store: SqlStore) -> None:
+def test_a_record_of_the_first_version_keeps_its_cases_and_can_be_swept(store: SqlStore, newest: SqlStore) -> None:
+    first = enrol(newest, new_enrolment("a"))
+    flagged = enrol(newest, new_enrolment("b", candidates=[candidate_of(first)], cases=[CaseKind.DUPLICATE]))
     migrate_to(store, "0001")
-    with lent_columns(store):
-        store.create_gallery(new_gallery())
-        first = enrol(store, new_enrolment("a"))
-        flagged = enrol(store, new_enrolment("b", candidates=[candidate_of(first)], cases=[CaseKind.DUPLICATE]))
+    copy_rows(newest, store)
     assert not store.is_migrated()
 
     store.migrate()
@@ -117,11 +100,10 @@ def test_a_record_of_the_first_version_keeps_its_cases_and_can_be_swept(store: S
         tx.erase_subject("s-b")
 
 
-def test_a_record_that_was_swept_keeps_its_sweep_and_whom_its_case_names(store: SqlStore) -> None:
+def test_a_record_that_was_swept_keeps_its_sweep_and_whom_its_case_names(store: SqlStore, newest: SqlStore) -> None:
+    earlier, later = (enrol(newest, new_enrolment(name)) for name in ("earlier", "later"))
     migrate_to(store, "0002")
-    with lent_columns(store):
-        store.create_gallery(new_gallery())
-        earlier, later = (enrol(store, new_enrolment(name)) for name in ("earlier", "later"))
+    copy_rows(newest, store)
     reference_id = earlier.samples[0].reference_id
     with store._engine.connect() as connection:
         for statement in (
@@ -139,6 +121,23 @@ def test_a_record_that_was_swept_keeps_its_sweep_and_whom_its_case_names(store: 
     assert (store.sweep("camp", 1).other_gallery_id, store.sweep("camp", 1).total) == (None, 2)
     (case,) = store.cases("camp", None, 10, job_id=1).items
     assert (case.subject_id, case.candidate) == (later.subject_id, candidate_of(earlier))
+
+
+def test_a_record_learns_who_has_several_templates(store: SqlStore, newest: SqlStore) -> None:
+    enrol(newest, new_enrolment("a", templates=[new_template("a-0", 0), new_template("a-1", 1)]))
+    enrol(newest, new_enrolment("b", "s-b"))
+    enrol(newest, new_enrolment("c", "s-b"))
+    enrol(newest, new_enrolment("d", "s-d"))
+    enrol(newest, new_enrolment("e", "s-d"))
+    with newest.writing("camp") as tx:
+        tx.set_encounter_status("e-e", EncounterStatus.INACTIVE)
+    newest.create_gallery(new_gallery("empty"))
+    migrate_to(store, "0005")
+    copy_rows(newest, store)
+
+    store.migrate()
+
+    assert {each.gallery_id: each.several_count for each in store.galleries()} == {"camp": 2, "empty": 0}
 
 
 def test_several_that_start_at_once_migrate_once(url: str) -> None:
