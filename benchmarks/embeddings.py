@@ -2,16 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.datasets import Dataset
 from service import face
-from service.domain import Embedding, Embeddings, FacePolicy
+from service.domain import Embedding, Embeddings, FacePolicy, Quality, Template
 from service.errors import SampleRejected
 from service.face.extractor import Extractor
 from service.face.image import ImageLimits
@@ -31,6 +31,7 @@ class FaceSet:
     embeddings: Embeddings  # (n, D) float32, one row a photograph that shows a usable face, in the data set's order
     row_of: Mapping[str, int]  # photograph -> row; those without a usable face are not in it
     rejected: Mapping[str, str]  # photograph -> code of the rejection
+    qualities: Sequence[Quality] = ()  # of each row
 
     def get(self, photograph: str) -> Embedding | None:
         row = self.row_of.get(photograph)
@@ -51,13 +52,13 @@ def extract_faces(
         observe=_unobserved,
     )
 
-    def extract(photograph: str) -> Embedding | str:
+    def extract(photograph: str) -> Template | str:
         try:
-            return extractor.extract(dataset.read(photograph), FacePolicy.CENTRAL).embedding
+            return extractor.extract(dataset.read(photograph), FacePolicy.CENTRAL)
         except SampleRejected as error:
             return error.code
 
-    found: dict[str, Embedding] = {}
+    found: dict[str, Template] = {}
     rejected: dict[str, str] = {}
     with ThreadPoolExecutor(workers) as pool:
         for done, (photograph, result) in enumerate(
@@ -68,8 +69,9 @@ def extract_faces(
             else:
                 found[photograph] = result
             progress(done)
-    embeddings = np.array(list(found.values()), np.float32).reshape(-1, extractor.dimension)
-    return FaceSet(embeddings, {photograph: row for row, photograph in enumerate(found)}, rejected)
+    embeddings = np.array([each.embedding for each in found.values()], np.float32).reshape(-1, extractor.dimension)
+    qualities = [each.quality for each in found.values()]
+    return FaceSet(embeddings, {photograph: row for row, photograph in enumerate(found)}, rejected, qualities)
 
 
 def cache_path(folder: Path, dataset: Dataset, pack: InstalledPack, min_face_width_px: int) -> Path:
@@ -88,14 +90,17 @@ def save(path: Path, faces: FaceSet) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")  # numpy adds .npz to any other ending
     names = json.dumps([list(faces.row_of), dict(faces.rejected)])
-    np.savez(partial, embeddings=faces.embeddings, names=np.array(names))
+    qualities = json.dumps([asdict(each) for each in faces.qualities])
+    np.savez(partial, embeddings=faces.embeddings, names=np.array(names), qualities=np.array(qualities))
     partial.replace(path)
 
 
 def load(path: Path) -> FaceSet:
     with np.load(path) as kept:
         order, rejected = json.loads(str(kept["names"]))
-        return FaceSet(kept["embeddings"], {photograph: row for row, photograph in enumerate(order)}, rejected)
+        qualities = [Quality(**each) for each in json.loads(str(kept["qualities"]))]
+        rows = {photograph: row for row, photograph in enumerate(order)}
+        return FaceSet(kept["embeddings"], rows, rejected, qualities)
 
 
 def _unobserved(_phase: str, _seconds: float) -> None:

@@ -51,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: Options) -> int:
     dataset = load_dataset(options.dataset)
-    packs = list(_usable_packs(options))
+    packs = list(usable_packs(options))
     if not packs:
         console.print("No model pack can be measured. Run: biodedup models fetch opencv-zoo")
         return 1
     rates, calibrations = [], {}
     for pack in packs:
-        faces = _faces(dataset, pack, options)
+        faces = faces_of(dataset, pack, options)
         rates.append(measure(dataset, pack.manifest.pack_id, pack.model_id, faces))
         calibrations[pack.manifest.pack_id] = _stored_calibration(options.models_dir, pack.manifest.pack_id)
     _print_rates(rates)
@@ -111,10 +111,10 @@ def _options(arguments: Sequence[str] | None) -> Options:
         parser.error(str(error))
     if given.workers < 0:
         parser.error("--workers must be 0 or more")
-    return _checked(given, settings)
+    return checked(given, settings)
 
 
-def _checked(given: argparse.Namespace, settings: Settings) -> Options:
+def checked(given: argparse.Namespace, settings: Settings) -> Options:
     return Options(
         dataset=given.dataset,
         packs=tuple(given.pack),
@@ -127,7 +127,7 @@ def _checked(given: argparse.Namespace, settings: Settings) -> Options:
     )
 
 
-def _usable_packs(options: Options) -> Iterable[InstalledPack]:
+def usable_packs(options: Options) -> Iterable[InstalledPack]:
     """Yield the packs to measure and say of the others why not; one that was asked for by name must be usable.
 
     A restricted licence was accepted when its pack was fetched, and measuring is not running a service.
@@ -142,7 +142,7 @@ def _usable_packs(options: Options) -> Iterable[InstalledPack]:
             console.print(f"[yellow]Not measured: {error}")
 
 
-def _faces(dataset: Dataset, pack: InstalledPack, options: Options) -> FaceSet:
+def faces_of(dataset: Dataset, pack: InstalledPack, options: Options) -> FaceSet:
     path = cache_path(options.cache_dir, dataset, pack, options.min_face_width_px)
     if path.exists() and not options.fresh:
         console.print(f"{pack.manifest.pack_id}: templates of an earlier run, same model and code (--fresh: anew)")
@@ -168,8 +168,8 @@ def measurable_faces(dataset: Dataset, pack_ids: tuple[str, ...] = ()) -> Iterab
         ModelPackError: a pack that is named cannot be used.
     """
     options = _options(["--dataset", str(dataset.root), *(["--pack", *pack_ids] if pack_ids else [])])
-    for pack in _usable_packs(options):
-        yield pack.manifest.pack_id, options.models_dir, _faces(dataset, pack, options)
+    for pack in usable_packs(options):
+        yield pack.manifest.pack_id, options.models_dir, faces_of(dataset, pack, options)
 
 
 def _stored_calibration(models_dir: Path, pack_id: str) -> Calibration | None:

@@ -24,6 +24,7 @@ from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack, installed_pack
+from service.face.unified import scale_of
 from service.face.worker import Setup
 from service.face.worker_pool import WorkerPool, embedders
 from service.galleries import GalleryChange, GalleryDefaults, GalleryService
@@ -128,8 +129,12 @@ def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held:
     metrics.queue_waiting.set_function(lambda: pool.waiting)
     return Packs(
         {
-            pack_id: Pack(embedder, DecisionRule(_calibration(settings, embedder), settings.fnir_warning))
-            for pack_id, embedder in embedders(pool, installed).items()
+            pack_id: Pack(
+                embedder,
+                DecisionRule(_calibration(settings, embedder), settings.fnir_warning),
+                judges_quality=scale_of(pack) is not None,
+            )
+            for pack, (pack_id, embedder) in zip(installed, embedders(pool, installed).items(), strict=True)
         }
     )
 
@@ -190,6 +195,7 @@ def _wire(
         duplicate_fpir=settings.duplicate_fpir,
         verification_fmr=settings.verification_fmr,
         keep_samples=settings.keep_samples,
+        quality_gate=settings.quality_gate,
     )
     policy = settings.face_policy
     return Service(

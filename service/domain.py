@@ -75,6 +75,29 @@ class FacePolicy(StrEnum):
     CENTRAL = "central"
 
 
+class QualityGate(StrEnum):
+    """Which samples a gallery refuses for their quality (`service/quality_rule.py`)."""
+
+    OFF = "off"
+    STANDARD = "standard"
+    STRICT = "strict"
+
+
+class Advice(StrEnum):
+    """What can be done about a photograph (`service/quality_rule.py` has the words)."""
+
+    MOVE_CLOSER = "move_closer"
+    HOLD_STILL = "hold_still"
+    MORE_LIGHT = "more_light"
+    LESS_LIGHT = "less_light"
+    LIGHT_FROM_FRONT = "light_from_front"
+    FACE_CAMERA = "face_camera"
+    LEVEL_HEAD = "level_head"
+    UPRIGHT = "upright"
+    ALONE = "alone"
+    TAKE_AGAIN = "take_again"
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """Pixels of the upright image, origin top left, right and bottom exclusive."""
@@ -95,7 +118,10 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Facts about a face that a person at a desk can act on."""
+    """Facts about a face and its photograph, by the names of ISO/IEC 29794-5 where it has one (`docs/quality.md`).
+
+    What may be None is so in records of before it was measured.
+    """
 
     face_width_px: float
     inter_eye_px: float
@@ -106,6 +132,16 @@ class Quality:
     pitch_deg: float  # positive when the face looks up
     roll_deg: float  # in-plane; positive clockwise as seen in the upright image
     face_count: int  # faces seen in the image
+    luminance_variance: float | None = None  # of the grey levels of the crop, 0..16256
+    under_exposure: float | None = None  # share of the face in the grey levels 0..25
+    over_exposure: float | None = None  # share of the face in the grey levels 247..255
+    dynamic_range: float | None = None  # entropy of the face's grey levels, 0..8 bits
+    illumination_uniformity: float | None = None  # how alike both sides of the face are lit, 0..1
+    background_gradient: float | None = None  # mean Sobel gradient beside the head, 0 is even; None too: not seen
+    head_size: float | None = None  # estimated distance from the eyes to the chin, share of the image's height
+    second_face_share: float | None = None  # area of the next largest face, share of this one's; 0 where there is none
+    embedding_norm: float | None = None  # L2 norm that the model gave the embedding, before it was made 1
+    unified: int | None = None  # 0..100, higher compares better; None too: the pack has no scale for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +174,7 @@ class Gallery:
         None  # what its thresholds followed from when they were last written to the audit trail
     )
     several_count: int = 0  # subjects with several templates that are searched now
+    quality_gate: QualityGate = QualityGate.OFF
 
 
 @dataclass(frozen=True, slots=True)

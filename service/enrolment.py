@@ -5,31 +5,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-import numpy as np
-
 from service import searching
 from service.domain import (
     CaseKind,
     Continuity,
     Decision,
     EarlierRequest,
-    Embeddings,
     Enrolment,
     FacePolicy,
     Gallery,
     NewEnrolment,
     NewTemplate,
     OutcomeKind,
-    SampleFinding,
+    QualityGate,
     Searched,
-    Template,
 )
 from service.enrolment_request import EnrolmentRequest, answer_again
-from service.errors import IndexUnavailable, InvalidRequest, SampleRejected
+from service.enrolment_samples import Extracted, Probes, extract, let_through
+from service.errors import IndexUnavailable, InvalidRequest, QualityTooLow, SampleRejected
 from service.matching import Matcher, SearchAgain
 from service.metrics import Metrics
 from service.packs import Pack, Packs
 from service.ports import Store, Writing
+from service.quality_rule import refuses
 
 _ATTEMPTS = 5  # each begins with an index that caught up; five in a row mean that it cannot
 
@@ -51,16 +49,6 @@ class _AnsweredBefore(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Probes:
-    """The usable samples of a request, as they are searched."""
-
-    templates: tuple[Template, ...]
-    positions: tuple[int, ...]  # of the samples they come from
-    rejected: tuple[SampleFinding, ...]
-    embeddings: Embeddings
-
-
-@dataclass(frozen=True, slots=True)
 class _Work:
     """One enrolment under way."""
 
@@ -68,7 +56,14 @@ class _Work:
     digest: str
     gallery: Gallery
     pack: Pack
-    probes: _Probes
+    extracted: Extracted
+    probes: Probes  # what the gate of `gallery` lets through of it
+
+    def at(self, gallery: Gallery) -> "_Work":
+        """Return the same enrolment for the gallery as it is now. Raises SampleRejected."""
+        if _gate_of(gallery, self.request) is _gate_of(self.gallery, self.request):
+            return replace(self, gallery=gallery)
+        return replace(self, gallery=gallery, probes=let_through(self.extracted, _gate_of(gallery, self.request)))
 
 
 class EnrolmentService:
@@ -133,39 +128,34 @@ class EnrolmentService:
         if request.biometric_exception is not None:
             return self._record_exception(request, digest, gallery)
         pack = self._packs.of(gallery.pack_id)
+        extracted = extract(request.samples, pack.embedder, self._face_policy)
+        self._count([error.code for _, error in extracted.rejected])
+        if gallery.quality_gate is not QualityGate.OFF:
+            # perhaps as it was a while ago: nobody is refused by a gate that was lifted since
+            with self._store.reading() as reading:
+                gallery = reading.gallery(gallery.gallery_id)
         try:
-            probes = self._extract(request.samples, pack)
+            probes = let_through(extracted, _gate_of(gallery, request))
+            enrolment, probes = self._search_and_record(_Work(request, digest, gallery, pack, extracted, probes))
         except SampleRejected as error:
+            self._count([QualityTooLow.code] * len(extracted.templates))
             self._metrics.enrolments.labels(outcome=OutcomeKind.REJECTED.value).inc()
             if request.idempotency_key is not None:
                 self._store.remember_rejection(
                     gallery.gallery_id, request.idempotency_key, digest, error.code, error.message
                 )
             raise
-        enrolment = self._search_and_record(_Work(request, digest, gallery, pack, probes))
+        self._count([QualityTooLow.code] * (len(extracted.templates) - len(probes.templates)))
         ids = [sample.reference_id for sample in enrolment.samples if sample.reference_id is not None]
         self._matcher.applied(gallery, enrolment.seq, ids, probes.embeddings)
         return enrolment
 
-    def _extract(self, samples: Sequence[bytes], pack: Pack) -> _Probes:
-        templates: list[Template] = []
-        positions: list[int] = []
-        rejected: list[SampleFinding] = []
-        first: SampleRejected | None = None
-        for position, sample in enumerate(samples):
-            try:
-                templates.append(pack.embedder.extract(sample, self._face_policy))
-                positions.append(position)
-            except SampleRejected as error:
-                self._metrics.rejections.labels(code=error.code).inc()
-                rejected.append(SampleFinding(position, None, error.code, None, None))
-                first = first or error
-        if first is not None and not templates:
-            raise first
-        embeddings = np.stack([template.embedding for template in templates])
-        return _Probes(tuple(templates), tuple(positions), tuple(rejected), embeddings)
+    def _count(self, codes: Sequence[str]) -> None:
+        for code in codes:
+            self._metrics.rejections.labels(code=code).inc()
 
-    def _search_and_record(self, work: _Work) -> Enrolment:
+    def _search_and_record(self, work: _Work) -> tuple[Enrolment, Probes]:
+        """Return the recorded enrolment and what was searched for it."""
         for _ in range(_ATTEMPTS):
             gallery = work.gallery
             rule = self._packs.rule(gallery)
@@ -173,11 +163,11 @@ class EnrolmentService:
             try:
                 with self._metrics.phase("store"), self._store.writing(gallery.gallery_id) as writing:
                     self._leave_if_answered(writing, work.request)
-                    return writing.insert_enrolment(self._decide(writing, work, search))
+                    return writing.insert_enrolment(self._decide(writing, work, search)), work.probes
             except SearchAgain:
                 self._matcher.catch_up(gallery.gallery_id)
             with self._store.reading() as reading:
-                work = replace(work, gallery=reading.gallery(gallery.gallery_id))
+                work = work.at(reading.gallery(gallery.gallery_id))
         raise IndexUnavailable("the gallery changes faster than its index can follow; try again")
 
     def _decide(self, writing: Writing, work: _Work, search: searching.Search) -> NewEnrolment:
@@ -185,6 +175,9 @@ class EnrolmentService:
         gallery_id, probes = work.gallery.gallery_id, work.probes
         # as it is now, under the lock: its rates and its sample policy may have changed while the sample waited
         self._galleries[gallery_id] = writing.gallery(gallery_id)
+        if _gate_of(self._galleries[gallery_id], work.request) is not _gate_of(work.gallery, work.request):
+            # other samples may be let through: they are searched anew
+            raise SearchAgain
         work = replace(work, gallery=self._galleries[gallery_id])
         rule = self._packs.rule(work.gallery)
         subject_id = work.request.subject_id
@@ -221,6 +214,10 @@ class EnrolmentService:
         return self._clock() - self._idempotency_period
 
 
+def _gate_of(gallery: Gallery, request: EnrolmentRequest) -> QualityGate:
+    return QualityGate.OFF if request.waive_quality_gate else gallery.quality_gate
+
+
 def _new_enrolment(
     work: _Work, decision: Decision, searched: Searched, checked: tuple[Continuity | None, tuple[bool, ...]]
 ) -> NewEnrolment:
@@ -247,8 +244,14 @@ def _new_enrolment(
         templates=templates,
         rejected_samples=work.probes.rejected,
         cases=tuple(kind for kind, applies in found if applies),
-        warnings=decision.warnings,
+        warnings=decision.warnings + _waived(work),
     )
+
+
+def _waived(work: _Work) -> tuple[str, ...]:
+    if not any(refuses(work.gallery.quality_gate, each.quality) for each in work.probes.templates):
+        return ()
+    return ("The quality gate was waived: this person may not be found again by this photograph.",)
 
 
 def _empty_enrolment(request: EnrolmentRequest, digest: str, outcome: OutcomeKind) -> NewEnrolment:

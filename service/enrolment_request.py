@@ -19,10 +19,11 @@ class EnrolmentRequest:
     facts: EncounterFacts = field(default_factory=EncounterFacts)
     biometric_exception: str | None = None
     idempotency_key: str | None = None
+    waive_quality_gate: bool = False  # for who can give no better photograph: to be left out is the worst harm
 
     def digest(self) -> str:
         """Return the SHA-256 (hex) of the canonical fields and the samples' digests: equal requests, equal digests."""
-        canonical = {
+        canonical: dict[str, object] = {
             "gallery_id": self.gallery_id,
             "subject_id": self.subject_id,
             "encounter_id": self.encounter_id,
@@ -35,6 +36,8 @@ class EnrolmentRequest:
             "biometric_exception": self.biometric_exception,
             "samples": [hashlib.sha256(sample).hexdigest() for sample in self.samples],
         }
+        if self.waive_quality_gate:  # only then: a request of before it existed keeps its digest
+            canonical["waive_quality_gate"] = True
         return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
 
 

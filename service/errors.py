@@ -8,7 +8,7 @@ BiodedupError
 ├── SampleRejected                    a finding about a photograph, nothing was searched (outcome REJECTED)
 │   ├── SampleEmpty  SampleTooLarge  ImageFormatUnsupported  ImageUnreadable
 │   ├── ImageTooManyPixels  ImageTooSmall  ImageTooSlow
-│   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable
+│   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable  QualityTooLow
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
 │       SweepNotFound  CalibrationNotFound
@@ -124,6 +124,12 @@ class TemplateUnusable(SampleRejected):
     """The recogniser made no finite vector of length 1: it would never be found again."""
 
     code = "template_unusable"
+
+
+class QualityTooLow(SampleRejected):
+    """The gallery's quality gate refuses the sample; the message says what to do at the desk."""
+
+    code = "quality_too_low"
 
 
 class NotFound(BiodedupError):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from service.domain import Gallery, GalleryCounts, Thresholds
+from service.domain import Gallery, GalleryCounts, QualityGate, Thresholds
 from service.errors import InvalidRequest
 from service.fusion import comparisons
 from service.packs import Packs
@@ -20,6 +20,7 @@ class GalleryDefaults:
     duplicate_fpir: float
     verification_fmr: float
     keep_samples: bool
+    quality_gate: QualityGate = QualityGate.OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class GalleryChange:
     duplicate_fpir: float | None = None
     verification_fmr: float | None = None
     keep_samples: bool | None = None
+    quality_gate: QualityGate | None = None
 
 
 class GalleryService:
@@ -62,9 +64,9 @@ class GalleryService:
             verification_fmr=self._defaults.verification_fmr,
             keep_samples=self._defaults.keep_samples,
             created_at=self._clock(),
+            quality_gate=self._defaults.quality_gate,
         )
-        self._packs.of(blank.pack_id)
-        self._store.create_gallery(_changed(blank, wanted))
+        self._store.create_gallery(self._allowed(_changed(blank, wanted), wanted))
         return self.report(gallery_id)
 
     def update(self, gallery_id: str, wanted: GalleryChange) -> GalleryReport:
@@ -77,9 +79,18 @@ class GalleryService:
             gallery = reading.gallery(gallery_id)
         if wanted.pack_id is not None and wanted.pack_id != gallery.pack_id:
             raise InvalidRequest("the pack of a gallery cannot be changed: templates of two packs cannot be compared")
-        changed = _changed(gallery, wanted)
+        changed = self._allowed(_changed(gallery, wanted), wanted)
         self._store.update_gallery(changed, self._packs.rule(changed).threshold_change(changed, "rates"))
         return self.report(gallery_id)
+
+    def _allowed(self, gallery: Gallery, wanted: GalleryChange) -> Gallery:
+        """Raises PackNotLoaded; InvalidRequest where a gate is asked for that could not judge."""
+        judges = self._packs.of(gallery.pack_id).judges_quality
+        if wanted.quality_gate not in {None, QualityGate.OFF} and not judges:
+            raise InvalidRequest(
+                "quality_gate: this model pack has no quality.json, so the quality of a sample cannot be judged"
+            )
+        return gallery
 
     def report(self, gallery_id: str) -> GalleryReport:
         """Raises GalleryNotFound, PackNotLoaded."""
@@ -87,7 +98,10 @@ class GalleryService:
             gallery = reading.gallery(gallery_id)
         rule = self._packs.rule(gallery)
         thresholds = rule.thresholds(gallery, comparisons(gallery.template_count, gallery.several_count))
-        return GalleryReport(gallery, self._store.gallery_counts(gallery_id), thresholds, rule.warnings(thresholds))
+        warnings = rule.warnings(thresholds)
+        if gallery.quality_gate is not QualityGate.OFF and not self._packs.of(gallery.pack_id).judges_quality:
+            warnings += ("The model pack has no quality.json: no sample is refused for its quality.",)
+        return GalleryReport(gallery, self._store.gallery_counts(gallery_id), thresholds, warnings)
 
     def reports(self) -> list[GalleryReport]:
         return [self.report(gallery.gallery_id) for gallery in self._store.galleries()]
@@ -103,6 +117,7 @@ def _changed(gallery: Gallery, wanted: GalleryChange) -> Gallery:
         duplicate_fpir=chosen(wanted.duplicate_fpir, gallery.duplicate_fpir),
         verification_fmr=chosen(wanted.verification_fmr, gallery.verification_fmr),
         keep_samples=gallery.keep_samples if wanted.keep_samples is None else wanted.keep_samples,
+        quality_gate=gallery.quality_gate if wanted.quality_gate is None else wanted.quality_gate,
     )
     if changed.duplicate_fpir > changed.review_fpir:
         raise InvalidRequest("duplicate_fpir must not be above review_fpir: a duplicate needs stronger evidence")

@@ -17,6 +17,7 @@ class Pack:
 
     embedder: Embedder
     rule: DecisionRule
+    judges_quality: bool = False  # its templates have a unified quality score
 
 
 class KeptCalibrations(Protocol):

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.domain import FacePolicy
+from service.domain import FacePolicy, QualityGate
 from service.errors import SettingsInvalid
 
 PREFIX = "BIODEDUP_"
@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     )
 
     keep_samples: bool = Field(default=False, description="Keep the submitted images in new galleries.")
+    quality_gate: QualityGate = Field(
+        default=QualityGate.OFF, description="Which samples new galleries refuse for their quality."
+    )
     face_policy: FacePolicy = Field(
         default=FacePolicy.REFUSE, description="What to do when a sample shows several faces."
     )

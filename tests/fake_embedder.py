@@ -10,7 +10,7 @@ from service.decision import DecisionRule
 from service.domain import Embedding, FacePolicy, Template
 from service.errors import NoFace, Overloaded, SampleEmpty, SampleRejected, all_errors
 from service.packs import Pack, Packs
-from tests.synthetic import BOX, QUALITY, calibration
+from tests.synthetic import BLURRED, BOX, GOOD, calibration
 
 DIMENSION = 512  # so that two of a few thousand random people never score above a threshold
 PACK_ID = "fake"
@@ -20,7 +20,8 @@ _REJECTIONS = {f"reject {error.code}".encode(): error for error in all_errors(Sa
 class FakeEmbedder:
     """`anna/1` and `anna/2` are two captures of anna; they score about 0.9, two people about 0.
 
-    `noface` has no face, `reject CODE` is rejected with that code, `busy` finds the queue full, `crash` is a fault.
+    A text that ends with `blurred` is a photograph of poor quality. `noface` has no face, `reject CODE` is rejected
+    with that code, `busy` finds the queue full, `crash` is a fault.
     """
 
     pack_id = PACK_ID
@@ -39,11 +40,14 @@ class FakeEmbedder:
         if data == b"crash":
             raise RuntimeError("crashed on anna")
         person = _random(data.partition(b"/")[0])
-        return Template(PACK_ID, _unit(person + 0.33 * _random(b"capture of " + data)), QUALITY, BOX)
+        quality = BLURRED if data.endswith(b"blurred") else GOOD
+        return Template(PACK_ID, _unit(person + 0.33 * _random(b"capture of " + data)), quality, BOX)
 
 
 def fake_packs() -> Packs:
-    return Packs({PACK_ID: Pack(FakeEmbedder(), DecisionRule(fake_calibration(), fnir_warning=0.1))})
+    return Packs(
+        {PACK_ID: Pack(FakeEmbedder(), DecisionRule(fake_calibration(), fnir_warning=0.1), judges_quality=True)}
+    )
 
 
 def fake_calibration() -> Calibration:

@@ -116,6 +116,7 @@ class FakeStore:
                 duplicate_fpir=gallery.duplicate_fpir,
                 verification_fmr=gallery.verification_fmr,
                 keep_samples=gallery.keep_samples,
+                quality_gate=gallery.quality_gate,
             )
             record_thresholds(records, change, self._clock(), self._numbers)
             self._galleries = {**self._galleries, gallery.gallery_id: records}

@@ -1,5 +1,7 @@
 """Synthetic people: an embedder whose templates have known scores, and a calibration that fits them."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from service.calibration import Calibration
@@ -12,12 +14,19 @@ from service.ports import Embedder
 DIMENSION = 128
 PACK_ID = "synthetic"
 QUALITY = Quality(90.0, 45.0, 0.9, 300.0, 120.0, 0.0, 0.0, 0.0, 1)
+GOOD = replace(QUALITY, luminance_variance=2000.0, unified=50)
+BLURRED = replace(GOOD, sharpness=4.0, unified=5)
+FAINT = replace(GOOD, unified=20)  # without a fault that anything could be done about
+QUALITIES = {b"blurred": BLURRED, b"faint": FAINT, b"good": GOOD}
 BOX = Box(10.0, 10.0, 100.0, 110.0)
 
 
-def sample_of(person: int, capture: int = 0) -> bytes:
-    """Return a sample of a person; two captures of one person score about 0.9, two people about 0."""
-    return f"face {person} {capture}".encode()
+def sample_of(person: int, capture: int = 0, quality: str = "good") -> bytes:
+    """Return a sample of a person; two captures of one person score about 0.9, two people about 0.
+
+    `quality` is one of `QUALITIES`.
+    """
+    return f"face {person} {capture} {quality}".encode()
 
 
 def _unit(row: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Embedding:
@@ -37,12 +46,12 @@ class PersonEmbedder:
 
     def extract(self, data: bytes, policy: FacePolicy) -> Template:
         words = data.split()
-        if len(words) != 3 or words[0] != b"face":
+        if len(words) != 4 or words[0] != b"face":
             raise NoFace("no face was found: ask the person to look at the camera")
         person, capture = int(words[1]), int(words[2])
         face = np.random.default_rng([1, person]).normal(size=DIMENSION)
         noise = np.random.default_rng([2, person, capture]).normal(size=DIMENSION)
-        return Template(PACK_ID, _unit(face + self._spread * noise), QUALITY, BOX)
+        return Template(PACK_ID, _unit(face + self._spread * noise), QUALITIES[words[3]], BOX)
 
 
 def calibration() -> Calibration:
@@ -69,4 +78,5 @@ def calibration() -> Calibration:
 
 
 def packs(kept: KeptCalibrations | None = None, embedder: Embedder | None = None) -> Packs:
-    return Packs({PACK_ID: Pack(embedder or PersonEmbedder(), DecisionRule(calibration(), fnir_warning=0.1))}, kept)
+    rule = DecisionRule(calibration(), fnir_warning=0.1)
+    return Packs({PACK_ID: Pack(embedder or PersonEmbedder(), rule, judges_quality=True)}, kept)

@@ -44,7 +44,7 @@ def test_the_answers_of_others_no_longer_name_an_erased_subject(world: World) ->
 def test_an_erased_subject_can_be_enrolled_anew(world: World) -> None:
     world.enrol(1, subject_id="s", encounter_id="e")
     world.erasure.erase_subject(GALLERY, "s")
-    anew = world.answer(b"face 1 0", subject_id="s", encounter_id="e")
+    anew = world.answer(b"face 1 0 good", subject_id="s", encounter_id="e")
     assert (anew.is_replay, anew.enrolment.outcome) == (False, OutcomeKind.UNIQUE)
 
 

@@ -12,8 +12,9 @@ from service.api.context import ServiceDep
 from service.api.error_responses import responses
 from service.api.openapi_bodies import json_body
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, GalleryPath, Limit
+from service.api.sample_schemas import Out
 from service.api.samples import read_json
-from service.api.schemas import Out, PageOut, ThresholdsOut, answer
+from service.api.schemas import PageOut, ThresholdsOut, answer
 from service.calibration import Calibration
 from service.calibrations import CalibrationReport
 from service.errors import (

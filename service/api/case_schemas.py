@@ -5,7 +5,8 @@ from datetime import datetime
 from pydantic import Field
 
 from service import domain
-from service.api.schemas import CandidateOut, Out, PageOut
+from service.api.sample_schemas import Out
+from service.api.schemas import CandidateOut, PageOut
 from service.domain import CaseKind, CaseStatus, JobState
 from service.sweep import progress_of, seconds_left
 

@@ -37,6 +37,10 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.NoFace: "no face was found: one face, frontal, in even light",
     errors.SeveralFaces: "several faces were found: only one person may be in the picture",
     errors.FaceTooSmall: "the face is too small: come closer",
+    errors.QualityTooLow: (
+        "the photograph is not good enough to be found again: hold the camera still, and wait until it is in focus; "
+        "turn the face to the camera"
+    ),
     errors.TemplateUnusable: "the model could make nothing of this face: take another photograph",
     errors.LandmarksDegenerate: "eyes, nose and mouth could not be told apart: look into the camera",
     errors.NotFound: "there is nothing at this path",

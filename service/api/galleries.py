@@ -60,7 +60,7 @@ def read_gallery(service: ServiceDep, gallery_id: GalleryPath) -> Response:
 
 @router.patch(
     "/v1/galleries/{gallery_id}",
-    summary="Change the error rates or the sample policy of a gallery",
+    summary="Change the error rates, the sample policy or the quality gate of a gallery",
     response_model=GalleryOut,
     responses=responses(GalleryNotFound, PackNotLoaded, RequestTooLarge, UnsupportedMediaType),
     openapi_extra=json_body(GalleryChangeIn, {"review_fpir": 0.05}),
@@ -78,6 +78,7 @@ def _change(wanted: GalleryChangeIn, pack_id: str | None) -> GalleryChange:
         duplicate_fpir=wanted.duplicate_fpir,
         verification_fmr=wanted.verification_fmr,
         keep_samples=wanted.keep_samples,
+        quality_gate=wanted.quality_gate,
     )
 
 
@@ -90,6 +91,7 @@ def _out(report: GalleryReport) -> GalleryOut:
         duplicate_fpir=gallery.duplicate_fpir,
         verification_fmr=gallery.verification_fmr,
         keep_samples=gallery.keep_samples,
+        quality_gate=gallery.quality_gate,
         created_at=gallery.created_at,
         counts=CountsOut(
             subjects=counts.subjects,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from service.api.parameters import GalleryName, RecordId
-from service.domain import EncounterStatus
+from service.domain import EncounterStatus, QualityGate
 
 # control characters do not print, and a NUL has no place in PostgreSQL
 _TEXT = r"^[^\x00-\x1f\x7f-\x9f]+$"
@@ -54,6 +54,7 @@ Instant = Annotated[
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_TEXT)]
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_TEXT)]
 LabelValue = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_TEXT)]
+GateName = Annotated[QualityGate, WithJsonSchema({"type": "string", "enum": [gate.value for gate in QualityGate]})]
 Fmr = Annotated[float, Field(ge=1e-6, le=0.1)]
 Fpir = Annotated[float, Field(ge=1e-6, le=0.5)]
 
@@ -77,6 +78,9 @@ class EnrolmentFields(_Body):
     )
     biometric_exception: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_TEXT)] | None = Field(
         None, description="Why there is no usable face; then without samples."
+    )
+    waive_quality_gate: bool | None = Field(
+        None, description="Accept what the gallery's quality gate would refuse: this person can give nothing better."
     )
 
 
@@ -107,6 +111,9 @@ class GalleryChangeIn(_Body):
     duplicate_fpir: Fpir | None = None
     verification_fmr: Fmr | None = None
     keep_samples: bool | None = None
+    quality_gate: GateName | None = Field(
+        None, description="Which samples an enrolment refuses for their quality; `off` refuses none."
+    )
 
 
 class GalleryIn(GalleryChangeIn):

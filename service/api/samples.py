@@ -77,6 +77,7 @@ def enrolment_request(
         ),
         biometric_exception=fields.biometric_exception,
         idempotency_key=idempotency_key,
+        waive_quality_gate=bool(fields.waive_quality_gate),
     )
 
 

@@ -4,42 +4,18 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service import domain
-from service.domain import EncounterStatus, OutcomeKind
+from service.api.sample_schemas import AdviceOut, BoxOut, Out, QualityOut, SampleOut
+from service.domain import EncounterStatus, OutcomeKind, QualityGate
 
 M = TypeVar("M", bound=BaseModel)
-
-
-class Out(BaseModel):
-    model_config = ConfigDict(from_attributes=True, frozen=True)
 
 
 def answer(body: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return `body` as it is: FastAPI would check each answer against its model once more."""
     return Response(body.model_dump_json(), status, headers, media_type="application/json")
-
-
-class QualityOut(Out):
-    face_width_px: float
-    inter_eye_px: float
-    detector_score: float = Field(description="0 to 1, higher is surer.")
-    sharpness: float = Field(description="Variance of the Laplacian, higher is sharper.")
-    brightness: float = Field(description="Mean grey level of the face, 0 to 255.")
-    yaw_deg: float
-    pitch_deg: float
-    roll_deg: float
-    face_count: int
-
-
-class BoxOut(Out):
-    """Pixels of the upright image, origin top left, right and bottom exclusive."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
 
 
 class ThresholdsOut(Out):
@@ -115,14 +91,6 @@ class ContinuityOut(Out):
     passed: bool
 
 
-class SampleOut(Out):
-    position: int
-    reference_id: int | None
-    rejection_code: str | None
-    quality: QualityOut | None
-    box: BoxOut | None
-
-
 class EnrolmentOut(Out):
     enrolment_id: str
     gallery_id: str
@@ -152,7 +120,7 @@ class EnrolmentOut(Out):
             thresholds=_of(ThresholdsOut, enrolment.thresholds),
             searched=_of(SearchedOut, enrolment.searched),
             continuity=_of(ContinuityOut, enrolment.continuity),
-            samples=[SampleOut.model_validate(sample) for sample in enrolment.samples],
+            samples=[SampleOut.of(sample) for sample in enrolment.samples],
             biometric_exception=enrolment.biometric_exception,
             case_ids=list(enrolment.case_ids),
             warnings=list(enrolment.warnings),
@@ -169,6 +137,7 @@ class IdentificationOut(Out):
     searched: SearchedOut
     quality: QualityOut
     box: BoxOut
+    advice: list[AdviceOut]
     warnings: list[str]
 
 
@@ -186,6 +155,7 @@ class VerificationOut(Out):
     reference_id: int | None = Field(description="The best reference; null where two samples were compared.")
     quality: QualityOut
     box: BoxOut
+    advice: list[AdviceOut]
 
 
 class SubjectOut(Out):
@@ -265,6 +235,7 @@ class GalleryOut(Out):
     duplicate_fpir: float
     verification_fmr: float
     keep_samples: bool
+    quality_gate: QualityGate
     created_at: datetime
     counts: CountsOut
     thresholds: ThresholdsOut

@@ -7,8 +7,9 @@ from service.api.context import ServiceDep
 from service.api.error_responses import SAMPLE_ERRORS, responses
 from service.api.openapi_bodies import VERIFICATION_BODY
 from service.api.parameters import GalleryPath
+from service.api.sample_schemas import BoxOut, QualityOut, advice_out
 from service.api.samples import verification_request
-from service.api.schemas import BoxOut, QualityOut, VerificationOut, answer
+from service.api.schemas import VerificationOut, answer
 from service.errors import NoReference, SubjectNotFound
 from service.verification import Verification
 
@@ -51,4 +52,5 @@ def _out(found: Verification) -> VerificationOut:
         reference_id=found.reference_id,
         quality=QualityOut.model_validate(found.probe.quality),
         box=BoxOut.model_validate(found.probe.box),
+        advice=advice_out(found.probe.quality),
     )

@@ -40,6 +40,7 @@ def identify(sample: SampleFile, gallery: GalleryOption = "default", url: UrlOpt
     if candidates:
         out.print(candidates_table(candidates, answer["thresholds"]))
     out.print(_found_sentence(candidates, answer["thresholds"], int(searched["gallery_size"])))
+    out.print(_quality_sentence(answer))
     if not searched["complete"]:
         warn(["not everything could be searched: this answer does not say that the person is unknown"])
     warn(answer["warnings"])
@@ -74,6 +75,14 @@ def verify(
         answer = client.post_samples(gallery_path(gallery, "verifications"), files, fields)
     other = f"subject {subject}" if sample_2 is None else "the second photograph"
     console().print(_verified_sentence(answer, plain(other)))
+    console().print(_quality_sentence(answer))
+
+
+def _quality_sentence(answer: Json) -> str:
+    unified = answer["quality"]["unified"]
+    score = "not judged" if unified is None else f"{unified} of 100 (50 is usual)"
+    better = "; ".join(plain(each["words"]) for each in answer["advice"])
+    return f"Quality of the photograph: {score}. {f'For a better one: {better}.' if better else ''}".rstrip()
 
 
 def _found_sentence(candidates: list[Json], thresholds: Json, gallery_size: int) -> str:

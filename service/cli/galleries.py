@@ -7,6 +7,7 @@ import typer
 from service.cli.client import DEFAULT_URL, GalleryArgument, Json, ServiceClient, UrlOption, gallery_path
 from service.cli.show import console, one_in, percent, plain, score_text, table, warn
 from service.cli.sweeps import sweep_gallery
+from service.domain import QualityGate
 
 ReviewOption = Annotated[
     float | None,
@@ -21,6 +22,10 @@ VerificationOption = Annotated[
 ]
 KeepOption = Annotated[
     bool | None, typer.Option("--keep-samples/--no-keep-samples", help="Whether the photographs themselves are kept.")
+]
+GateOption = Annotated[
+    QualityGate | None,
+    typer.Option("--quality-gate", help="Which samples an enrolment refuses for their quality (docs/quality.md)."),
 ]
 
 gallery_commands = typer.Typer(
@@ -74,6 +79,7 @@ def create_gallery(
     duplicate_fpir: DuplicateOption = None,
     verification_fmr: VerificationOption = None,
     keep_samples: KeepOption = None,
+    quality_gate: GateOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Make a gallery. What is not given comes from the settings of the service.
@@ -82,7 +88,8 @@ def create_gallery(
 
     Exit codes: 0 made, 1 refused (the name is taken, the pack is not loaded) or no service, 2 wrong usage.
     """
-    body: Json = {"pack_id": pack} | _rates(review_fpir, duplicate_fpir, verification_fmr, keep_samples=keep_samples)
+    rates = _rates(review_fpir, duplicate_fpir, verification_fmr)
+    body: Json = {"pack_id": pack} | rates | _rules(quality_gate, keep_samples=keep_samples)
     wanted = {"gallery_id": gallery} | {name: value for name, value in body.items() if value is not None}
     with ServiceClient(url) as client:
         print_gallery(client.post_json("/v1/galleries", wanted))
@@ -96,16 +103,17 @@ def set_gallery(
     duplicate_fpir: DuplicateOption = None,
     verification_fmr: VerificationOption = None,
     keep_samples: KeepOption = None,
+    quality_gate: GateOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
-    """Set the error rates of a gallery. Earlier answers keep the thresholds they were given with.
+    """Set the error rates of a gallery, or what it keeps and refuses. Earlier answers stay as they were given.
 
     Example: biodedup gallery set default --review-fpir 0.05
 
     Exit codes: 0 set, 1 refused by the service or no service, 2 wrong usage.
     """
-    rates = _rates(review_fpir, duplicate_fpir, verification_fmr, keep_samples=keep_samples)
-    wanted = {name: value for name, value in rates.items() if value is not None}
+    body = _rates(review_fpir, duplicate_fpir, verification_fmr) | _rules(quality_gate, keep_samples=keep_samples)
+    wanted = {name: value for name, value in body.items() if value is not None}
     if not wanted:
         raise typer.BadParameter("nothing to set: give at least one option")
     with ServiceClient(url) as client:
@@ -133,6 +141,13 @@ def stats(url: UrlOption = DEFAULT_URL) -> None:
     warn(ready["warnings"])
 
 
+_GATES = {
+    "off": "none",
+    "standard": "poor photographs where something can be done about it (standard)",
+    "strict": "all that are likely to be missed later (strict)",
+}
+
+
 def print_gallery(gallery: Json, step: Json | None = None) -> None:
     """Print a gallery as two columns; `step` is its entry of `/readyz`."""
     counts, thresholds = gallery["counts"], gallery["thresholds"]
@@ -152,6 +167,7 @@ def print_gallery(gallery: Json, step: Json | None = None) -> None:
         ["expected misses", _misses(thresholds)],
         ["1:1 comparisons", f"accept {one_in(gallery['verification_fmr'])} wrong pairs"],
         ["photographs kept", "yes" if gallery["keep_samples"] else "no"],
+        ["refused for quality", _GATES[gallery["quality_gate"]]],
     ]
     if step is not None:
         rows.append(["index", _step(step)])
@@ -159,19 +175,12 @@ def print_gallery(gallery: Json, step: Json | None = None) -> None:
     warn(gallery["warnings"])
 
 
-def _rates(
-    review_fpir: float | None,
-    duplicate_fpir: float | None,
-    verification_fmr: float | None,
-    *,
-    keep_samples: bool | None,
-) -> Json:
-    return {
-        "review_fpir": review_fpir,
-        "duplicate_fpir": duplicate_fpir,
-        "verification_fmr": verification_fmr,
-        "keep_samples": keep_samples,
-    }
+def _rates(review_fpir: float | None, duplicate_fpir: float | None, verification_fmr: float | None) -> Json:
+    return {"review_fpir": review_fpir, "duplicate_fpir": duplicate_fpir, "verification_fmr": verification_fmr}
+
+
+def _rules(quality_gate: QualityGate | None, *, keep_samples: bool | None) -> Json:
+    return {"keep_samples": keep_samples, "quality_gate": quality_gate.value if quality_gate is not None else None}
 
 
 def _threshold(score: float | None, fpir: float, fmr: float) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,7 +12,7 @@ from service.calibration import Calibration
 from service.cli.failures import CommandFailed
 from service.cli.show import console, plain, warn
 from service.cli.sources import Item, read_source
-from service.domain import Embedding, FacePolicy
+from service.domain import Embedding, FacePolicy, Template
 from service.errors import ImageFormatUnsupported, SampleRejected
 from service.evaluation.photographs import FaceSet, Photograph, Refused, photograph_of
 from service.face.extractor import Extractor
@@ -108,9 +109,9 @@ def _extract(extractor: Extractor, photographs: Sequence[tuple[Path, Photograph]
     found: list[tuple[Photograph, Embedding]] = []
     refused: list[Refused] = []
 
-    def extracted(path: Path) -> Embedding | str:
+    def extracted(path: Path) -> Template | str:
         try:
-            return extractor.extract(path.read_bytes(), policy).embedding
+            return extractor.extract(path.read_bytes(), policy)
         except SampleRejected as error:
             return error.code
         except OSError as error:
@@ -124,7 +125,7 @@ def _extract(extractor: Extractor, photographs: Sequence[tuple[Path, Photograph]
             if isinstance(result, str):
                 refused.append(Refused(photograph, result))
             else:
-                found.append((photograph, result))
+                found.append((replace(photograph, unified=result.quality.unified), result.embedding))
             bar.advance(task)
     others = [each for each in refused if each.code == ImageFormatUnsupported.code]
     if others:

@@ -4,7 +4,7 @@ Everyone counts the same, however many photographs they have: a pair of people w
 person in the false non-match rate, shared among their pairs of photographs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.evaluation.figures import FEWEST_TOLD, REPLICATES, Figure, figure
-from service.evaluation.photographs import GAP, FaceSet, Photograph, gap_between
+from service.evaluation.photographs import GAP, QUALITY, FaceSet, Photograph, gap_between, quality_of
 from service.population import (
     Population,
     bootstrap_weights,
@@ -126,7 +126,9 @@ def by_group(
         own = mated.only(is_in[mated.first] & is_in[mated.second])
         if len(own.scores):
             found.append(false_non_match(own, weights, threshold, **facts))
-    return found + _by_gap(faces, mated, weights, threshold)
+    for label, band_of in ((GAP, gap_between), (QUALITY, quality_of)):
+        found += _by_pair(label, _bands(faces, mated, band_of), mated, weights, threshold)
+    return found
 
 
 def failure_to_acquire(faces: FaceSet, seed: int = 0, *, label: str | None = None, group: str | None = None) -> Figure:
@@ -171,14 +173,23 @@ def _group_false_match(faces: FaceSet, is_in: BoolArray, threshold: float, seed:
     return figure("fmr", float(rates[0]), rates[1:], **facts)
 
 
-def _by_gap(faces: FaceSet, mated: MatedPairs, weights: FloatArray, threshold: float) -> list[Figure]:
-    shown: Sequence[str | None] = [
-        gap_between(faces.photographs[first], faces.photographs[second])
+def _bands(
+    faces: FaceSet, mated: MatedPairs, band_of: Callable[[Photograph, Photograph], str | None]
+) -> Sequence[str | None]:
+    """Return the band that the two photographs of each pair have together."""
+    return [
+        band_of(faces.photographs[first], faces.photographs[second])
         for first, second in zip(mated.first.tolist(), mated.second.tolist(), strict=True)
     ]
+
+
+def _by_pair(
+    label: str, shown: Sequence[str | None], mated: MatedPairs, weights: FloatArray, threshold: float
+) -> list[Figure]:
+    """Return the false non-match rate of the pairs in each band."""
     bands = np.array([each or "" for each in shown])
     known = sorted({each for each in shown if each})
-    found = [false_non_match(mated.only(bands == band), weights, threshold, label=GAP, group=band) for band in known]
+    found = [false_non_match(mated.only(bands == band), weights, threshold, label=label, group=band) for band in known]
     return [each for each in found if each.people >= FEWEST_TOLD]
 
 

@@ -10,9 +10,11 @@ from service.domain import Embedding, Embeddings
 
 AGE, SEX, SITE = "age at capture", "sex", "site"
 GAP = "years between captures"
+QUALITY = "quality score of the poorer photograph"
 
 _AGE_BANDS = ((60, "60 and over"), (40, "40 to 59"), (18, "18 to 39"), (12, "12 to 17"), (5, "5 to 11"), (0, "0 to 4"))
 _GAP_BANDS = ((6, "6 and more"), (3, "3 to 5"), (1, "1 to 2"), (0, "below 1"))
+_QUALITY_BANDS = ((50, "50 to 100"), (30, "30 to 49"), (15, "15 to 29"), (0, "0 to 14"))
 _DAYS_A_YEAR = 365  # who comes back on the same day a year later has been away for a year
 
 
@@ -24,6 +26,7 @@ class Photograph:
     person: str
     captured_at: datetime | None
     groups: Mapping[str, str]
+    unified: int | None = None  # its quality score, 0..100
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,13 @@ def gap_between(first: Photograph, second: Photograph) -> str | None:
     # dates alone: one may have a time zone and the other none
     days = abs((first.captured_at.date() - second.captured_at.date()).days)
     return _band(_GAP_BANDS, days / _DAYS_A_YEAR)
+
+
+def quality_of(first: Photograph, second: Photograph) -> str | None:
+    """Return the band of the lower of two quality scores, None where one is not known."""
+    if first.unified is None or second.unified is None:
+        return None
+    return _band(_QUALITY_BANDS, min(first.unified, second.unified))
 
 
 def _band(bands: Sequence[tuple[int, str]], value: float) -> str:

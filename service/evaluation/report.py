@@ -11,7 +11,7 @@ from service.evaluation import plots
 from service.evaluation.comparisons import MOST_GROUPS
 from service.evaluation.evaluation import Evaluation
 from service.evaluation.figures import FEW_PEOPLE, FEWEST_TOLD, REPLICATES, Figure
-from service.evaluation.photographs import FaceSet
+from service.evaluation.photographs import QUALITY, FaceSet
 
 REPORT_FILE, FIGURES_FILE, DOUBTFUL_FILE = "report.html", "figures.csv", "doubtful_pairs.csv"
 _LARGE = 0.1  # share: from it on per cent say more than "1 in 7"
@@ -60,7 +60,8 @@ def render(evaluation: Evaluation, faces: FaceSet, about: About) -> str:
         example=_example(misses),
         claims=claims,
         trade_off=plots.paired(figures),
-        labels=_labels(evaluation),
+        labels=[label for label in _labels(evaluation) if label["name"] != QUALITY],
+        quality=next((label for label in _labels(evaluation) if label["name"] == QUALITY), None),
         largest=misses[-1][0] if misses else 0,
         few=FEW_PEOPLE,
         fewest=FEWEST_TOLD,

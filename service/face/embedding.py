@@ -58,14 +58,22 @@ class Recogniser:
         Raises:
             TemplateUnusable: the graph gave something that is not finite, or nothing at all.
         """
+        return self.embed_with_norms(crops)[0]
+
+    def embed_with_norms(self, crops: Sequence[Crop]) -> tuple[Embeddings, npt.NDArray[np.float32]]:
+        """Return what `embed` returns, and (n,) float32 the norm of each row as the graph gave it, above 0.
+
+        The norm says how much of a face the graph found in the crop (`service/face/unified.py`).
+        """
         embeddings = np.empty((len(crops), self.dimension), np.float32)
         for row, crop in enumerate(crops):
             # one by one: batches are slower (measured, see batching.py) and many published graphs fix the batch at 1
             embeddings[row] = self._run(crop)
+        norms = np.linalg.norm(embeddings, axis=1)
         embeddings = _unit(embeddings)
         if self._centre is not None:
             embeddings = _unit(embeddings - self._centre)
-        return embeddings
+        return embeddings, norms
 
     def _run(self, crop: Crop) -> npt.NDArray[np.float32]:
         channels = crop[:, :, ::-1] if self._colour == "BGR" else crop

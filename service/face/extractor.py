@@ -16,6 +16,7 @@ from service.face.image import ImageLimits, ScaledImage, decode_scaled
 from service.face.model_packs import InstalledPack
 from service.face.quality import measure
 from service.face.refinement import refine
+from service.face.unified import scale_of
 
 Observe = Callable[[str, float], None]
 """Told the phase (decode, detect, refine, align, quality, embed) and the seconds it took."""
@@ -53,6 +54,7 @@ class Extractor:
 
         Raises:
             PackGraphUnsupported: a graph cannot be loaded or does not fit its manifest.
+            PackManifestInvalid: its quality.json cannot be read.
         """
         manifest = pack.manifest
         entry = manifest.recogniser
@@ -70,6 +72,7 @@ class Extractor:
             centre=entry.centre,
         )
         self._close_looks = manifest.detector.close_looks
+        self._scale = scale_of(pack)
         self._limits = limits
         self._min_face_width_px = min_face_width_px
         self._observe = observe
@@ -105,10 +108,13 @@ class Extractor:
         with self._phase("align"):
             crop = align(image.pixels, face.landmarks)
         with self._phase("quality"):
-            quality = measure(face, crop, face_count=len(faces), scale=image.scale)
+            quality = measure(face, crop, image.pixels, faces, scale=image.scale)
         with self._phase("embed"):
-            embedding = self._recogniser.embed([crop])[0]
-        return Template(self.pack_id, embedding, quality, _unscaled(face.box, image.scale))
+            embeddings, norms = self._recogniser.embed_with_norms([crop])
+        norm = float(norms[0])
+        unified = None if self._scale is None else self._scale.score(norm)
+        quality = replace(quality, embedding_norm=round(norm, 4), unified=unified)
+        return Template(self.pack_id, embeddings[0], quality, _unscaled(face.box, image.scale))
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select
 from service.domain import CaseKind, Change, EarlierRequest, Embedding, Enrolment, Gallery, Probes, Reference
 from service.errors import GalleryNotFound
 from service.store.prepared import Prepared
-from service.store.rows import AnyRow, to_candidate, to_embedding, to_enrolment, to_reference
+from service.store.rows import AnyRow, gallery_of, to_candidate, to_embedding, to_enrolment, to_reference
 from service.store.tables import (
     candidates,
     case_pairs,
@@ -97,7 +97,7 @@ def read_gallery(connection: Connection, gallery_id: str) -> Gallery:
     row = _GALLERY.one_or_none(connection, {"wanted": gallery_id})
     if row is None:
         raise GalleryNotFound("there is no such gallery")
-    return Gallery(**row)
+    return gallery_of(row)
 
 
 def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Enrolment]:

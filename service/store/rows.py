@@ -24,6 +24,7 @@ from service.domain import (
     NewTemplate,
     OutcomeKind,
     Quality,
+    QualityGate,
     Reference,
     SampleFinding,
     Searched,
@@ -49,7 +50,11 @@ def to_embedding(data: bytes) -> Embedding:
 
 
 def to_gallery(row: AnyRow) -> Gallery:
-    return Gallery(**row._mapping)
+    return gallery_of(row._asdict())
+
+
+def gallery_of(columns: Mapping[str, Any]) -> Gallery:
+    return Gallery(**{**columns, "quality_gate": QualityGate(columns["quality_gate"])})
 
 
 def to_reference(row: AnyRow) -> Reference:

@@ -289,10 +289,11 @@ class SqlStore(SqlRecords):
             self._write_lock.release()
 
 
-def _settings(gallery: Gallery) -> dict[str, float | bool]:
+def _settings(gallery: Gallery) -> dict[str, float | bool | str]:
     return {
         "review_fpir": gallery.review_fpir,
         "duplicate_fpir": gallery.duplicate_fpir,
         "verification_fmr": gallery.verification_fmr,
         "keep_samples": gallery.keep_samples,
+        "quality_gate": gallery.quality_gate.value,
     }

@@ -93,6 +93,7 @@ galleries = Table(
     Column("calibration_id", Text),  # that judges its scores, null for the one of its pack
     Column("thresholds_key", Text),  # what the thresholds last written to the audit trail followed from
     Column("several_count", BigInteger, nullable=False, server_default="0"),  # subjects with several searched templates
+    Column("quality_gate", Text, nullable=False, server_default="off"),
 )
 
 changes = Table(

@@ -20,7 +20,7 @@ from service.store.erasing import clear_subject, move_encounter
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.prepared import Prepared
 from service.store.reading import SqlReading
-from service.store.rows import candidate_columns, facts_columns, finding_json, flat, template_columns
+from service.store.rows import candidate_columns, facts_columns, finding_json, flat, gallery_of, template_columns
 from service.store.several import searched_counts, several_growth
 from service.store.tables import (
     candidates,
@@ -68,7 +68,7 @@ class SqlWriting(SqlReading):
         if row is None:
             raise GalleryNotFound("there is no such gallery")
         self._gallery_id = gallery_id
-        self._before = Gallery(**row)
+        self._before = gallery_of(row)
         self._seq = self._before.last_seq + 1
         self._now = now
         self._has_changed = False

@@ -21,7 +21,7 @@ def test_an_enrolled_person_is_found_and_nothing_changes(client: httpx.Client, g
     assert [candidate["subject_id"] for candidate in body["candidates"]] == ["S-1"]
     assert body["searched"]["gallery_size"] == 1
     assert set(body) == {
-        "gallery_id", "found", "candidates", "thresholds", "searched", "quality", "box", "warnings"
+        "gallery_id", "found", "candidates", "thresholds", "searched", "quality", "box", "advice", "warnings"
     }  # fmt: skip
     assert client.get(gallery).json() == before
 
@@ -52,7 +52,7 @@ def test_a_sample_is_compared_with_a_subject(
     assert body["verification_fmr"] == 0.001
     assert set(body) == {
         "matched", "score", "threshold", "verification_fmr", "fmr", "fmr_upper", "extrapolated", "expected_fnmr",
-        "population", "reference_id", "quality", "box",
+        "population", "reference_id", "quality", "box", "advice",
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Comparisons one to one of people whose scores are known."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from service.evaluation.comparisons import (
     usable_targets,
 )
 from service.evaluation.figures import Figure, figure
-from service.evaluation.photographs import GAP, SEX, FaceSet
+from service.evaluation.photographs import GAP, QUALITY, SEX, FaceSet
 from service.population import Population, population_of
 from tests.evaluation.people import face_set, unusable
 
@@ -137,6 +138,15 @@ def test_pairs_are_grouped_by_the_years_between_them() -> None:
     some = population(faces)
     found: list[Figure] = [each for each in by_group(faces, some, mated_pairs(some), 0.4) if each.label == GAP]
     assert [(each.group, each.trials) for each in found] == [("3 to 5", 80), ("below 1", 40)]
+
+
+def test_pairs_are_grouped_by_the_quality_of_the_poorer_photograph() -> None:
+    scores = (60, 20, None)
+    faces = face_set([3] * 40)
+    rated = [replace(each, unified=scores[row % 3]) for row, each in enumerate(faces.photographs)]
+    some = population(faces)
+    found = by_group(FaceSet(rated, faces.embeddings, ()), some, mated_pairs(some), 0.4)
+    assert [(each.label, each.group, each.trials, each.people) for each in found] == [(QUALITY, "15 to 29", 40, 40)]
 
 
 def test_the_interval_of_all_or_nothing_reaches_as_far_as_so_many_people_allow() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.evaluation.photographs import FaceSet, gap_between, photograph_of
+from service.evaluation.photographs import FaceSet, Photograph, gap_between, photograph_of, quality_of
 from tests.evaluation.people import unusable
 
 
@@ -56,3 +56,12 @@ def test_photographs_of_a_person_are_put_together() -> None:
     assert faces.people == ["a", "a", "b", "b"]
     assert faces.embeddings[:, 0].tolist() == [1, 3, 0, 2]
     assert [each.name for each in faces.all_photographs] == ["1.jpg", "3.jpg", "0.jpg", "2.jpg", "a/bad.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "band"),
+    [(14, 90, "0 to 14"), (15, 15, "15 to 29"), (80, 30, "30 to 49"), (50, 100, "50 to 100"), (0, None, None)],
+)
+def test_the_poorer_of_two_photographs_gives_the_band(one: int, other: int | None, band: str | None) -> None:
+    first, second = (Photograph(f"{score}.jpg", "anna", None, {}, score) for score in (one, other))
+    assert quality_of(first, second) == quality_of(second, first) == band

@@ -134,6 +134,20 @@ def test_a_calibration_that_promises_too_much_is_told(faces: FaceSet) -> None:
     assert ("thresholds are too low" in shown) != (found.doubts.alike_people > 0)
 
 
+def test_what_poor_photographs_cost_is_told_and_is_no_group_of_people(faces: FaceSet) -> None:
+    rng = np.random.default_rng(0)
+    rated = [replace(each, unified=int(rng.integers(0, 101))) for each in faces.photographs]
+    some = FaceSet([replace(each, groups={}) for each in rated], faces.embeddings, faces.refused)
+    page = render(evaluate(some, None, lambda _: None), some, ABOUT)
+    told = page[page.index("Do poor photographs cost anything?") : page.index("Errors in the photographs")]
+    assert all(band in told for band in ("0 to 14", "15 to 29", "30 to 49", "50 to 100"))
+    assert "quality score" not in page[: page.index("Do poor photographs")]
+
+
+def test_without_a_score_nothing_is_said_of_quality(page: str) -> None:
+    assert "Do poor photographs cost anything?" not in page
+
+
 def test_without_groups_calibration_or_second_photographs_the_page_still_stands() -> None:
     faces = face_set([1] * 25)
     shown = render(evaluate(faces, None, lambda _: None), faces, ABOUT)

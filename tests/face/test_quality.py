@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from service.domain import Box, Image
+from service.domain import Box, Image, Quality
 from service.face.alignment import TEMPLATE
 from service.face.detection import DetectedFace
-from service.face.quality import estimate_pose, measure
+from service.face.quality import CHIN, estimate_pose, measure
 
 # eyes, nose, mouth of a head in distances between the eyes: x to the image's right, y down, z to the camera
 HEAD = np.array([[-0.5, 0, 0], [0.5, 0, 0], [0, 0.58, 0.6], [-0.42, 1.15, 0], [0.42, 1.15, 0]])
@@ -31,8 +31,14 @@ def smooth_noise(sigma: float) -> Image:
     return np.asarray(cv2.GaussianBlur(noise, (0, 0), sigma), np.uint8)
 
 
+def measured(crop: Image) -> Quality:
+    """Measure a crop that is the whole image too."""
+    only = face()
+    return measure(only, crop, crop, [only])
+
+
 def test_sizes_are_told_in_pixels_of_the_file() -> None:
-    quality = measure(face(), smooth_noise(1), face_count=3, scale=0.5)
+    quality = measure(face(), smooth_noise(1), smooth_noise(1), [face(), face(), face()], scale=0.5)
     assert quality.face_width_px == 160
     assert quality.inter_eye_px == pytest.approx(2 * 35.24, abs=0.01)
     assert quality.detector_score == 0.93
@@ -40,12 +46,28 @@ def test_sizes_are_told_in_pixels_of_the_file() -> None:
 
 
 def test_a_blurred_face_is_less_sharp() -> None:
-    sharp, blurred = (measure(face(), smooth_noise(sigma), face_count=1).sharpness for sigma in (1, 3))
+    sharp, blurred = (measured(smooth_noise(sigma)).sharpness for sigma in (1, 3))
     assert sharp > 5 * blurred
 
 
 def test_brightness_is_the_mean_grey_level() -> None:
-    assert measure(face(), np.full((112, 112, 3), 37, np.uint8), face_count=1).brightness == 37
+    assert measured(np.full((112, 112, 3), 37, np.uint8)).brightness == 37
+
+
+def test_the_head_is_measured_from_the_eyes_to_the_chin_as_a_share_of_the_image() -> None:
+    crop = smooth_noise(1)
+    only = face(seen())
+    quality = measure(only, crop, np.zeros((400, 200, 3), np.uint8), [only])
+    assert quality.head_size == pytest.approx(CHIN * 1.15 * 40 / 400, abs=1e-3)
+
+
+def test_the_second_face_is_the_largest_other_one() -> None:
+    only = face()  # 80 x 110
+    half = DetectedFace(Box(200, 0, 280, 55), TEMPLATE.astype(np.float32), 0.9)
+    small = DetectedFace(Box(300, 0, 308, 11), TEMPLATE.astype(np.float32), 0.9)
+    crop = smooth_noise(1)
+    assert measure(only, crop, crop, [only, small, half]).second_face_share == 0.5
+    assert measure(only, crop, crop, [only]).second_face_share == 0
 
 
 @pytest.mark.parametrize("angle_deg", [-40, -20, 0, 20, 40])

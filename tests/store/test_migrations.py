@@ -1,5 +1,6 @@
 """The migrations make the tables that the code expects, once, on both databases."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,13 +12,27 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from service.domain import CaseKind, EncounterStatus
+from service.domain import CaseKind, EncounterStatus, QualityGate
 from service.errors import StoreUnavailable
 from service.store.sql_store import SqlStore
 from service.store.tables import metadata
 from tests import postgres
-from tests.store.building import SQL_KINDS, Clock, candidate_of, enrol, new_enrolment, new_gallery, new_template
+from tests.store.building import (
+    QUALITY,
+    SQL_KINDS,
+    Clock,
+    candidate_of,
+    enrol,
+    new_enrolment,
+    new_gallery,
+    new_template,
+)
 from tests.store.older import copy_rows, migrate_to
+
+_FIRST_MEASURES = (
+    "face_width_px", "inter_eye_px", "detector_score", "sharpness", "brightness", "yaw_deg", "pitch_deg", "roll_deg",
+    "face_count",
+)  # fmt: skip
 
 
 @pytest.fixture(params=SQL_KINDS)
@@ -79,6 +94,13 @@ def newest(tmp_path: Path) -> Iterator[SqlStore]:
     store.close()
 
 
+def _run(store: SqlStore, *statements: str) -> None:
+    with store._engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+        connection.commit()
+
+
 def test_a_record_of_the_first_version_keeps_its_cases_and_can_be_swept(store: SqlStore, newest: SqlStore) -> None:
     first = enrol(newest, new_enrolment("a"))
     flagged = enrol(newest, new_enrolment("b", candidates=[candidate_of(first)], cases=[CaseKind.DUPLICATE]))
@@ -105,16 +127,14 @@ def test_a_record_that_was_swept_keeps_its_sweep_and_whom_its_case_names(store: 
     migrate_to(store, "0002")
     copy_rows(newest, store)
     reference_id = earlier.samples[0].reference_id
-    with store._engine.connect() as connection:
-        for statement in (
-            "INSERT INTO jobs VALUES (1, 'camp', 'sweep', 'running', 10, 0.4, 0, 2, 2, 0, 2, 0, 0, 0.0, NULL, NULL, "
-            "NULL, '2026-03-01 12:00:00', '2026-03-01 12:00:00')",
-            "INSERT INTO cases VALUES (1, 'camp', 'n-later', 'SWEEP', 'OPEN', '2026-03-01 12:00:00')",
-            f"INSERT INTO case_pairs VALUES (1, 'camp', 1, 's-earlier', 'e-earlier', {reference_id}, "
-            "0.512345678901, 1.2e-5, 3.4e-5, true)",
-        ):
-            connection.execute(text(statement))
-        connection.commit()
+    _run(
+        store,
+        "INSERT INTO jobs VALUES (1, 'camp', 'sweep', 'running', 10, 0.4, 0, 2, 2, 0, 2, 0, 0, 0.0, NULL, NULL, "
+        "NULL, '2026-03-01 12:00:00', '2026-03-01 12:00:00')",
+        "INSERT INTO cases VALUES (1, 'camp', 'n-later', 'SWEEP', 'OPEN', '2026-03-01 12:00:00')",
+        f"INSERT INTO case_pairs VALUES (1, 'camp', 1, 's-earlier', 'e-earlier', {reference_id}, "
+        "0.512345678901, 1.2e-5, 3.4e-5, true)",
+    )
 
     store.migrate()
 
@@ -138,6 +158,24 @@ def test_a_record_learns_who_has_several_templates(store: SqlStore, newest: SqlS
     store.migrate()
 
     assert {each.gallery_id: each.several_count for each in store.galleries()} == {"camp": 2, "empty": 0}
+
+
+def test_a_gallery_of_before_the_quality_gate_refuses_nothing_and_its_templates_are_read(
+    store: SqlStore, newest: SqlStore
+) -> None:
+    enrol(newest, new_enrolment("a"))
+    migrate_to(store, "0004")
+    copy_rows(newest, store)
+    # as it was written before there were more measures
+    measures = json.dumps({name: getattr(QUALITY, name) for name in _FIRST_MEASURES})
+    _run(store, f"UPDATE templates SET quality = '{measures}'")
+
+    store.migrate()
+
+    (gallery,) = store.galleries()
+    assert gallery.quality_gate is QualityGate.OFF
+    assert store.encounter("camp", "e-a").templates[0].quality == QUALITY
+    assert store.update_gallery(replace(gallery, quality_gate=QualityGate.STRICT)).quality_gate is QualityGate.STRICT
 
 
 def test_several_that_start_at_once_migrate_once(url: str) -> None:
