@@ -15,6 +15,7 @@ from service.cli.galleries import gallery_commands, stats
 from service.cli.importing import import_templates
 from service.cli.index import index_commands
 from service.cli.packs import models_commands
+from service.cli.plan import plan
 from service.cli.serving import run_service
 from service.settings import load_settings
 
@@ -65,6 +66,7 @@ commands.command()(verify)
 commands.command()(stats)
 commands.command()(evaluate)
 commands.command()(calibrate)
+commands.command()(plan)
 commands.command()(check)
 commands.add_typer(models_commands, name="models")
 commands.add_typer(gallery_commands, name="gallery")

@@ -35,6 +35,7 @@ from service.logs import log_event
 from service.matching import Matcher
 from service.metrics import Metrics
 from service.packs import Pack, Packs
+from service.plans import PlanService
 from service.ports import Embedder
 from service.settings import Settings
 from service.store.sql_store import SqlStore
@@ -215,6 +216,7 @@ def _wire(
         calibrations=CalibrationService(store, packs, _now),
         index_care=IndexCare(matcher, metrics),
         sweeps=SweepService(store, matcher, packs, metrics),
+        plans=PlanService(store, packs, defaults),
         store=store,
         matcher=matcher,
         packs=packs,

@@ -17,6 +17,7 @@ from service.index_care import IndexCare
 from service.matching import Matcher
 from service.metrics import Metrics
 from service.packs import Packs
+from service.plans import PlanService
 from service.ports import Store
 from service.sweep import SweepService
 from service.verification import VerificationService
@@ -48,6 +49,7 @@ class Service:
     calibrations: CalibrationService
     index_care: IndexCare
     sweeps: SweepService
+    plans: PlanService
     store: CheckedStore
     matcher: Matcher
     packs: Packs

@@ -18,6 +18,7 @@ from service.api import (
     identifications,
     index,
     operations,
+    plans,
     subjects,
     sweeps,
     verifications,
@@ -45,6 +46,7 @@ _ROUTES = (
     index,
     cases,
     sweeps,
+    plans,
     operations,
 )
 

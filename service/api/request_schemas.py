@@ -57,13 +57,14 @@ LabelValue = Annotated[str, StringConstraints(min_length=1, max_length=256, patt
 GateName = Annotated[QualityGate, WithJsonSchema({"type": "string", "enum": [gate.value for gate in QualityGate]})]
 Fmr = Annotated[float, Field(ge=1e-6, le=0.1)]
 Fpir = Annotated[float, Field(ge=1e-6, le=0.5)]
+PackName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, frozen=True)
 
 
-class EnrolmentFields(_Body):
+class EnrolmentFields(Body):
     """What a registration system may say of an encounter; everything is optional, nothing personal is needed."""
 
     subject_id: RecordId | None = Field(None, description="Whose encounter this is; a new subject if not given.")
@@ -88,11 +89,11 @@ class EnrolmentIn(EnrolmentFields):
     samples: list[SampleBytes] = Field([], description="Images of one person, base64.")
 
 
-class IdentificationIn(_Body):
+class IdentificationIn(Body):
     sample: SampleBytes
 
 
-class VerificationFields(_Body):
+class VerificationFields(Body):
     subject_id: RecordId | None = None
     verification_fmr: Fmr | None = Field(None, description="Share of different people who may pass.")
 
@@ -104,7 +105,7 @@ class VerificationIn(VerificationFields):
     reference_sample: SampleBytes | None = None
 
 
-class GalleryChangeIn(_Body):
+class GalleryChangeIn(Body):
     """The settings of a gallery; those not given stay as they are, or take the service's defaults."""
 
     review_fpir: Fpir | None = None
@@ -118,16 +119,16 @@ class GalleryChangeIn(_Body):
 
 class GalleryIn(GalleryChangeIn):
     gallery_id: GalleryName
-    pack_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)] | None = None
+    pack_id: PackName | None = None
 
 
-class EncounterIn(_Body):
+class EncounterIn(Body):
     status: Annotated[
         EncounterStatus, WithJsonSchema({"type": "string", "enum": [status.value for status in EncounterStatus]})
     ]
 
 
-class SweepIn(_Body):
+class SweepIn(Body):
     allowed_false_pairs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         10, description="Pairs of different people that may be found by mistake; the threshold follows from it."
     )

@@ -28,8 +28,8 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.color": "#e2e2e2",
 }
-_BLUE, _ORANGE, _GREY = "#0b62c4", "#c4460b", "#8a8a8a"
-_COLOURS = (_BLUE, _ORANGE, "#2c8a4b", "#7a4bb5")
+BLUE, ORANGE, GREY = "#0b62c4", "#c4460b", "#8a8a8a"
+_COLOURS = (BLUE, ORANGE, "#2c8a4b", "#7a4bb5")
 _WIDTH, _HEIGHT = 6.4, 3.6  # inches
 _LONGEST_NAME = 40  # characters
 
@@ -39,8 +39,8 @@ def score_histogram(evaluation: Evaluation, threshold: float, meaning: str) -> s
     with rc_context(STYLE):
         canvas, axes = _panel()
         for shares, colour, name in (
-            (evaluation.non_mated_shares, _ORANGE, "two people"),
-            (evaluation.mated_shares, _BLUE, "one person"),
+            (evaluation.non_mated_shares, ORANGE, "two people"),
+            (evaluation.mated_shares, BLUE, "one person"),
         ):
             axes.stairs(shares, evaluation.histogram_edges, fill=True, color=colour, alpha=0.45, label=name)
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=meaning)
@@ -50,7 +50,7 @@ def score_histogram(evaluation: Evaluation, threshold: float, meaning: str) -> s
         axes.set_xlabel("score: how alike two photographs are")
         axes.set_ylabel("share of the pairs")
         axes.legend(frameon=False, fontsize=8)
-        return _svg(canvas, "Scores of pairs of one person and of two people")
+        return as_svg(canvas, "Scores of pairs of one person and of two people")
 
 
 def trade_off(evaluation: Evaluation) -> str:
@@ -61,18 +61,18 @@ def trade_off(evaluation: Evaluation) -> str:
     with rc_context(STYLE):
         canvas, axes = _panel()
         across = [match.value for match, _ in pairs]
-        axes.plot(across, [miss.value for _, miss in pairs], "o-", color=_BLUE, markersize=4)
+        axes.plot(across, [miss.value for _, miss in pairs], "o-", color=BLUE, markersize=4)
         lows, highs = ([getattr(miss, end) for _, miss in pairs] for end in ("low", "high"))
-        axes.fill_between(across, lows, highs, color=_BLUE, alpha=0.2, linewidth=0)
-        axes.axvline(max(evaluation.doubts.alike_share, 1e-9), color=_GREY, linestyle=":", label="labels in doubt")
+        axes.fill_between(across, lows, highs, color=BLUE, alpha=0.2, linewidth=0)
+        axes.axvline(max(evaluation.doubts.alike_share, 1e-9), color=GREY, linestyle=":", label="labels in doubt")
         axes.set_xscale("log")
         axes.set_xlim(min(across) / 3, max(across) * 2)
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(_percent)
+        axes.yaxis.set_major_formatter(per_cent)
         axes.set_xlabel("false match rate: two people taken for one")
         axes.set_ylabel("false non-match rate")
         axes.legend(frameon=False, fontsize=8)
-        return _svg(canvas, "False non-match rate against false match rate")
+        return as_svg(canvas, "False non-match rate against false match rate")
 
 
 def misses_by_size(evaluation: Evaluation) -> str:
@@ -97,11 +97,11 @@ def misses_by_size(evaluation: Evaluation) -> str:
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.xaxis.set_minor_formatter("")
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(_percent)
+        axes.yaxis.set_major_formatter(per_cent)
         axes.set_xlabel("people enrolled")
         axes.set_ylabel("duplicates missed")
         axes.legend(frameon=False, fontsize=8, title="newcomers flagged by mistake", title_fontsize=8)
-        return _svg(canvas, "Duplicates missed by size of the gallery")
+        return as_svg(canvas, "Duplicates missed by size of the gallery")
 
 
 def groups(label: str, figures: Sequence[Figure], overall: Figure, what: str) -> str:
@@ -110,18 +110,18 @@ def groups(label: str, figures: Sequence[Figure], overall: Figure, what: str) ->
         canvas = Canvas(figsize=(_WIDTH, 0.9 + 0.3 * len(figures)), layout="constrained")
         axes = canvas.subplots()
         for place, each in enumerate(figures):
-            colour = _GREY if each.rests_on_few else _BLUE
+            colour = GREY if each.rests_on_few else BLUE
             axes.plot([each.low, each.high], [place, place], "-", color=colour, linewidth=2)
             axes.plot([each.value], [place], "o", color=colour)
-        axes.axvspan(overall.low, overall.high, color=_ORANGE, alpha=0.15, linewidth=0)
-        axes.axvline(overall.value, color=_ORANGE, linestyle="--", linewidth=1)
+        axes.axvspan(overall.low, overall.high, color=ORANGE, alpha=0.15, linewidth=0)
+        axes.axvline(overall.value, color=ORANGE, linestyle="--", linewidth=1)
         names = [_cut(str(each.group)) for each in figures]
         axes.set_yticks(range(len(figures)), names, parse_math=False)  # a dollar sign in a name is no formula
         axes.invert_yaxis()
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(_percent)
+        axes.xaxis.set_major_formatter(per_cent)
         axes.set_xlabel(what)
-        return _svg(canvas, f"{what}, by {label}")
+        return as_svg(canvas, f"{what}, by {label}")
 
 
 def paired(figures: Sequence[Figure]) -> list[tuple[Figure, Figure]]:
@@ -140,11 +140,11 @@ def _cut(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
-def _percent(value: float, _position: object = None) -> str:
+def per_cent(value: float, _position: object = None) -> str:
     return f"{100 * value:.3g} %"
 
 
-def _svg(canvas: Canvas, title: str) -> str:
+def as_svg(canvas: Canvas, title: str) -> str:
     """Return the drawing as an SVG element that a page can hold, with a name for those who cannot see it."""
     out = io.StringIO()
     with catch_warnings():

@@ -13,6 +13,7 @@ COMMANDS = (
     ["verify"],
     ["stats"],
     ["check"],
+    ["plan"],
     ["export-openapi"],
     ["models"],
     ["models", "list"],
