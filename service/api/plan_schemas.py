@@ -6,7 +6,7 @@ from pydantic import Field
 
 from service.api.parameters import GalleryName
 from service.api.request_schemas import Body, Fpir, PackName
-from service.api.schemas import Out
+from service.api.sample_schemas import Out
 from service.planning import ChosenBy
 from service.plans import PlanAnswer
 
