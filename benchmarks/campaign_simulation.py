@@ -64,32 +64,16 @@ def simulate(
         ValueError: too few people, or too few with two photographs.
     """
     desk = _Desk(rule, gallery(review_fpir), np.empty((campaign.size_end, embeddings.shape[1]), np.float32))
-    waiting = [rng.permutation(people[number]) for number in rng.permutation(len(people))]
-    again: list[tuple[int, IntArray]] = []  # people in the gallery who have another photograph
-
-    def newcomer() -> tuple[int, Embedding]:
-        if not waiting:
-            raise ValueError("too few people for this campaign")
-        rows = waiting.pop()
-        if len(rows) > 1:
-            again.append((len(waiting), rows))
-        return len(waiting), embeddings[rows[0]]
-
+    crowd = _Crowd(embeddings, people, rng)
     for _ in range(campaign.size_now):
-        desk.record(*newcomer())
+        desk.record(*crowd.newcomer())
     days = []
     for day in range(campaign.days):
         coming = min(campaign.enrolments_per_day, campaign.enrolments - day * campaign.enrolments_per_day)
         found = []
         for _ in range(coming):
             is_duplicate = bool(rng.random() < campaign.duplicate_share)
-            if is_duplicate:
-                if not again:
-                    raise ValueError("too few people with two photographs for this campaign")
-                person, rows = again.pop(int(rng.integers(len(again))))
-                probe = embeddings[rows[1]]
-            else:
-                person, probe = newcomer()
+            person, probe = crowd.duplicate() if is_duplicate else crowd.newcomer()
             found.append(desk.enrol(person, probe, is_duplicate=is_duplicate))
         days.append(total(found))
     return days
@@ -103,6 +87,32 @@ def held(workload: Workload, came: Counted) -> dict[str, bool]:
     """Return for each measure whether its interval holds what came."""
     estimates = {name: getattr(workload, name) for name in MEASURES}
     return {name: each.low <= getattr(came, name) <= each.high for name, each in estimates.items()}
+
+
+class _Crowd:
+    """People who come to enrol, each once, or twice with two photographs."""
+
+    def __init__(self, embeddings: Embeddings, people: Sequence[IntArray], rng: np.random.Generator) -> None:
+        self._embeddings = embeddings
+        self._rng = rng
+        self._waiting = [rng.permutation(people[number]) for number in rng.permutation(len(people))]
+        self._again: list[tuple[int, IntArray]] = []  # people in the gallery who have another photograph
+
+    def newcomer(self) -> tuple[int, Embedding]:
+        """Return a number for the person, and a template. Raises ValueError: everybody came."""
+        if not self._waiting:
+            raise ValueError("too few people for this campaign")
+        rows = self._waiting.pop()
+        if len(rows) > 1:
+            self._again.append((len(self._waiting), rows))
+        return len(self._waiting), self._embeddings[rows[0]]
+
+    def duplicate(self) -> tuple[int, Embedding]:
+        """Return someone who came before, with another photograph. Raises ValueError: nobody has one."""
+        if not self._again:
+            raise ValueError("too few people with two photographs for this campaign")
+        person, rows = self._again.pop(int(self._rng.integers(len(self._again))))
+        return person, self._embeddings[rows[1]]
 
 
 class _Desk:
