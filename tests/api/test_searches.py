@@ -52,7 +52,7 @@ def test_a_sample_is_compared_with_a_subject(
     assert body["verification_fmr"] == 0.001
     assert set(body) == {
         "matched", "score", "threshold", "verification_fmr", "fmr", "fmr_upper", "extrapolated", "expected_fnmr",
-        "population", "reference_id", "quality", "box", "advice",
+        "population", "calibration_id", "reference_id", "quality", "box", "advice",
     }  # fmt: skip
 
 
