@@ -31,6 +31,7 @@ from service.galleries import GalleryChange, GalleryDefaults, GalleryService
 from service.identification import IdentificationService
 from service.index_care import IndexCare
 from service.indexes import index_maker, spare_folder
+from service.live_accuracy import LiveAccuracy
 from service.logs import log_event
 from service.matching import Matcher
 from service.metrics import Metrics
@@ -199,21 +200,24 @@ def _wire(
         quality_gate=settings.quality_gate,
     )
     policy = settings.face_policy
+    accuracy = LiveAccuracy(matcher, packs, metrics, sites=settings.metric_sites)
     return Service(
         enrolment=EnrolmentService(
             store,
             matcher,
             packs,
             metrics,
+            accuracy=accuracy,
             face_policy=policy,
             idempotency_period=IDEMPOTENCY_PERIOD,
             clock=_now,
         ),
         identification=IdentificationService(store, matcher, packs, metrics, face_policy=policy),
-        verification=VerificationService(store, packs, metrics, face_policy=policy),
+        verification=VerificationService(store, packs, metrics, accuracy=accuracy, face_policy=policy),
         erasure=ErasureService(store, matcher),
         galleries=GalleryService(store, packs, defaults, _now),
         calibrations=CalibrationService(store, packs, _now),
+        accuracy=accuracy,
         index_care=IndexCare(matcher, metrics),
         sweeps=SweepService(store, matcher, packs, metrics),
         plans=PlanService(store, packs, defaults),

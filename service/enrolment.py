@@ -23,6 +23,7 @@ from service.domain import (
 from service.enrolment_request import EnrolmentRequest, answer_again
 from service.enrolment_samples import Extracted, Probes, extract, let_through
 from service.errors import IndexUnavailable, InvalidRequest, QualityTooLow, SampleRejected
+from service.live_accuracy import LiveAccuracy
 from service.matching import Matcher, SearchAgain
 from service.metrics import Metrics
 from service.packs import Pack, Packs
@@ -76,6 +77,7 @@ class EnrolmentService:
         packs: Packs,
         metrics: Metrics,
         *,
+        accuracy: LiveAccuracy,
         face_policy: FacePolicy,
         idempotency_period: timedelta,
         clock: Callable[[], datetime],
@@ -84,6 +86,7 @@ class EnrolmentService:
         self._matcher = matcher
         self._packs = packs
         self._metrics = metrics
+        self._accuracy = accuracy
         self._face_policy = face_policy
         self._idempotency_period = idempotency_period
         self._clock = clock
@@ -140,6 +143,7 @@ class EnrolmentService:
         except SampleRejected as error:
             self._count([QualityTooLow.code] * len(extracted.templates))
             self._metrics.enrolments.labels(outcome=OutcomeKind.REJECTED.value).inc()
+            self._accuracy.unusable(request.facts.site, len(request.samples))
             if request.idempotency_key is not None:
                 self._store.remember_rejection(
                     gallery.gallery_id, request.idempotency_key, digest, error.code, error.message
@@ -148,6 +152,8 @@ class EnrolmentService:
         self._count([QualityTooLow.code] * (len(extracted.templates) - len(probes.templates)))
         ids = [sample.reference_id for sample in enrolment.samples if sample.reference_id is not None]
         self._matcher.applied(gallery, enrolment.seq, ids, probes.embeddings)
+        self._accuracy.unusable(request.facts.site, len(probes.rejected))
+        self._accuracy.enrolled(enrolment, probes.templates, request.facts.site)
         return enrolment
 
     def _count(self, codes: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from service.domain import Embeddings, Gallery
 from service.errors import BiodedupError, IndexUnavailable, PackMismatch
+from service.impostor_sample import ImpostorSamples
 from service.logs import log_event
 from service.metrics import Metrics
 from service.packs import Packs
@@ -69,6 +70,7 @@ class IndexKeeper:
         self._new_index = new_index
         self._packs = packs
         self._metrics = metrics
+        self.samples = ImpostorSamples()  # for `service.live_accuracy`; who is removed from an index leaves it too
         self._slots: dict[str, _Slot] = {}
         self._filling: dict[str, threading.Lock] = {}
         self._slots_lock = threading.Lock()  # of the two dictionaries, held for no work
@@ -197,6 +199,7 @@ class IndexKeeper:
 
     def _fill(self, gallery: Gallery) -> _Slot:
         self._check_model(gallery)
+        self.samples.clear(gallery.gallery_id)
         index = self._new_index(gallery, self._packs.of(gallery.pack_id).embedder)
         self._follow_log(gallery.gallery_id, index)
         self._metrics.index_rebuilds.inc()
@@ -229,6 +232,7 @@ class IndexKeeper:
             for change in changes:
                 if change.removed:
                     index.remove(change.seq, change.removed)
+                    self.samples.forget(gallery_id, change.removed)
                 else:
                     ids = [reference_id for reference_id, _ in change.added]
                     rows = [embedding for _, embedding in change.added]

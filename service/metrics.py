@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
+from service.accuracy_metrics import AccuracyMetrics
 from service.domain import JobState, OutcomeKind
 from service.errors import SampleRejected, all_errors
 
@@ -39,7 +40,7 @@ INDEX_SECONDS_BUCKETS = (1e-5, 3e-5, 1e-4, 3e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 
 SHORTLIST_BUCKETS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 
-class Metrics:
+class Metrics(AccuracyMetrics):
     """The metrics of one process, registered with `registry`; tests build one each.
 
     Args:
@@ -56,6 +57,10 @@ class Metrics:
         self._define_index()
         self._define_queue()
         self._define_sweeps()
+        self._define_searches()
+        self._define_drift()
+        self._define_continuity()
+        self._define_sites()
         self.build_info = Info("biodedup_build", "Version of the running service.", registry=self.registry)
         self.build_info.info({"version": version})
 

@@ -99,6 +99,12 @@ class Settings(BaseSettings):
         description="Expected share of missed duplicates above which answers, readiness and a metric warn.",
     )
 
+    metric_sites: Names = Field(
+        default=(),
+        max_length=200,
+        description="Sites that the metrics of quality name; every other one counts as `other`.",
+    )
+
     keep_samples: bool = Field(default=False, description="Keep the submitted images in new galleries.")
     quality_gate: QualityGate = Field(
         default=QualityGate.OFF, description="Which samples new galleries refuse for their quality."
@@ -174,7 +180,7 @@ class Settings(BaseSettings):
         """Take the given values only: the environment comes through `load_settings`, which refuses unknown names."""
         return (init_settings,)
 
-    @field_validator("extra_packs", "accepted_licences", mode="before")
+    @field_validator("extra_packs", "accepted_licences", "metric_sites", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -6,6 +6,7 @@ import numpy as np
 
 from service.domain import FacePolicy, FalseMatchRate, Gallery, Template
 from service.errors import NoReference, SampleRejected
+from service.live_accuracy import LiveAccuracy
 from service.metrics import Metrics
 from service.packs import Packs
 from service.ports import Store
@@ -30,10 +31,13 @@ class Verification:
 class VerificationService:
     """The verification use case; nothing is changed."""
 
-    def __init__(self, store: Store, packs: Packs, metrics: Metrics, *, face_policy: FacePolicy) -> None:
+    def __init__(
+        self, store: Store, packs: Packs, metrics: Metrics, *, accuracy: LiveAccuracy, face_policy: FacePolicy
+    ) -> None:
         self._store = store
         self._packs = packs
         self._metrics = metrics
+        self._accuracy = accuracy
         self._face_policy = face_policy
 
     def verify_subject(
@@ -56,7 +60,9 @@ class VerificationService:
         probe = self._extract(gallery, sample)
         scores = np.stack([reference.embedding for reference in references]) @ probe.embedding
         best = int(scores.argmax())
-        return self._judge(gallery, probe, float(scores[best]), references[best].reference_id, verification_fmr)
+        answer = self._judge(gallery, probe, float(scores[best]), references[best].reference_id, verification_fmr)
+        self._accuracy.verified(gallery_id, answer.score, matched=answer.matched)
+        return answer
 
     def verify_samples(
         self, gallery_id: str, sample: bytes, reference_sample: bytes, verification_fmr: float | None = None

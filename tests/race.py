@@ -19,6 +19,7 @@ from service.enrolment_request import EnrolmentRequest
 from service.erasure import ErasureService
 from service.errors import BiodedupError, SubjectNotFound
 from service.gallery.faiss_index import FaissIndex
+from service.live_accuracy import LiveAccuracy
 from service.matching import Matcher, Newcomers
 from service.metrics import Metrics
 from service.store.sql_store import SqlStore
@@ -130,6 +131,7 @@ def services(race: Race, store: SqlStore) -> tuple[EnrolmentService, ErasureServ
         matcher,
         packs(),
         metrics,
+        accuracy=LiveAccuracy(matcher, packs(), metrics),
         face_policy=FacePolicy.REFUSE,
         idempotency_period=timedelta(hours=24),
         clock=lambda: datetime.now(UTC),

@@ -20,6 +20,8 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 def test_no_label_names_a_person() -> None:
     assert labels_of(Metrics()) == {
         "code",
+        "flagged",
+        "fmr",
         "found",
         "gallery",
         "kind",
@@ -31,8 +33,10 @@ def test_no_label_names_a_person() -> None:
         "reason",
         "result",
         "route",
+        "site",
         "state",
         "status",
+        "usable",
     }
 
 

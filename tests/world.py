@@ -15,6 +15,7 @@ from service.erasure import ErasureService
 from service.galleries import GalleryDefaults, GalleryService
 from service.gallery.faiss_index import FaissIndex
 from service.identification import Identification, IdentificationService
+from service.live_accuracy import LiveAccuracy
 from service.matching import Matcher
 from service.metrics import Metrics
 from service.ports import Embedder, GalleryIndex, Store
@@ -35,6 +36,9 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
 
 
 class InterruptedStore(FakeStore):
@@ -75,6 +79,7 @@ class World:
         index: Callable[[int], GalleryIndex] = FaissIndex,
         has_gallery: bool = False,
         embedder: Embedder | None = None,
+        sites: tuple[str, ...] = (),
     ) -> None:
         self.clock = Clock()
         self.store: Store = FakeStore(clock=self.clock) if store is None else store
@@ -83,12 +88,14 @@ class World:
         self.indexes: list[GalleryIndex] = []
         self.packs = packs(self.store, embedder)
         self.matcher = matcher(self.store, self._new_index, self.packs, self.metrics)
+        self.accuracy = LiveAccuracy(self.matcher, self.packs, self.metrics, sites=sites, clock=self.clock.seconds)
         policy = FacePolicy.REFUSE
         self.enrolment = EnrolmentService(
             self.store,
             self.matcher,
             self.packs,
             self.metrics,
+            accuracy=self.accuracy,
             face_policy=policy,
             idempotency_period=timedelta(hours=24),
             clock=self.clock,
@@ -96,7 +103,9 @@ class World:
         self.identification = IdentificationService(
             self.store, self.matcher, self.packs, self.metrics, face_policy=policy
         )
-        self.verification = VerificationService(self.store, self.packs, self.metrics, face_policy=policy)
+        self.verification = VerificationService(
+            self.store, self.packs, self.metrics, accuracy=self.accuracy, face_policy=policy
+        )
         self.erasure = ErasureService(self.store, self.matcher)
         defaults = GalleryDefaults(PACK_ID, 0.01, 0.001, 0.001, keep_samples=keep_samples)
         self.galleries = GalleryService(self.store, self.packs, defaults, self.clock)

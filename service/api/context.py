@@ -14,6 +14,7 @@ from service.errors import NotReady
 from service.galleries import GalleryService
 from service.identification import IdentificationService
 from service.index_care import IndexCare
+from service.live_accuracy import LiveAccuracy
 from service.matching import Matcher
 from service.metrics import Metrics
 from service.packs import Packs
@@ -47,6 +48,7 @@ class Service:
     erasure: ErasureService
     galleries: GalleryService
     calibrations: CalibrationService
+    accuracy: LiveAccuracy
     index_care: IndexCare
     sweeps: SweepService
     plans: PlanService

@@ -98,8 +98,12 @@ def _check_gallery(service: Service, gallery: Gallery, warnings: list[str]) -> R
 def refresh_gauges(service: Service) -> None:
     """Set the gauges of every gallery; one that cannot be judged now keeps its last values."""
     try:
-        for gallery in service.store.galleries():
+        galleries = service.store.galleries()
+        for gallery in galleries:
             _refresh(service, gallery)
+        for gallery in galleries:
+            if gallery.pack_id in service.packs.loaded():
+                service.accuracy.refresh(gallery)
     except BiodedupError:
         # the scrape goes on: the error counters and the missing change tell of it
         return
