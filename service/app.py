@@ -13,6 +13,7 @@ import anyio.to_thread
 import threadpoolctl
 from fastapi import FastAPI
 
+from service.ages import RecaptureAdvice
 from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
@@ -201,6 +202,9 @@ def _wire(
     )
     policy = settings.face_policy
     accuracy = LiveAccuracy(matcher, packs, metrics, sites=settings.metric_sites)
+    recapture = RecaptureAdvice(
+        settings.recapture_years_young_child, settings.recapture_years_child, settings.recapture_years_adult
+    )
     return Service(
         enrolment=EnrolmentService(
             store,
@@ -211,6 +215,7 @@ def _wire(
             face_policy=policy,
             idempotency_period=IDEMPOTENCY_PERIOD,
             clock=_now,
+            recapture=recapture,
         ),
         identification=IdentificationService(store, matcher, packs, metrics, face_policy=policy),
         verification=VerificationService(store, packs, metrics, accuracy=accuracy, face_policy=policy),
@@ -226,6 +231,7 @@ def _wire(
         packs=packs,
         metrics=metrics,
         fnir_warning=settings.fnir_warning,
+        recapture=recapture,
         max_samples=settings.max_samples,
         close=close,
     )

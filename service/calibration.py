@@ -124,9 +124,7 @@ class Calibration:
     def expected_fnir_interval(self, threshold: float) -> tuple[float, float]:
         """Return the 95 % interval of `expected_fnir`, by Wilson's score (1927), each person counted once."""
         share, people = self.expected_fnir(threshold), self.mated_people
-        middle = (share + _Z**2 / (2 * people)) / (1 + _Z**2 / people)
-        half = _Z / (1 + _Z**2 / people) * math.sqrt(share * (1 - share) / people + (_Z / (2 * people)) ** 2)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson_interval(share * people, people)
 
     def is_extrapolated(self, threshold: float) -> bool:
         return threshold > self.measured_to
@@ -185,3 +183,13 @@ def fpir_of_fmr(fmr: float, comparisons: int) -> float:
     if fmr >= 1:
         return 1.0
     return -math.expm1(max(comparisons, 1) * math.log1p(-fmr))
+
+
+def wilson_interval(found: float, trials: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, by Wilson's score (1927); 0 to 1 where there are no trials."""
+    if not trials:
+        return 0.0, 1.0
+    share = found / trials
+    middle = (share + _Z**2 / (2 * trials)) / (1 + _Z**2 / trials)
+    half = _Z / (1 + _Z**2 / trials) * math.sqrt(share * (1 - share) / trials + (_Z / (2 * trials)) ** 2)
+    return max(0.0, middle - half), min(1.0, middle + half)

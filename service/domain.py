@@ -5,7 +5,7 @@ Over 300 lines on purpose: all nouns in one place, nothing but declarations.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Generic, Literal, TypeVar
 
@@ -155,6 +155,36 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureFacts:
+    """What is known of a capture that tells people, and their ages, apart."""
+
+    sex: str | None = None
+    birth_year: int | None = None
+    captured_at: datetime | None = None
+    recorded_at: datetime | None = None  # when it was enrolled: stands in where nobody says when it was captured
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The people among whom a filtered search looks: of one sex, or born in these years, or both."""
+
+    sex: str | None
+    birth_years: tuple[int, int] | None  # the first and the last
+
+    def leaves_out(self, capture: CaptureFacts) -> bool:
+        """Whether a capture is known to be of somebody else; what is not known leaves nobody out."""
+        if self.sex is not None and capture.sex in FILTERED_SEXES and capture.sex != self.sex:
+            return True
+        if self.birth_years is None or capture.birth_year is None:
+            return False
+        return not self.birth_years[0] <= capture.birth_year <= self.birth_years[1]
+
+
+FILTERED_SEXES = frozenset({"female", "male"})
+"""`other` and `unknown` leave nobody out and are left out of no search."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gallery:
     """A set of references that are searched together, with its own pack and error rates."""
 
@@ -175,6 +205,26 @@ class Gallery:
     )
     several_count: int = 0  # subjects with several templates that are searched now
     quality_gate: QualityGate = QualityGate.OFF
+    filter_by_sex: bool = False
+    filter_by_birth_year: bool = False
+    birth_year_tolerance: int = 5  # years: ages without papers are often told in fives and tens
+    min_duplicate_age: int = 18  # years: below it nothing is DUPLICATE; who is younger is a child (CRC, article 1)
+    review_unknown_age: bool = False  # whether somebody of unknown age counts as younger
+
+
+GALLERY_SETTINGS = (
+    "review_fpir",
+    "duplicate_fpir",
+    "verification_fmr",
+    "keep_samples",
+    "quality_gate",
+    "filter_by_sex",
+    "filter_by_birth_year",
+    "birth_year_tolerance",
+    "min_duplicate_age",
+    "review_unknown_age",
+)
+"""The fields of a gallery that its keepers set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +236,7 @@ class Reference:
     encounter_id: str
     embedding: Embedding = field(repr=False)
     verifies: bool  # false where the continuity check failed: searched, but never verifies anyone
+    capture: CaptureFacts = CaptureFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +334,36 @@ class Candidate:
     gallery_id: str | None = None  # where it is another gallery's: one of a sweep against that gallery
     # of the best single pair, where several samples were fused: then `score` is that or the fused one, the higher
     pair_score: float | None = None
+    age_at_capture: int | None = None  # of the candidate: the year of capture less that of birth; perhaps one less
+    years_between: float | None = None  # between the candidate's capture and the probe's
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """How a search was limited, and what became of those outside.
+
+    All templates are compared. Inside the band a candidate needs the review threshold of so many templates, outside
+    that of the whole gallery: nobody is lost whom an unfiltered search would have found. What it was limited to is not
+    repeated here: it follows from the facts of the encounter.
+    """
+
+    by_sex: bool
+    birth_year_tolerance: int | None  # years, None: not limited by the year of birth
+    left_out: int  # templates known to be outside
+    comparisons: int  # within the band
+    review_outside: float  # threshold for those outside
+    expected_fpir: float  # of both together, if people of one sex and age are alike no more than others are
+    fpir_upper: float  # if all false matches are within the band
+    expected_fnir: float | None  # with wrong metadata counted in; None: nobody was enrolled twice to tell
+    wrong_metadata: float | None  # share of people of several encounters whose metadata put one out of the other's band
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataAgreement:
+    """How often what is recorded of one person at several encounters would put one out of the other's band."""
+
+    people: int  # with the same fact known at two encounters or more
+    disagreeing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +375,7 @@ class Searched:
     complete: bool
     # upper 95 % bound on the share of pairs at or above the threshold that the index misses; 0 when all were compared
     miss_bound: float = 0.0
+    filter: SearchFilter | None = None  # None: nobody was outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +407,11 @@ class EncounterFacts:
     birth_year: int | None = None
     sex: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+
+    def capture(self, recorded_at: datetime | None = None) -> CaptureFacts:
+        """Return what tells people and ages apart, with moments in UTC: a year begins everywhere at once."""
+        captured_at = self.captured_at.astimezone(UTC) if self.captured_at is not None else None
+        return CaptureFacts(self.sex, self.birth_year, captured_at, recorded_at)
 
 
 @dataclass(frozen=True, slots=True)

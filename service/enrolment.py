@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from service import searching
+from service.ageing import age_warnings
+from service.ages import RecaptureAdvice
 from service.domain import (
     CaseKind,
     Continuity,
@@ -23,6 +25,7 @@ from service.domain import (
 from service.enrolment_request import EnrolmentRequest, answer_again
 from service.enrolment_samples import Extracted, Probes, extract, let_through
 from service.errors import IndexUnavailable, InvalidRequest, QualityTooLow, SampleRejected
+from service.filters import Filters
 from service.live_accuracy import LiveAccuracy
 from service.matching import Matcher, SearchAgain
 from service.metrics import Metrics
@@ -81,6 +84,7 @@ class EnrolmentService:
         face_policy: FacePolicy,
         idempotency_period: timedelta,
         clock: Callable[[], datetime],
+        recapture: RecaptureAdvice | None = None,
     ) -> None:
         self._store = store
         self._matcher = matcher
@@ -90,6 +94,8 @@ class EnrolmentService:
         self._face_policy = face_policy
         self._idempotency_period = idempotency_period
         self._clock = clock
+        self._recapture = recapture or RecaptureAdvice()
+        self._filters = Filters(store)
         self._galleries: dict[str, Gallery] = {}  # each as the last enrolment saw it
 
     def enrol(self, request: EnrolmentRequest) -> EnrolmentAnswer:
@@ -165,7 +171,8 @@ class EnrolmentService:
         for _ in range(_ATTEMPTS):
             gallery = work.gallery
             rule = self._packs.rule(gallery)
-            search = searching.begin(self._matcher, rule, gallery, work.probes.embeddings)
+            of = work.probes.embeddings, work.request.facts.capture(self._clock())
+            search = searching.begin(self._matcher, self._filters, rule, gallery, of=of)
             try:
                 with self._metrics.phase("store"), self._store.writing(gallery.gallery_id) as writing:
                     self._leave_if_answered(writing, work.request)
@@ -190,7 +197,9 @@ class EnrolmentService:
         finding = searching.finish(search, rule, writing, work.gallery, subject_id)
         own = writing.subject_references(gallery_id, subject_id, inactive=True) if subject_id else []
         continuity = rule.continuity(probes.embeddings, own, work.gallery.verification_fmr)
-        new = _new_enrolment(work, finding.decision, finding.searched, continuity)
+        old = age_warnings(self._recapture, self._clock(), search.capture, own, continuity[0])
+        decision = replace(finding.decision, warnings=(*finding.decision.warnings, *old))
+        new = _new_enrolment(work, decision, finding.searched, continuity)
         change = rule.threshold_change(work.gallery)
         return new if change is None else replace(new, threshold_change=change)
 

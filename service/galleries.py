@@ -1,11 +1,12 @@
 """Galleries: made, tuned and described, each with its own pack and error rates."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
-from service.domain import Gallery, GalleryCounts, QualityGate, Thresholds
+from service.domain import Gallery, GalleryCounts, MetadataAgreement, QualityGate, Thresholds
 from service.errors import InvalidRequest
+from service.filters import Filters, filter_warnings
 from service.fusion import comparisons
 from service.packs import Packs
 from service.ports import Store
@@ -31,6 +32,7 @@ class GalleryReport:
     counts: GalleryCounts
     thresholds: Thresholds
     warnings: tuple[str, ...]
+    agreement: MetadataAgreement  # of what the filter goes by; of both where it is off
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,11 @@ class GalleryChange:
     verification_fmr: float | None = None
     keep_samples: bool | None = None
     quality_gate: QualityGate | None = None
+    filter_by_sex: bool | None = None
+    filter_by_birth_year: bool | None = None
+    birth_year_tolerance: int | None = None
+    min_duplicate_age: int | None = None
+    review_unknown_age: bool | None = None
 
 
 class GalleryService:
@@ -53,6 +60,7 @@ class GalleryService:
         self._packs = packs
         self._defaults = defaults
         self._clock = clock
+        self._filters = Filters(store)
 
     def create(self, gallery_id: str, wanted: GalleryChange) -> GalleryReport:
         """Raises GalleryExists, PackNotLoaded, InvalidRequest."""
@@ -101,24 +109,17 @@ class GalleryService:
         warnings = rule.warnings(thresholds)
         if gallery.quality_gate is not QualityGate.OFF and not self._packs.of(gallery.pack_id).judges_quality:
             warnings += ("The model pack has no quality.json: no sample is refused for its quality.",)
-        return GalleryReport(gallery, self._store.gallery_counts(gallery_id), thresholds, warnings)
+        agreement = self._filters.agreement(gallery)
+        warnings += filter_warnings(gallery, agreement)
+        return GalleryReport(gallery, self._store.gallery_counts(gallery_id), thresholds, warnings, agreement)
 
     def reports(self) -> list[GalleryReport]:
         return [self.report(gallery.gallery_id) for gallery in self._store.galleries()]
 
 
 def _changed(gallery: Gallery, wanted: GalleryChange) -> Gallery:
-    def chosen(new: float | None, old: float) -> float:
-        return old if new is None else new
-
-    changed = replace(
-        gallery,
-        review_fpir=chosen(wanted.review_fpir, gallery.review_fpir),
-        duplicate_fpir=chosen(wanted.duplicate_fpir, gallery.duplicate_fpir),
-        verification_fmr=chosen(wanted.verification_fmr, gallery.verification_fmr),
-        keep_samples=gallery.keep_samples if wanted.keep_samples is None else wanted.keep_samples,
-        quality_gate=gallery.quality_gate if wanted.quality_gate is None else wanted.quality_gate,
-    )
+    given = {field.name: getattr(wanted, field.name) for field in fields(wanted) if field.name != "pack_id"}
+    changed = replace(gallery, **{name: value for name, value in given.items() if value is not None})
     if changed.duplicate_fpir > changed.review_fpir:
         raise InvalidRequest("duplicate_fpir must not be above review_fpir: a duplicate needs stronger evidence")
     return changed

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from service import searching
-from service.domain import Decision, FacePolicy, Searched, Template
+from service.domain import CaptureFacts, Decision, FacePolicy, Searched, Template
 from service.errors import IndexUnavailable, SampleRejected
+from service.filters import Filters
 from service.matching import Matcher, SearchAgain
 from service.metrics import Metrics
 from service.packs import Packs
@@ -14,6 +15,7 @@ from service.ports import Store
 from service.searching import Finding
 
 _ATTEMPTS = 5
+NO_FACTS = CaptureFacts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ class IdentificationService:
         self._packs = packs
         self._metrics = metrics
         self._face_policy = face_policy
+        self._filters = Filters(store)
 
-    def identify(self, gallery_id: str, sample: bytes) -> Identification:
+    def identify(self, gallery_id: str, sample: bytes, capture: CaptureFacts = NO_FACTS) -> Identification:
         """Return every subject at or above the gallery's review threshold, those enrolled a moment ago too.
 
         Raises:
@@ -54,7 +57,9 @@ class IdentificationService:
             raise
         embeddings = probe.embedding[np.newaxis, :]
         for _ in range(_ATTEMPTS):
-            search = searching.begin(self._matcher, self._packs.rule(gallery), gallery, embeddings)
+            search = searching.begin(
+                self._matcher, self._filters, self._packs.rule(gallery), gallery, of=(embeddings, capture)
+            )
             try:
                 with self._store.reading() as reading:
                     gallery = reading.gallery(gallery_id)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from service.calibration import Calibration
 from service.domain import (
     AuditEntry,
+    Band,
     Case,
     Change,
     EarlierRequest,
@@ -29,6 +30,7 @@ from service.domain import (
     Hit,
     JobState,
     Lease,
+    MetadataAgreement,
     NewEnrolment,
     Page,
     Probes,
@@ -178,6 +180,10 @@ class Reading(Protocol):
 
     def references(self, gallery_id: str, reference_ids: Sequence[int]) -> dict[int, Reference]:
         """Return those of the references that exist and are searched now: erased and inactive ones are left out."""
+        ...
+
+    def left_out(self, gallery_id: str, band: Band) -> int:
+        """Return how many templates that are searched now are known to be of somebody outside the band, quickly."""
         ...
 
     def subject_references(self, gallery_id: str, subject_id: str, *, inactive: bool = False) -> list[Reference]:
@@ -367,5 +373,19 @@ class Store(Records, Protocol):
     def galleries(self) -> list[Gallery]: ...
 
     def gallery_counts(self, gallery_id: str) -> GalleryCounts: ...
+
+    def metadata_agreement(
+        self, gallery_id: str, *, by_sex: bool, birth_year_tolerance: int | None
+    ) -> MetadataAgreement:
+        """Return of how many people a fact that filters is known twice, and of how many it disagrees.
+
+        Takes seconds for millions of people.
+
+        Args:
+            gallery_id: none is found where there is no such gallery.
+            by_sex: whether the recorded sex counts.
+            birth_year_tolerance: years that two years of birth may lie apart; None: they do not count.
+        """
+        ...
 
     def open_case_count(self, gallery_id: str) -> int: ...

@@ -1,11 +1,13 @@
 """One person against a gallery: the index outside any lock, then newcomers and the decision in one reading."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service import fusion
+from service.ageing import with_ages
 from service.decision import DecisionRule
-from service.domain import Decision, Embeddings, Gallery, Hit, Reference, Searched
+from service.domain import CaptureFacts, Decision, Embeddings, Gallery, Hit, Reference, Searched
+from service.filters import Filters, Limits, judge, limits_now
 from service.fusion import FusedScore
 from service.matching import IndexSearch, Matcher, SearchAgain
 from service.ports import Reading
@@ -23,6 +25,8 @@ class Search:
     probes: Embeddings
     floor: float  # pairs and fused scores from here on are found
     threshold: float  # at which the index was searched for that
+    limits: Limits
+    capture: CaptureFacts  # of the person
     found: IndexSearch
 
 
@@ -35,16 +39,20 @@ class Finding:
     newcomers: int  # of what was compared
 
 
-def begin(matcher: Matcher, rule: DecisionRule, gallery: Gallery, embeddings: Embeddings) -> Search:
+def begin(
+    matcher: Matcher, filters: Filters, rule: DecisionRule, gallery: Gallery, *, of: tuple[Embeddings, CaptureFacts]
+) -> Search:
     """Search the index of a gallery as it was just read.
 
     From a lower threshold than needed, so that a gallery that shrinks meanwhile does not hide a candidate.
     """
     # fewer comparisons than `finish` can count, so that its threshold is no lower
-    floor = rule.review_threshold(gallery, gallery.template_count // 2 * len(embeddings))
+    embeddings, capture = of
+    limits = filters.limits(gallery, capture)
+    floor = rule.review_threshold(gallery, limits.least(gallery) * len(embeddings))
     probes, threshold = fusion.search_probes(embeddings), fusion.search_threshold(floor, gallery.several_count)
     found = matcher.search(gallery, probes, threshold)
-    return Search(matcher, embeddings, probes, floor, threshold, found)
+    return Search(matcher, embeddings, probes, floor, threshold, limits, capture, found)
 
 
 def finish(
@@ -66,19 +74,32 @@ def finish(
     matcher.check(gallery, found)
     newcomers = matcher.compare_newcomers(reading, gallery, found.high_water_mark, search.probes, search.threshold)
     compared = found.gallery_size + newcomers.compared
-    thresholds = rule.thresholds(gallery, fusion.comparisons(compared, gallery.several_count, len(search.probes)))
+    limits = limits_now(reading, gallery, search.capture, search.limits)
+    judged = judge(
+        rule,
+        gallery,
+        limits,
+        compared,
+        lambda size: fusion.comparisons(size, gallery.several_count, len(search.probes)),
+    )
     # the gallery lost more than half of its templates since it was read, or its first subject got several
     if (
-        thresholds.review < search.floor
+        judged.thresholds.review < search.floor
         or fusion.search_threshold(search.floor, gallery.several_count) < search.threshold
     ):
         raise SearchAgain
     references = _references(reading, gallery, [*found.hits, *newcomers.hits])
     fused = _fused(search, reading, gallery, {each.subject_id for each in references.values()} - {own_subject_id})
     pairs = [*_of_samples(search, found.found), *_of_samples(search, newcomers.found)]
+    known = references | {each.best.reference_id: each.best for each in fused.values()}
+    decision = rule.decide(
+        judged.kept(pairs, references), references, own_subject_id, judged.thresholds, judged.kept_together(fused)
+    )
+    decision = with_ages(decision, gallery, search.capture, known)
+    covered = Searched(compared, newcomers.high_water_mark, complete=True, miss_bound=found.miss_bound)
     return Finding(
-        decision=rule.decide(pairs, references, own_subject_id, thresholds, fused),
-        searched=Searched(compared, newcomers.high_water_mark, complete=True, miss_bound=found.miss_bound),
+        decision=replace(decision, warnings=(*decision.warnings, *judged.warnings)),
+        searched=replace(covered, filter=judged.filter),
         newcomers=newcomers.compared,
     )
 

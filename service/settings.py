@@ -105,6 +105,28 @@ class Settings(BaseSettings):
         description="Sites that the metrics of quality name; every other one counts as `other`.",
     )
 
+    recapture_years_young_child: float = Field(
+        default=1.0,
+        ge=0.1,
+        le=50.0,
+        json_schema_extra=_unit("years"),
+        description="After this long a child captured under 5 is due to be captured anew.",
+    )
+    recapture_years_child: float = Field(
+        default=2.0,
+        ge=0.1,
+        le=50.0,
+        json_schema_extra=_unit("years"),
+        description="The same for a child captured between 5 and 15.",
+    )
+    recapture_years_adult: float = Field(
+        default=10.0,
+        ge=0.1,
+        le=50.0,
+        json_schema_extra=_unit("years"),
+        description="The same for anybody older, and for those of unknown age.",
+    )
+
     keep_samples: bool = Field(default=False, description="Keep the submitted images in new galleries.")
     quality_gate: QualityGate = Field(
         default=QualityGate.OFF, description="Which samples new galleries refuse for their quality."

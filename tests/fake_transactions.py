@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from service.domain import (
     AuditEntry,
+    Band,
     Candidate,
     Case,
     CaseKind,
@@ -49,6 +50,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 KEY_RETENTION = timedelta(hours=24)
+_NO_AGE: Mapping[str, Any] = {"age_at_capture": None, "years_between": None}
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,10 @@ class FakeReading:
         found = searched(self._galleries.get(gallery_id, _NOTHING))
         return {each: found[each] for each in reference_ids if each in found}
 
+    def left_out(self, gallery_id: str, band: Band) -> int:
+        found = searched(self._galleries.get(gallery_id, _NOTHING))
+        return sum(band.leaves_out(each.capture) for each in found.values())
+
     def subject_references(self, gallery_id: str, subject_id: str, *, inactive: bool = False) -> list[Reference]:
         records = self._galleries.get(gallery_id, _NOTHING)
         found = records.references if inactive else searched(records)
@@ -195,7 +201,9 @@ class FakeWriting(FakeReading):
         for each in new.templates:
             embedding = np.array(each.template.embedding, dtype=np.float32)
             number = reference_ids[each.position]
-            records.references[number] = Reference(number, new.subject_id, new.encounter_id, embedding, each.verifies)
+            records.references[number] = Reference(
+                number, new.subject_id, new.encounter_id, embedding, each.verifies, new.facts.capture(self._now)
+            )
         for case_id, kind in zip(case_ids, new.cases, strict=True):
             records.cases[case_id] = Case(
                 case_id, self._gallery_id, kind, CaseStatus.OPEN,
@@ -251,7 +259,7 @@ class FakeWriting(FakeReading):
         if all(each.subject_id != subject_id for each in enrolment.candidates):
             return
         candidates = tuple(
-            replace(each, subject_id=None, encounter_id=None, reference_id=None)
+            replace(each, subject_id=None, encounter_id=None, reference_id=None, **_NO_AGE)
             if each.subject_id == subject_id
             else each
             for each in enrolment.candidates
@@ -304,11 +312,12 @@ class FakeWriting(FakeReading):
         )
         for enrolment_id, enrolment in records.enrolments.items():
             candidates = tuple(
-                replace(each, reference_id=None) if each.encounter_id == encounter.encounter_id else each
+                replace(each, reference_id=None, **_NO_AGE) if each.encounter_id == encounter.encounter_id else each
                 for each in enrolment.candidates
             )
             findings = enrolment.samples
             if enrolment.encounter_id == encounter.encounter_id:
+                candidates = tuple(replace(each, years_between=None) for each in candidates)
                 findings = tuple(replace(each, reference_id=None, quality=None, box=None) for each in findings)
             records.enrolments[enrolment_id] = replace(enrolment, candidates=candidates, samples=findings)
         for case, candidate in self._pairs():

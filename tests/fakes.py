@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from service.calibration import Calibration
 from service.domain import (
+    FILTERED_SEXES,
+    GALLERY_SETTINGS,
     AuditEntry,
     Case,
     CaseStatus,
@@ -18,6 +20,7 @@ from service.domain import (
     Enrolment,
     Gallery,
     GalleryCounts,
+    MetadataAgreement,
     OutcomeKind,
     Page,
     Subject,
@@ -110,14 +113,7 @@ class FakeStore:
     def update_gallery(self, gallery: Gallery, change: ThresholdChange | None = None) -> Gallery:
         with self._lock:
             records = existing(self._galleries, gallery.gallery_id, GalleryNotFound).copy()
-            records.gallery = replace(
-                records.gallery,
-                review_fpir=gallery.review_fpir,
-                duplicate_fpir=gallery.duplicate_fpir,
-                verification_fmr=gallery.verification_fmr,
-                keep_samples=gallery.keep_samples,
-                quality_gate=gallery.quality_gate,
-            )
+            records.gallery = replace(records.gallery, **{name: getattr(gallery, name) for name in GALLERY_SETTINGS})
             record_thresholds(records, change, self._clock(), self._numbers)
             self._galleries = {**self._galleries, gallery.gallery_id: records}
             return records.gallery
@@ -206,6 +202,21 @@ class FakeStore:
             open_cases=self.open_case_count(gallery_id),
             outcomes=tuple((OutcomeKind(kind), len(list(same))) for kind, same in itertools.groupby(outcomes)),
         )
+
+    def metadata_agreement(
+        self, gallery_id: str, *, by_sex: bool, birth_year_tolerance: int | None
+    ) -> MetadataAgreement:
+        verdicts = []
+        encounters = self._galleries[gallery_id].encounters if gallery_id in self._galleries else {}
+        for subject_id in {each.subject_id for each in encounters.values()}:
+            facts = [each.facts for each in encounters.values() if each.subject_id == subject_id]
+            sexes = [each.sex for each in facts if by_sex and each.sex in FILTERED_SEXES]
+            years = [each.birth_year for each in facts if each.birth_year is not None]
+            years = [] if birth_year_tolerance is None else years
+            if len(sexes) > 1 or len(years) > 1:
+                spread = max(years, default=0) - min(years, default=0)
+                verdicts.append(len(set(sexes)) > 1 or spread > (birth_year_tolerance or 0))
+        return MetadataAgreement(len(verdicts), sum(verdicts))
 
     def open_case_count(self, gallery_id: str) -> int:
         records = self._galleries.get(gallery_id)

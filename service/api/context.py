@@ -7,6 +7,7 @@ from typing import Annotated, Protocol, cast
 
 from fastapi import Depends, Request
 
+from service.ages import RecaptureAdvice
 from service.calibrations import CalibrationService
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
@@ -57,6 +58,7 @@ class Service:
     packs: Packs
     metrics: Metrics
     fnir_warning: float
+    recapture: RecaptureAdvice
     max_samples: int
     close: Callable[[], None]
 

@@ -37,7 +37,11 @@ def list_encounters(
 ) -> Response:
     """Return encounters in the order of enrolment, those of one subject or of all."""
     page = service.store.encounters(gallery_id, subject_id, after, limit)
-    return answer(EncountersOut(items=[EncounterOut.of(item) for item in page.items], next_after=page.next_after))
+    return answer(
+        EncountersOut(
+            items=[EncounterOut.of(item, service.recapture) for item in page.items], next_after=page.next_after
+        )
+    )
 
 
 @router.get(
@@ -47,7 +51,7 @@ def list_encounters(
     responses=responses(GalleryNotFound, EncounterNotFound),
 )
 def read_encounter(service: ServiceDep, gallery_id: GalleryPath, encounter_id: EncounterPath) -> Response:
-    return answer(EncounterOut.of(service.store.encounter(gallery_id, encounter_id)))
+    return answer(EncounterOut.of(service.store.encounter(gallery_id, encounter_id), service.recapture))
 
 
 @router.patch(
@@ -64,4 +68,6 @@ def change_encounter(
 ) -> Response:
     """Set the status: `inactive` is kept but not searched, `withdrawn` erases templates and samples for ever."""
     status = read_json(body, EncounterIn).status
-    return answer(EncounterOut.of(service.erasure.set_encounter_status(gallery_id, encounter_id, status)))
+    return answer(
+        EncounterOut.of(service.erasure.set_encounter_status(gallery_id, encounter_id, status), service.recapture)
+    )

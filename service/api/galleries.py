@@ -9,7 +9,7 @@ from service.api.openapi_bodies import json_body
 from service.api.parameters import GalleryPath
 from service.api.request_schemas import GalleryChangeIn, GalleryIn
 from service.api.samples import read_json
-from service.api.schemas import CountsOut, GalleriesOut, GalleryOut, ThresholdsOut, answer
+from service.api.schemas import CountsOut, GalleriesOut, GalleryOut, MetadataOut, ThresholdsOut, answer
 from service.errors import (
     GalleryExists,
     GalleryNotFound,
@@ -60,7 +60,7 @@ def read_gallery(service: ServiceDep, gallery_id: GalleryPath) -> Response:
 
 @router.patch(
     "/v1/galleries/{gallery_id}",
-    summary="Change the error rates, the sample policy or the quality gate of a gallery",
+    summary="Change the error rates, the filters, the sample policy or the quality gate of a gallery",
     response_model=GalleryOut,
     responses=responses(GalleryNotFound, PackNotLoaded, RequestTooLarge, UnsupportedMediaType),
     openapi_extra=json_body(GalleryChangeIn, {"review_fpir": 0.05}),
@@ -79,6 +79,11 @@ def _change(wanted: GalleryChangeIn, pack_id: str | None) -> GalleryChange:
         verification_fmr=wanted.verification_fmr,
         keep_samples=wanted.keep_samples,
         quality_gate=wanted.quality_gate,
+        filter_by_sex=wanted.filter_by_sex,
+        filter_by_birth_year=wanted.filter_by_birth_year,
+        birth_year_tolerance=wanted.birth_year_tolerance,
+        min_duplicate_age=wanted.min_duplicate_age,
+        review_unknown_age=wanted.review_unknown_age,
     )
 
 
@@ -92,6 +97,11 @@ def _out(report: GalleryReport) -> GalleryOut:
         verification_fmr=gallery.verification_fmr,
         keep_samples=gallery.keep_samples,
         quality_gate=gallery.quality_gate,
+        filter_by_sex=gallery.filter_by_sex,
+        filter_by_birth_year=gallery.filter_by_birth_year,
+        birth_year_tolerance=gallery.birth_year_tolerance,
+        min_duplicate_age=gallery.min_duplicate_age,
+        review_unknown_age=gallery.review_unknown_age,
         created_at=gallery.created_at,
         counts=CountsOut(
             subjects=counts.subjects,
@@ -102,5 +112,6 @@ def _out(report: GalleryReport) -> GalleryOut:
             outcomes=dict(counts.outcomes),
         ),
         thresholds=ThresholdsOut.model_validate(report.thresholds),
+        metadata=MetadataOut.of(report.agreement),
         warnings=list(report.warnings),
     )

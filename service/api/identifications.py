@@ -8,7 +8,7 @@ from service.api.error_responses import SAMPLE_ERRORS, responses
 from service.api.openapi_bodies import IDENTIFICATION_BODY
 from service.api.parameters import GalleryPath
 from service.api.sample_schemas import BoxOut, QualityOut, advice_out
-from service.api.samples import identification_sample
+from service.api.samples import identification_request
 from service.api.schemas import CandidateOut, IdentificationOut, SearchedOut, ThresholdsOut, answer
 from service.errors import IndexUnavailable
 
@@ -24,7 +24,7 @@ router = APIRouter(tags=["identifications"])
 )
 def create_identification(service: ServiceDep, gallery_id: GalleryPath, body: AnyBody) -> Response:
     """Return every subject at or above the gallery's review threshold, best first. Nothing is recorded."""
-    found = service.identification.identify(gallery_id, identification_sample(body))
+    found = service.identification.identify(gallery_id, *identification_request(body))
     decision = found.decision
     return answer(
         IdentificationOut(

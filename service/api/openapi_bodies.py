@@ -8,6 +8,7 @@ from service.api.bodies import FORM, JSON
 from service.api.request_schemas import (
     EnrolmentFields,
     EnrolmentIn,
+    IdentificationFields,
     IdentificationIn,
     VerificationFields,
     VerificationIn,
@@ -35,9 +36,9 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
-def _form(model: type[BaseModel] | None, files: dict[str, Any], required: list[str]) -> dict[str, Any]:
+def _form(model: type[BaseModel], files: dict[str, Any], required: list[str]) -> dict[str, Any]:
     """Return the schema of a form: the fields of `model` as texts, beside the files."""
-    fields = {name: _text(name, part) for name, part in _schema(model)["properties"].items()} if model else {}
+    fields = {name: _text(name, part) for name, part in _schema(model)["properties"].items()}
     schema = {"type": "object", "additionalProperties": False, "properties": {**files, **fields}}
     return {**schema, "required": required} if required else schema
 
@@ -58,7 +59,7 @@ ENROLMENT_BODY = _either(
     {**_FACTS, "samples": [_BASE64], "labels": {"campaign": "2026-spring"}},
 )
 IDENTIFICATION_BODY = _either(
-    {"schema": _form(None, {"sample": _FILE}, ["sample"])}, IdentificationIn, {"sample": _BASE64}
+    {"schema": _form(IdentificationFields, {"sample": _FILE}, ["sample"])}, IdentificationIn, {"sample": _BASE64}
 )
 VERIFICATION_BODY = _either(
     {"schema": _form(VerificationFields, {"sample": _FILE, "reference_sample": _FILE}, ["sample"])},

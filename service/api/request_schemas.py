@@ -55,6 +55,8 @@ ShortText = Annotated[str, StringConstraints(min_length=1, max_length=128, patte
 LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_TEXT)]
 LabelValue = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_TEXT)]
 GateName = Annotated[QualityGate, WithJsonSchema({"type": "string", "enum": [gate.value for gate in QualityGate]})]
+BirthYear = Annotated[int, Field(ge=1850, le=2100)]
+Sex = Literal["female", "male", "other", "unknown"]
 Fmr = Annotated[float, Field(ge=1e-6, le=0.1)]
 Fpir = Annotated[float, Field(ge=1e-6, le=0.5)]
 PackName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
@@ -72,8 +74,8 @@ class EnrolmentFields(Body):
     captured_at: Instant | None = Field(None, description="When the samples were taken.")
     site: ShortText | None = Field(None, description="Where: a code, not an address.")
     operator_ref: ShortText | None = Field(None, description="Who took them: a code, not a name.")
-    birth_year: Annotated[int, Field(ge=1850, le=2100)] | None = None
-    sex: Literal["female", "male", "other", "unknown"] | None = None
+    birth_year: BirthYear | None = None
+    sex: Sex | None = None
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=_MAX_LABELS)] | None = Field(
         None, description=f"Up to {_MAX_LABELS} words of your own, such as a campaign."
     )
@@ -89,7 +91,15 @@ class EnrolmentIn(EnrolmentFields):
     samples: list[SampleBytes] = Field([], description="Images of one person, base64.")
 
 
-class IdentificationIn(Body):
+class IdentificationFields(Body):
+    """What is known of the person in the sample: for the gallery's filter, and the years between captures."""
+
+    captured_at: Instant | None = Field(None, description="When the sample was taken.")
+    birth_year: BirthYear | None = None
+    sex: Sex | None = None
+
+
+class IdentificationIn(IdentificationFields):
     sample: SampleBytes
 
 
@@ -115,6 +125,15 @@ class GalleryChangeIn(Body):
     quality_gate: GateName | None = Field(
         None, description="Which samples an enrolment refuses for their quality; `off` refuses none."
     )
+    filter_by_sex: bool | None = Field(None, description="Lower threshold among people of the probe's recorded sex.")
+    filter_by_birth_year: bool | None = Field(
+        None, description="Lower threshold among people born within `birth_year_tolerance` years of the probe."
+    )
+    birth_year_tolerance: Annotated[int, Field(ge=0, le=50)] | None = None
+    min_duplicate_age: Annotated[int, Field(ge=0, le=120)] | None = Field(
+        None, description="Where one of two samples may show somebody younger, the outcome is at most REVIEW."
+    )
+    review_unknown_age: bool | None = Field(None, description="Whether somebody of unknown age counts as younger.")
 
 
 class GalleryIn(GalleryChangeIn):

@@ -10,11 +10,12 @@ from service.api.error_responses import explain
 from service.api.request_schemas import (
     EnrolmentFields,
     EnrolmentIn,
+    IdentificationFields,
     IdentificationIn,
     VerificationFields,
     VerificationIn,
 )
-from service.domain import EncounterFacts
+from service.domain import CaptureFacts, EncounterFacts
 from service.enrolment_request import EnrolmentRequest
 from service.errors import InvalidRequest
 
@@ -81,12 +82,17 @@ def enrolment_request(
     )
 
 
-def identification_sample(body: Body) -> bytes:
-    """Raises InvalidRequest."""
+def identification_request(body: Body) -> tuple[bytes, CaptureFacts]:
+    """Return the sample and what is known of the person. Raises InvalidRequest."""
     if isinstance(body, JsonBody):
-        return read_json(body, IdentificationIn).sample
-    files, _ = _split(body, None, {"sample"})
-    return _single(files, "sample")
+        read = read_json(body, IdentificationIn)
+        fields: IdentificationFields = read
+        sample = read.sample
+    else:
+        files, texts = _split(body, IdentificationFields, {"sample"})
+        fields = _from_texts(texts, IdentificationFields)
+        sample = _single(files, "sample")
+    return sample, CaptureFacts(fields.sex, fields.birth_year, fields.captured_at)
 
 
 def verification_request(body: Body) -> VerificationRequest:
@@ -110,14 +116,14 @@ def verification_request(body: Body) -> VerificationRequest:
 
 
 def _split(
-    body: FormBody, model: type[BaseModel] | None, file_names: set[str]
+    body: FormBody, model: type[BaseModel], file_names: set[str]
 ) -> tuple[list[tuple[str, bytes]], dict[str, str]]:
     """Return the files, and the texts by name. An empty text counts as not given, as browsers send it.
 
     Raises:
         InvalidRequest: a name is unknown or given twice, or a text is not UTF-8.
     """
-    text_names = set(model.model_fields) if model else set()
+    text_names = set(model.model_fields)
     files: list[tuple[str, bytes]] = []
     texts: dict[str, str] = {}
     for name, data in body.parts:

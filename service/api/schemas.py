@@ -1,4 +1,7 @@
-"""What the service answers: the bodies of responses, made from the nouns of the domain."""
+"""What the service answers: the bodies of responses, made from the nouns of the domain.
+
+Over 300 lines on purpose: all answers in one place, nothing but declarations.
+"""
 
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -7,8 +10,11 @@ from fastapi import Response
 from pydantic import BaseModel, Field
 
 from service import domain
+from service.ages import RecaptureAdvice, age_at_capture
 from service.api.sample_schemas import AdviceOut, BoxOut, Out, QualityOut, SampleOut
+from service.calibration import wilson_interval
 from service.domain import EncounterStatus, OutcomeKind, QualityGate
+from service.filters import wrong_share
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -56,6 +62,13 @@ class CandidateOut(Out):
     fmr: float = Field(description="Chance that two different people score as high as the best single pair.")
     fmr_upper: float = Field(description="Upper 95 % bound of it.")
     extrapolated: bool
+    age_at_capture: int | None = Field(
+        description="The year of capture less that of birth; the person may have been one year younger. "
+        "Null where one of the two is not known."
+    )
+    years_between: float | None = Field(
+        description="Between the candidate's capture and the probe's; null where one is not known."
+    )
 
     @classmethod
     def of(cls, candidate: domain.Candidate) -> "CandidateOut":
@@ -70,7 +83,31 @@ class CandidateOut(Out):
             fmr=rate.fmr,
             fmr_upper=rate.fmr_upper,
             extrapolated=rate.extrapolated,
+            age_at_capture=candidate.age_at_capture,
+            years_between=candidate.years_between,
         )
+
+
+class SearchFilterOut(Out):
+    """How a search was limited. All were compared; who is outside needed the threshold of the whole gallery."""
+
+    by_sex: bool
+    birth_year_tolerance: int | None = Field(description="Years; null: not limited by the year of birth.")
+    left_out: int = Field(description="Templates known to be of somebody outside.")
+    comparisons: int = Field(description="Within the band: `thresholds.review` follows from it.")
+    review_outside: float = Field(description="From this score on somebody outside is a candidate all the same.")
+    expected_fpir: float = Field(
+        description="False alarms of both thresholds together, if people of one sex and age look alike no more than "
+        "others do."
+    )
+    fpir_upper: float = Field(description="The same if all false matches are within the band.")
+    expected_fnir: float | None = Field(
+        description="Share of duplicates expected to be missed, wrong metadata counted in; null: not known."
+    )
+    wrong_metadata: float | None = Field(
+        description="Share of people with several encounters of whom one is outside the band of another; null: nobody "
+        "has them."
+    )
 
 
 class SearchedOut(Out):
@@ -81,6 +118,7 @@ class SearchedOut(Out):
         description="Upper 95 % bound on the share of candidates at or above the threshold that the index misses; "
         "0 when all templates were compared exactly."
     )
+    filter: SearchFilterOut | None = Field(description="Null: no filter made a difference.")
 
 
 class ContinuityOut(Out):
@@ -165,6 +203,13 @@ class SubjectOut(Out):
     created_at: datetime
 
 
+class OneSubjectOut(SubjectOut):
+    recapture_due: datetime | None = Field(
+        description="When the person is to be captured anew: the latest date of the encounters that are searched; null "
+        "where of none captured_at is known."
+    )
+
+
 class ErasureOut(Out):
     encounters: int
     templates: int
@@ -197,9 +242,15 @@ class EncounterOut(Out):
     templates: list[TemplateOut]
     has_samples: bool
     created_at: datetime
+    age_at_capture: int | None = Field(
+        description="The year of capture less that of birth; the person may have been one year younger."
+    )
+    recapture_due: datetime | None = Field(
+        description="When the person is to be captured anew, by their age then; null where captured_at is not known."
+    )
 
     @classmethod
-    def of(cls, encounter: domain.Encounter) -> "EncounterOut":
+    def of(cls, encounter: domain.Encounter, advice: RecaptureAdvice) -> "EncounterOut":
         facts = encounter.facts
         return cls(
             encounter_id=encounter.encounter_id,
@@ -216,6 +267,8 @@ class EncounterOut(Out):
             templates=[TemplateOut.model_validate(template) for template in encounter.templates],
             has_samples=encounter.has_samples,
             created_at=encounter.created_at,
+            age_at_capture=age_at_capture(facts.capture()),
+            recapture_due=advice.due(facts.capture()),
         )
 
 
@@ -228,6 +281,27 @@ class CountsOut(Out):
     outcomes: dict[OutcomeKind, int]
 
 
+class MetadataOut(Out):
+    """How often what the filter goes by (sex, year of birth; both where it is off) differs for one person."""
+
+    people: int = Field(description="With the same fact recorded at two encounters or more.")
+    disagreeing: int = Field(description="Of these, with one encounter outside the band of another.")
+    share: float | None
+    share_lower: float = Field(description="95 % interval after Wilson (1927); 0 to 1 where nobody has two encounters.")
+    share_upper: float
+
+    @classmethod
+    def of(cls, agreement: domain.MetadataAgreement) -> "MetadataOut":
+        lower, upper = wilson_interval(agreement.disagreeing, agreement.people)
+        return cls(
+            people=agreement.people,
+            disagreeing=agreement.disagreeing,
+            share=wrong_share(agreement),
+            share_lower=lower,
+            share_upper=upper,
+        )
+
+
 class GalleryOut(Out):
     gallery_id: str
     pack_id: str
@@ -236,9 +310,15 @@ class GalleryOut(Out):
     verification_fmr: float
     keep_samples: bool
     quality_gate: QualityGate
+    filter_by_sex: bool
+    filter_by_birth_year: bool
+    birth_year_tolerance: int
+    min_duplicate_age: int
+    review_unknown_age: bool
     created_at: datetime
     counts: CountsOut
     thresholds: ThresholdsOut
+    metadata: MetadataOut
     warnings: list[str]
 
 

@@ -5,7 +5,8 @@ from fastapi import APIRouter, Response
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
 from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, Limit, SubjectPath
-from service.api.schemas import ErasureOut, SubjectOut, SubjectsOut, answer
+from service.api.schemas import ErasureOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
+from service.domain import EncounterStatus
 from service.errors import GalleryNotFound, SubjectNotFound
 
 router = APIRouter(tags=["subjects"])
@@ -29,12 +30,15 @@ def list_subjects(
 @router.get(
     "/v1/galleries/{gallery_id}/subjects/{subject_id}",
     summary="Read one subject",
-    response_model=SubjectOut,
+    response_model=OneSubjectOut,
     responses=responses(GalleryNotFound, SubjectNotFound),
 )
 def read_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath) -> Response:
-    """Return a subject with its encounters in the order of enrolment."""
-    return answer(SubjectOut.model_validate(service.store.subject(gallery_id, subject_id)))
+    """Return a subject with its encounters in the order of enrolment, and when it is to be captured anew."""
+    subject = service.store.subject(gallery_id, subject_id)
+    seen = service.store.encounters(gallery_id, subject_id, None, max(1, len(subject.encounter_ids))).items
+    due = service.recapture.newest_due([each.facts for each in seen if each.status is EncounterStatus.ACTIVE])
+    return answer(OneSubjectOut(**SubjectOut.model_validate(subject).model_dump(), recapture_due=due))
 
 
 @router.delete(

@@ -28,6 +28,27 @@ GateOption = Annotated[
     typer.Option("--quality-gate", help="Which samples an enrolment refuses for their quality (docs/quality.md)."),
 ]
 
+SexFilterOption = Annotated[
+    bool | None, typer.Option("--filter-by-sex/--no-filter-by-sex", help="Lower threshold among one recorded sex.")
+]
+YearFilterOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--filter-by-birth-year/--no-filter-by-birth-year", help="Lower threshold among people born in similar years."
+    ),
+]
+ToleranceOption = Annotated[
+    int | None,
+    typer.Option("--birth-year-tolerance", min=0, max=50, help="Years that two years of birth may lie apart."),
+]
+AgeOption = Annotated[
+    int | None, typer.Option("--min-duplicate-age", min=0, max=120, help="Age below which nothing is DUPLICATE.")
+]
+UnknownAgeOption = Annotated[
+    bool | None,
+    typer.Option("--review-unknown-age/--no-review-unknown-age", help="Whether unknown ages count as younger."),
+]
+
 gallery_commands = typer.Typer(
     no_args_is_help=True,
     help="List, show, make and set galleries.\n\nExample: biodedup gallery show default\n\n"
@@ -80,6 +101,11 @@ def create_gallery(
     verification_fmr: VerificationOption = None,
     keep_samples: KeepOption = None,
     quality_gate: GateOption = None,
+    filter_by_sex: SexFilterOption = None,
+    filter_by_birth_year: YearFilterOption = None,
+    birth_year_tolerance: ToleranceOption = None,
+    min_duplicate_age: AgeOption = None,
+    review_unknown_age: UnknownAgeOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Make a gallery. What is not given comes from the settings of the service.
@@ -89,7 +115,18 @@ def create_gallery(
     Exit codes: 0 made, 1 refused (the name is taken, the pack is not loaded) or no service, 2 wrong usage.
     """
     rates = _rates(review_fpir, duplicate_fpir, verification_fmr)
-    body: Json = {"pack_id": pack} | rates | _rules(quality_gate, keep_samples=keep_samples)
+    body: Json = (
+        {"pack_id": pack}
+        | rates
+        | _rules(quality_gate, keep_samples=keep_samples)
+        | {
+            "filter_by_sex": filter_by_sex,
+            "filter_by_birth_year": filter_by_birth_year,
+            "birth_year_tolerance": birth_year_tolerance,
+            "min_duplicate_age": min_duplicate_age,
+            "review_unknown_age": review_unknown_age,
+        }
+    )
     wanted = {"gallery_id": gallery} | {name: value for name, value in body.items() if value is not None}
     with ServiceClient(url) as client:
         print_gallery(client.post_json("/v1/galleries", wanted))
@@ -104,6 +141,11 @@ def set_gallery(
     verification_fmr: VerificationOption = None,
     keep_samples: KeepOption = None,
     quality_gate: GateOption = None,
+    filter_by_sex: SexFilterOption = None,
+    filter_by_birth_year: YearFilterOption = None,
+    birth_year_tolerance: ToleranceOption = None,
+    min_duplicate_age: AgeOption = None,
+    review_unknown_age: UnknownAgeOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Set the error rates of a gallery, or what it keeps and refuses. Earlier answers stay as they were given.
@@ -112,7 +154,18 @@ def set_gallery(
 
     Exit codes: 0 set, 1 refused by the service or no service, 2 wrong usage.
     """
-    body = _rates(review_fpir, duplicate_fpir, verification_fmr) | _rules(quality_gate, keep_samples=keep_samples)
+    rates = _rates(review_fpir, duplicate_fpir, verification_fmr)
+    body: Json = (
+        rates
+        | _rules(quality_gate, keep_samples=keep_samples)
+        | {
+            "filter_by_sex": filter_by_sex,
+            "filter_by_birth_year": filter_by_birth_year,
+            "birth_year_tolerance": birth_year_tolerance,
+            "min_duplicate_age": min_duplicate_age,
+            "review_unknown_age": review_unknown_age,
+        }
+    )
     wanted = {name: value for name, value in body.items() if value is not None}
     if not wanted:
         raise typer.BadParameter("nothing to set: give at least one option")
@@ -168,6 +221,9 @@ def print_gallery(gallery: Json, step: Json | None = None) -> None:
         ["1:1 comparisons", f"accept {one_in(gallery['verification_fmr'])} wrong pairs"],
         ["photographs kept", "yes" if gallery["keep_samples"] else "no"],
         ["refused for quality", _GATES[gallery["quality_gate"]]],
+        ["filter", _filter(gallery)],
+        ["wrong metadata", _wrong_metadata(gallery["metadata"])],
+        ["DUPLICATE only from", _least_age(gallery)],
     ]
     if step is not None:
         rows.append(["index", _step(step)])
@@ -181,6 +237,25 @@ def _rates(review_fpir: float | None, duplicate_fpir: float | None, verification
 
 def _rules(quality_gate: QualityGate | None, *, keep_samples: bool | None) -> Json:
     return {"keep_samples": keep_samples, "quality_gate": quality_gate.value if quality_gate is not None else None}
+
+
+def _filter(gallery: Json) -> str:
+    by = ["sex"] if gallery["filter_by_sex"] else []
+    if gallery["filter_by_birth_year"]:
+        by.append(f"year of birth, {gallery['birth_year_tolerance']} years apart at most")
+    return "a lower threshold by " + " and ".join(by) if by else "off"
+
+
+def _wrong_metadata(metadata: Json) -> str:
+    if not metadata["people"]:
+        return "not known: of nobody sex or year of birth was recorded at two encounters"
+    interval = f"{percent(metadata['share_lower'])} to {percent(metadata['share_upper'])}"
+    return f"{percent(metadata['share'])} of {metadata['people']:,} people seen again ({interval})"
+
+
+def _least_age(gallery: Json) -> str:
+    unknown = "at most REVIEW" if gallery["review_unknown_age"] else "as if older"
+    return f"age {gallery['min_duplicate_age']}; unknown age: {unknown}"
 
 
 def _threshold(score: float | None, fpir: float, fmr: float) -> str:

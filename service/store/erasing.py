@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, o
 from service.domain import CaseKind, CaseStatus, Encounter, EncounterFacts, EncounterStatus
 from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, SubjectNotFound
 from service.store.import_erasures import note_erasure
+from service.store.metadata_counts import count_encounters
 from service.store.reading import in_parts
 from service.store.records import build_encounters
 from service.store.rows import AnyRow, facts_columns, finding_json, to_finding
@@ -51,6 +52,7 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> t
     moved = Moved((), 0)
     sample_count = 0
     for part in in_parts(encounter_ids):
+        count_encounters(connection, gallery_id, part, -1)
         gone, images = _clear_encounters(connection, gallery_id, part)
         moved = Moved(moved.reference_ids + gone.reference_ids, moved.active_count + gone.active_count)
         sample_count += images
@@ -167,6 +169,7 @@ def move_encounter(
         raise EncounterWithdrawn("a withdrawn encounter cannot get another status")
     if status is EncounterStatus.ACTIVE and _others_came(connection, row):
         raise EncounterOutdated("others were enrolled while this encounter was inactive: enrol the sample again")
+    count_encounters(connection, gallery_id, [encounter_id], -1)
     if status is EncounterStatus.WITHDRAWN:
         moved = _withdraw(connection, gallery_id, encounter_id)
     else:
@@ -176,6 +179,7 @@ def move_encounter(
             .where(*_of_encounters(templates, gallery_id, [encounter_id]))
             .values(active=status is EncounterStatus.ACTIVE)
         )
+    count_encounters(connection, gallery_id, [encounter_id], 1)
     connection.execute(update(encounters).where(*is_encounter).values(status=status.value, status_seq=seq))
     row = connection.execute(select(encounters).where(*is_encounter)).one()
     return build_encounters(connection, gallery_id, [row])[0], moved

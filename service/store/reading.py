@@ -5,10 +5,22 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
-from service.domain import CaseKind, Change, EarlierRequest, Embedding, Enrolment, Gallery, Probes, Reference
+from service.domain import (
+    Band,
+    CaptureFacts,
+    CaseKind,
+    Change,
+    EarlierRequest,
+    Embedding,
+    Enrolment,
+    Gallery,
+    Probes,
+    Reference,
+)
 from service.errors import GalleryNotFound
+from service.store.metadata_counts import count_left_out
 from service.store.prepared import Prepared
 from service.store.rows import AnyRow, gallery_of, to_candidate, to_embedding, to_enrolment, to_reference
 from service.store.tables import (
@@ -29,7 +41,7 @@ T = TypeVar("T")
 IDS_PER_STATEMENT = 900
 
 ENROLMENT_ROWS: Select[*tuple[Any, ...]] = select(
-    enrolments, encounters.c.subject_id, encounters.c.biometric_exception
+    enrolments, encounters.c.subject_id, encounters.c.biometric_exception, encounters.c.captured_at
 ).join_from(enrolments, encounters)
 
 CASE_ROWS: Select[*tuple[Any, ...]] = select(
@@ -53,6 +65,10 @@ _ALL_REFERENCE_ROWS: Select[*tuple[Any, ...]] = select(
     templates_table.c.encounter_id,
     templates_table.c.embedding,
     templates_table.c.verifies,
+    encounters.c.sex,
+    encounters.c.birth_year,
+    encounters.c.captured_at,
+    encounters.c.created_at,
 ).join_from(templates_table, encounters)
 
 _REFERENCE_ROWS = _ALL_REFERENCE_ROWS.where(templates_table.c.active)
@@ -86,6 +102,11 @@ _PROBES = (
 )
 
 
+_IS_SEEN = and_(
+    encounters.c.gallery_id == candidates.c.gallery_id, encounters.c.encounter_id == candidates.c.encounter_id
+)
+
+
 def in_parts(ids: Sequence[T], most: int = IDS_PER_STATEMENT) -> Iterator[Sequence[T]]:
     """Yield `ids` in parts that fit into one statement."""
     for start in range(0, len(ids), most):
@@ -107,7 +128,8 @@ def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[Any
     case_ids: dict[str, list[int]] = {row.enrolment_id: [] for row in rows}
     for part in in_parts(list(found)):
         for candidate in connection.execute(
-            select(candidates)
+            select(candidates, encounters.c.birth_year, encounters.c.captured_at)
+            .select_from(candidates.outerjoin(encounters, _IS_SEEN))
             .where(candidates.c.gallery_id == gallery_id, candidates.c.enrolment_id.in_(part))
             .order_by(candidates.c.rank)
         ):
@@ -123,7 +145,11 @@ def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[Any
         ):
             case_ids[case.enrolment_id].append(case.case_id)
     return [
-        to_enrolment(row, [to_candidate(each) for each in found[row.enrolment_id]], case_ids[row.enrolment_id])
+        to_enrolment(
+            row,
+            [to_candidate(each, CaptureFacts(captured_at=row.captured_at)) for each in found[row.enrolment_id]],
+            case_ids[row.enrolment_id],
+        )
         for row in rows
     ]
 
@@ -169,6 +195,10 @@ class SqlReading:
                 )
             )
         }
+
+    def left_out(self, gallery_id: str, band: Band) -> int:
+        """Return how many templates that are searched now are known to be of somebody outside the band."""
+        return count_left_out(self._connection, gallery_id, band)
 
     def subject_references(self, gallery_id: str, subject_id: str, *, inactive: bool = False) -> list[Reference]:
         """Return the searched references of a subject, oldest first; with `inactive` also the others."""

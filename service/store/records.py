@@ -14,6 +14,7 @@ from service.domain import (
     Enrolment,
     GalleryCounts,
     JobState,
+    MetadataAgreement,
     OutcomeKind,
     Page,
     Subject,
@@ -29,6 +30,7 @@ from service.errors import (
     SubjectNotFound,
     SweepNotFound,
 )
+from service.store.metadata_counts import agreement_of
 from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, in_parts, read_gallery
 from service.store.rows import AnyRow, to_case, to_encounter, to_sweep, to_template_facts
 from service.store.tables import audit, case_pairs, cases, encounters, enrolments, jobs, samples, subjects, templates
@@ -215,6 +217,13 @@ class SqlRecords:
             open_cases=open_cases,
             outcomes=tuple((OutcomeKind(outcome), count) for outcome, count in outcomes),
         )
+
+    def metadata_agreement(
+        self, gallery_id: str, *, by_sex: bool, birth_year_tolerance: int | None
+    ) -> MetadataAgreement:
+        """Return how often what is recorded of one person at several encounters agrees. Reads all encounters."""
+        with self._read() as connection:
+            return agreement_of(connection, gallery_id, by_sex=by_sex, birth_year_tolerance=birth_year_tolerance)
 
     def open_case_count(self, gallery_id: str) -> int:
         """Return how many cases are open, quickly, however large the gallery is; 0 where there is none."""

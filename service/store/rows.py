@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Row
 
+from service.ages import age_at_capture, years_between
 from service.domain import (
     Box,
     Candidate,
+    CaptureFacts,
     Case,
     CaseKind,
     CaseStatus,
@@ -28,6 +30,7 @@ from service.domain import (
     Reference,
     SampleFinding,
     Searched,
+    SearchFilter,
     Sweep,
     TemplateFacts,
     Thresholds,
@@ -35,10 +38,26 @@ from service.domain import (
 
 AnyRow = Row[*tuple[Any, ...]]
 
+_NOTHING = CaptureFacts()
 
-def flat(value: Quality | Box | Thresholds | Searched | Continuity) -> dict[str, Any]:
+
+def flat(value: Quality | Box | Thresholds | Searched | SearchFilter | Continuity) -> dict[str, Any]:
     """Return the fields of a noun that holds no others; ten times as fast as `dataclasses.asdict`."""
     return {name: getattr(value, name) for name in value.__slots__}
+
+
+def searched_json(searched: Searched) -> dict[str, Any]:
+    values = flat(searched)
+    return values if searched.filter is None else {**values, "filter": flat(searched.filter)}
+
+
+def to_searched(data: Mapping[str, Any]) -> Searched:
+    limited = data.get("filter")  # missing in what was recorded before there were filters
+    return Searched(**{**data, "filter": SearchFilter(**limited) if limited else None})
+
+
+def to_capture(row: AnyRow) -> CaptureFacts:
+    return CaptureFacts(row.sex, row.birth_year, row.captured_at, row.created_at)
 
 
 def to_bytes(embedding: Embedding) -> bytes:
@@ -64,6 +83,7 @@ def to_reference(row: AnyRow) -> Reference:
         encounter_id=row.encounter_id,
         embedding=to_embedding(row.embedding),
         verifies=row.verifies,
+        capture=to_capture(row),
     )
 
 
@@ -140,7 +160,9 @@ def candidate_columns(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def to_candidate(row: AnyRow) -> Candidate:
+def to_candidate(row: AnyRow, probe: CaptureFacts = _NOTHING) -> Candidate:
+    """Return the candidate with its age as its encounter says it now: nothing of it outlives an erasure."""
+    capture = CaptureFacts(None, row.birth_year, row.captured_at)
     return Candidate(
         rank=row.rank,
         subject_id=row.subject_id,
@@ -149,6 +171,8 @@ def to_candidate(row: AnyRow) -> Candidate:
         score=row.score,
         false_match=FalseMatchRate(row.fmr, row.fmr_upper, row.extrapolated),
         pair_score=row.pair_score,
+        age_at_capture=age_at_capture(capture),
+        years_between=years_between(capture, probe),
     )
 
 
@@ -181,7 +205,7 @@ def to_enrolment(row: AnyRow, candidates: Sequence[Candidate], case_ids: Sequenc
         outcome=OutcomeKind(row.outcome),
         candidates=tuple(candidates),
         thresholds=Thresholds(**row.thresholds) if row.thresholds else None,
-        searched=Searched(**row.searched) if row.searched else None,
+        searched=to_searched(row.searched) if row.searched else None,
         continuity=Continuity(**row.continuity) if row.continuity else None,
         samples=tuple(to_finding(data) for data in row.samples),
         biometric_exception=row.biometric_exception,

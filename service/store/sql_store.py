@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, inspect, select, text, update
 
 from service.calibration import Calibration
-from service.domain import Gallery, ThresholdChange
+from service.domain import GALLERY_SETTINGS, Gallery, ThresholdChange
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.ports import KeptCalibration
@@ -289,11 +289,6 @@ class SqlStore(SqlRecords):
             self._write_lock.release()
 
 
-def _settings(gallery: Gallery) -> dict[str, float | bool | str]:
-    return {
-        "review_fpir": gallery.review_fpir,
-        "duplicate_fpir": gallery.duplicate_fpir,
-        "verification_fmr": gallery.verification_fmr,
-        "keep_samples": gallery.keep_samples,
-        "quality_gate": gallery.quality_gate.value,
-    }
+def _settings(gallery: Gallery) -> dict[str, float | int | bool | str]:
+    settings = {name: getattr(gallery, name) for name in GALLERY_SETTINGS}
+    return {**settings, "quality_gate": gallery.quality_gate.value}

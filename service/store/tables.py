@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 
@@ -94,6 +95,22 @@ galleries = Table(
     Column("thresholds_key", Text),  # what the thresholds last written to the audit trail followed from
     Column("several_count", BigInteger, nullable=False, server_default="0"),  # subjects with several searched templates
     Column("quality_gate", Text, nullable=False, server_default="off"),
+    Column("filter_by_sex", Boolean, nullable=False, server_default=false()),
+    Column("filter_by_birth_year", Boolean, nullable=False, server_default=false()),
+    Column("birth_year_tolerance", Integer, nullable=False, server_default="5"),
+    Column("min_duplicate_age", Integer, nullable=False, server_default="18"),
+    Column("review_unknown_age", Boolean, nullable=False, server_default=false()),
+)
+
+# templates searched now by what is known of their person; those of whom nothing is known are in no row
+metadata_counts = Table(
+    "metadata_counts",
+    metadata,
+    _in_gallery(),
+    Column("sex", Text, primary_key=True),  # empty: not known, or none that filters
+    Column("birth_year", Integer, primary_key=True, autoincrement=False),  # 0: not known
+    Column("templates", BigInteger, nullable=False),  # at least 1: a row would tell of somebody who is gone
+    sqlite_with_rowid=False,
 )
 
 changes = Table(

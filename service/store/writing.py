@@ -18,9 +18,18 @@ from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReuse
 from service.store.calibrating import record_thresholds
 from service.store.erasing import clear_subject, move_encounter
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
+from service.store.metadata_counts import count_in
 from service.store.prepared import Prepared
 from service.store.reading import SqlReading
-from service.store.rows import candidate_columns, facts_columns, finding_json, flat, gallery_of, template_columns
+from service.store.rows import (
+    candidate_columns,
+    facts_columns,
+    finding_json,
+    flat,
+    gallery_of,
+    searched_json,
+    template_columns,
+)
 from service.store.several import searched_counts, several_growth
 from service.store.tables import (
     candidates,
@@ -100,6 +109,7 @@ class SqlWriting(SqlReading):
         self._expect_no_change()
         is_new = self._insert_encounter(enrolment)
         reference_ids = self._insert_templates(enrolment)
+        count_in(self._connection, self._gallery_id, enrolment.facts.capture(), len(reference_ids))
         findings = _findings(enrolment, reference_ids)
         self._insert_finding(enrolment, findings)
         case_ids = self._insert_cases(enrolment)
@@ -222,7 +232,7 @@ class SqlWriting(SqlReading):
                 "encounter_id": enrolment.encounter_id,
                 "outcome": enrolment.outcome.value,
                 "thresholds": flat(enrolment.thresholds) if enrolment.thresholds else None,
-                "searched": flat(enrolment.searched) if enrolment.searched else None,
+                "searched": searched_json(enrolment.searched) if enrolment.searched else None,
                 "continuity": flat(enrolment.continuity) if enrolment.continuity else None,
                 "samples": [finding_json(each) for each in findings],
                 "warnings": enrolment.warnings,

@@ -31,7 +31,13 @@ def test_a_new_person_is_unique(client: httpx.Client, gallery: str) -> None:
     body = answer.json()
     assert body["outcome"] == "UNIQUE"
     assert body["candidates"] == []
-    assert body["searched"] == {"gallery_size": 0, "high_water_mark": 0, "complete": True, "miss_bound": 0.0}
+    assert body["searched"] == {
+        "gallery_size": 0,
+        "high_water_mark": 0,
+        "complete": True,
+        "miss_bound": 0.0,
+        "filter": None,
+    }
     assert body["samples"][0]["rejection_code"] is None
     assert body["samples"][0]["quality"]["face_width_px"] == 90.0
     assert body["thresholds"]["review_fpir"] == 0.01

@@ -213,3 +213,15 @@ def test_an_address_that_others_reach_is_warned_of(models_dir: Path, tmp_path: P
         process.terminate()
         _, errors = process.communicate(timeout=90)
     assert deliberate(errors)[0].startswith("warning: listening on 0.0.0.0. Whoever reaches this address can")
+
+
+def test_a_gallery_s_filter_and_ages_are_set_and_shown(here: Path) -> None:
+    assert run("gallery", "create", "camp-filter", "--filter-by-sex", "--min-duplicate-age", "12").exit_code == 0
+    options = ("--filter-by-birth-year", "--birth-year-tolerance", "3", "--review-unknown-age")
+    result = run("gallery", "set", "camp-filter", *options)
+    assert result.exit_code == 0
+    shown = run("gallery", "show", "camp-filter").stdout
+    for words in ("by sex and year of birth, 3 years", "not known: of nobody", "age 12; unknown age: at most REVIEW"):
+        assert words in shown
+    assert run("gallery", "set", "camp-filter", "--no-filter-by-sex", "--no-filter-by-birth-year").exit_code == 0
+    assert "off" in run("gallery", "show", "camp-filter").stdout

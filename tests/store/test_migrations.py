@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from service.domain import CaseKind, EncounterStatus, QualityGate
+from service.domain import Band, CaseKind, EncounterFacts, EncounterStatus, QualityGate
 from service.errors import StoreUnavailable
 from service.store.sql_store import SqlStore
 from service.store.tables import metadata
@@ -176,6 +176,22 @@ def test_a_gallery_of_before_the_quality_gate_refuses_nothing_and_its_templates_
     assert gallery.quality_gate is QualityGate.OFF
     assert store.encounter("camp", "e-a").templates[0].quality == QUALITY
     assert store.update_gallery(replace(gallery, quality_gate=QualityGate.STRICT)).quality_gate is QualityGate.STRICT
+
+
+def test_templates_enrolled_before_there_were_filters_are_counted(store: SqlStore, newest: SqlStore) -> None:
+    people = [EncounterFacts(sex="male"), EncounterFacts(sex="F", birth_year=1990), EncounterFacts(sex="unknown")]
+    for number, facts in enumerate(people):
+        enrol(newest, new_enrolment(f"{number}", facts=facts))
+    migrate_to(store, "0007")
+    copy_rows(newest, store)
+
+    store.migrate()
+
+    with store.reading() as tx:
+        gallery = tx.gallery("camp")
+        assert tx.left_out("camp", Band("female", None)) == 1
+        assert tx.left_out("camp", Band(None, (2000, 2010))) == 1
+    assert (gallery.filter_by_sex, gallery.birth_year_tolerance, gallery.min_duplicate_age) == (False, 5, 18)
 
 
 def test_several_that_start_at_once_migrate_once(url: str) -> None:
