@@ -93,18 +93,16 @@ class Records:
 _NOTHING = Records(Gallery("", "", 0.0, 0.0, 0.0, keep_samples=False, created_at=datetime.min.replace(tzinfo=UTC)))
 
 
-def record_thresholds(records: Records, change: ThresholdChange | None, now: datetime, numbers: Iterator[int]) -> None:
+def record_thresholds(records: Records, change: ThresholdChange | None, now: datetime) -> None:
     """Write into the audit trail that a gallery has other thresholds now."""
     if change is None:
         return
-    append_audit(records, "thresholds.changed", {"reason": change.reason, **flat(change.thresholds)}, now, numbers)
+    append_audit(records, "thresholds.changed", {"reason": change.reason, **flat(change.thresholds)}, now)
     records.gallery = replace(records.gallery, thresholds_key=change.key)
 
 
-def append_audit(
-    records: Records, event: str, details: Mapping[str, object], now: datetime, numbers: Iterator[int]
-) -> None:
-    number = next(numbers)
+def append_audit(records: Records, event: str, details: Mapping[str, object], now: datetime) -> None:
+    number = max(records.audit, default=0) + 1
     records.audit[number] = AuditEntry(number, records.gallery.gallery_id, event, details, now)
 
 
@@ -213,7 +211,7 @@ class FakeWriting(FakeReading):
         records.subjects[new.subject_id] = replace(earlier, encounter_ids=(*earlier.encounter_ids, new.encounter_id))
         records.encounters[new.encounter_id] = _to_encounter(new, self._gallery_id, self._now, reference_ids)
         records.status_seqs[new.encounter_id] = self.seq
-        record_thresholds(records, new.threshold_change, self._now, self._numbers)
+        record_thresholds(records, new.threshold_change, self._now)
         if new.templates and records.gallery.model_id is None:
             records.gallery = replace(records.gallery, model_id=new.templates[0].model_id)
         records.samples[new.encounter_id] = sum(each.sample is not None for each in new.templates)

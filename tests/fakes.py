@@ -114,7 +114,7 @@ class FakeStore:
         with self._lock:
             records = existing(self._galleries, gallery.gallery_id, GalleryNotFound).copy()
             records.gallery = replace(records.gallery, **{name: getattr(gallery, name) for name in GALLERY_SETTINGS})
-            record_thresholds(records, change, self._clock(), self._numbers)
+            record_thresholds(records, change, self._clock())
             self._galleries = {**self._galleries, gallery.gallery_id: records}
             return records.gallery
 
@@ -130,14 +130,14 @@ class FakeStore:
                     "people": calibration.people,
                     "comparisons": calibration.comparisons,
                 }
-                append_audit(records, "calibration.added", details, self._clock(), self._numbers)
+                append_audit(records, "calibration.added", details, self._clock())
             self._galleries = {**self._galleries, gallery_id: records}
 
     def use_calibration(self, gallery_id: str, calibration_id: str | None, change: ThresholdChange | None) -> None:
         with self._lock:
             records = existing(self._galleries, gallery_id, GalleryNotFound).copy()
             records.gallery = replace(records.gallery, calibration_id=calibration_id)
-            record_thresholds(records, change, self._clock(), self._numbers)
+            record_thresholds(records, change, self._clock())
             self._galleries = {**self._galleries, gallery_id: records}
 
     def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:

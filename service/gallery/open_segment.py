@@ -122,12 +122,12 @@ class OpenSegment:
 
     def live_ids(self) -> Ids:
         view = self._view
-        return view.ids[view.live]
+        return view.ids[_as_it_is(view.live)]
 
     def contents(self) -> tuple[Ids, Embeddings]:
         """Return the live ids and copies of their rows, in one order."""
         view = self._view
-        return _copied(view, view.live)
+        return _copied(view, _as_it_is(view.live))
 
     def between(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
         """Return the live ids above `after` and not above `up_to` and copies of their rows, in one order."""
@@ -156,6 +156,11 @@ def _copy(source: OpenPart, target: OpenPart) -> None:
 def _copied(part: OpenPart, wanted: npt.NDArray[np.bool_]) -> tuple[Ids, Embeddings]:
     places = np.flatnonzero(wanted)
     return part.ids[places], HeldRows(part.rows).take(places)
+
+
+def _as_it_is(live: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return a copy: NumPy counts first and gathers then, and reads beyond its end what is removed in between."""
+    return live.copy()
 
 
 def at_least(scores: Scores, threshold: float, ids: Ids, live: npt.NDArray[np.bool_]) -> tuple[Ids, Scores]:

@@ -113,12 +113,12 @@ class SealedSegment:
 
     def contents(self) -> tuple[Ids, Embeddings]:
         """Return the live ids and copies of their rows, in one order."""
-        return self._copied(np.flatnonzero(self._live))
+        return self._copied(np.flatnonzero(self._live.copy()))  # removals go on meanwhile
 
     def between(self, after: int, up_to: int) -> tuple[Ids, Embeddings]:
         """Return the live ids above `after` and not above `up_to` and copies of their rows, in one order."""
         start, end = np.searchsorted(self.ids, (after, up_to), side="right")
-        return self._copied(start + np.flatnonzero(self._live[start:end]))
+        return self._copied(start + np.flatnonzero(self._live[start:end].copy()))
 
     @property
     def scanned_bytes(self) -> int:
