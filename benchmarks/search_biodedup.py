@@ -35,6 +35,7 @@ class IndexFolder:
             self._folder,
             self._key,
             gallery_id=_NAME,
+            pack_id="pack",
             timeline_id=_NAME,
             model_id=_NAME,
             dimension=self._dimension,

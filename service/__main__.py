@@ -14,6 +14,7 @@ from service.cli.failures import CommandGroup
 from service.cli.galleries import gallery_commands, stats
 from service.cli.importing import import_templates
 from service.cli.index import index_commands
+from service.cli.migrating import migrate_commands
 from service.cli.packs import models_commands
 from service.cli.plan import plan
 from service.cli.serving import run_service
@@ -68,6 +69,7 @@ commands.command()(evaluate)
 commands.command()(calibrate)
 commands.command()(plan)
 commands.command()(check)
+models_commands.add_typer(migrate_commands, name="migrate")
 commands.add_typer(models_commands, name="models")
 commands.add_typer(gallery_commands, name="gallery")
 commands.add_typer(calibration_commands, name="calibrations")

@@ -1,10 +1,13 @@
-"""The map of the system: what is built from the settings, in which order, and how it is served."""
+"""The map of the system: what is built from the settings, in which order, and how it is served.
+
+A little over 300 lines: all wiring in one place.
+"""
 
 import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -31,18 +34,20 @@ from service.face.worker_pool import WorkerPool, embedders
 from service.galleries import GalleryChange, GalleryDefaults, GalleryService
 from service.identification import IdentificationService
 from service.index_care import IndexCare
-from service.indexes import index_maker, spare_folder
+from service.indexes import files_forgetter, index_maker, spare_folder
+from service.job_runner import JobRunner
 from service.live_accuracy import LiveAccuracy
 from service.logs import log_event
 from service.matching import Matcher
 from service.metrics import Metrics
+from service.migration import MigrationService
 from service.packs import Pack, Packs
 from service.plans import PlanService
 from service.ports import Embedder
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.sweep import SweepService
-from service.sweep_runner import SweepRunner
+from service.template_making import TemplateMaking
 from service.var_lock import VarLock
 from service.verification import VerificationService
 
@@ -86,15 +91,27 @@ def build(
         store.migrate()
         packs = (packs or _load_packs(settings, store, metrics, held)).beside(store)
         new_index = index_maker(settings.index, index_folder, metrics)
-        matcher = Matcher(store, new_index, packs, metrics)
+        matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
         service = _wire(settings, store, matcher, packs, metrics, close=held.close)
         _prepare(service, settings)
-        runner = SweepRunner(service.sweeps, is_alone=folder is not None, clock=_now, is_busy=metrics.is_anyone_waiting)
-        runner.start()
-        held.callback(runner.close)
+        _start_jobs(service, held, is_alone=folder is not None)
         on_failure.pop_all()
         return service
+
+
+def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
+    """Work on sweeps and migrations, each on a thread of its own, until `held` is closed."""
+    is_busy, look = service.metrics.is_anyone_waiting, service.matcher.forget_other_packs
+    held.callback(service.template_making.close)
+    for runner in (
+        JobRunner(service.sweeps, is_alone=is_alone, clock=_now, is_busy=is_busy),
+        JobRunner(
+            service.template_making, name="migration", is_alone=is_alone, clock=_now, is_busy=is_busy, on_look=look
+        ),
+    ):
+        runner.start()
+        held.callback(runner.close)
 
 
 def local_folder(settings: Settings) -> Path | None:
@@ -115,7 +132,9 @@ def database_url(settings: Settings) -> str:
 
 def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held: ExitStack) -> Packs:
     """Load the configured packs, and every pack whose templates the record holds."""
-    wanted = dict.fromkeys((*settings.packs, *(gallery.pack_id for gallery in store.galleries())))
+    wanted = dict.fromkeys(
+        (*settings.packs, *(pack_id for gallery in store.galleries() for pack_id in gallery.pack_ids))
+    )
     installed = [_installed(settings, pack_id) for pack_id in wanted]
     # one pool for all packs: they share the cores
     pool = WorkerPool(
@@ -200,7 +219,8 @@ def _wire(
         keep_samples=settings.keep_samples,
         quality_gate=settings.quality_gate,
     )
-    policy = settings.face_policy
+    policy, threads = settings.face_policy, max(_workers(settings) // 2, 1)
+    making = TemplateMaking(store, matcher, packs, metrics, face_policy=policy, threads=threads)
     accuracy = LiveAccuracy(matcher, packs, metrics, sites=settings.metric_sites)
     recapture = RecaptureAdvice(
         settings.recapture_years_young_child, settings.recapture_years_child, settings.recapture_years_adult
@@ -226,6 +246,8 @@ def _wire(
         index_care=IndexCare(matcher, metrics),
         sweeps=SweepService(store, matcher, packs, metrics),
         plans=PlanService(store, packs, defaults),
+        migrations=MigrationService(store, matcher, packs, metrics, making.news.set),
+        template_making=making,
         store=store,
         matcher=matcher,
         packs=packs,
@@ -247,11 +269,8 @@ def _prepare(service: Service, settings: Settings) -> None:
 
 
 def _make_gallery(service: Service, gallery_id: str) -> None:
-    try:
+    with suppress(GalleryExists):  # another process on the same database was a moment earlier
         service.galleries.create(gallery_id, GalleryChange())
-    except GalleryExists:
-        # another process on the same database was a moment earlier
-        return
 
 
 def _now() -> datetime:

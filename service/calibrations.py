@@ -134,13 +134,13 @@ class CalibrationService:
         with self._store.reading() as reading:
             last = 2**63 - 1
             if gallery.template_count <= MOST_TEMPLATES:
-                drawn = reading.references_after(gallery.gallery_id, 0, last, MOST_TEMPLATES)
+                drawn = reading.references_after(gallery.gallery_id, 0, last, MOST_TEMPLATES, gallery.pack_id)
                 found = {each.reference_id: each for each in drawn}
             else:
                 highest = reading.last_reference_id()
                 for start in sorted(rng.integers(0, highest, _BLOCKS).tolist()):
                     most = MOST_TEMPLATES // _BLOCKS
-                    drawn = reading.references_after(gallery.gallery_id, start, last, most)
+                    drawn = reading.references_after(gallery.gallery_id, start, last, most, gallery.pack_id)
                     found |= {each.reference_id: each for each in drawn}
         # one that did not look like its own subject may be anyone
         usable = sorted((each for each in found.values() if each.verifies), key=lambda each: each.subject_id)

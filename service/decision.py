@@ -70,7 +70,7 @@ class DecisionRule:
         return self.calibration.threshold(fmr_for_fpir(gallery.review_fpir, stated_size(comparisons)))
 
     def threshold_change(
-        self, gallery: Gallery, reason: Literal["size", "rates", "calibration"] = "size"
+        self, gallery: Gallery, reason: Literal["size", "rates", "calibration", "model"] = "size"
     ) -> ThresholdChange | None:
         """Return the thresholds of a gallery of this size where they are not those last written to the audit trail."""
         size = stated_size(gallery.template_count)

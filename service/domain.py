@@ -4,7 +4,7 @@ Over 300 lines on purpose: all nouns in one place, nothing but declarations.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Generic, Literal, TypeVar
@@ -40,6 +40,7 @@ class CaseKind(StrEnum):
     DUPLICATE = "DUPLICATE"
     CONTINUITY = "CONTINUITY"
     SWEEP = "SWEEP"  # a possible duplicate that a sweep found: one pair of subjects
+    MIGRATION = "MIGRATION"  # one that an enrolment found in the standby pack alone, while the model changes
 
 
 class CaseStatus(StrEnum):
@@ -65,6 +66,25 @@ class JobState(StrEnum):
     @property
     def has_ended(self) -> bool:
         return self not in {JobState.QUEUED, JobState.RUNNING}
+
+
+class MigrationStage(StrEnum):
+    """How far the change of a gallery's model pack is."""
+
+    MAKING = "making"  # the new pack's templates are being made; the old one rules
+    READY = "ready"  # all that can be made are; the old pack rules
+    CUT_OVER = "cut_over"  # the new pack rules, the old one stands by
+    DROPPING = "dropping"  # one pack was given up and its templates are being deleted
+    FINISHED = "finished"  # only the new pack is left
+    CANCELLED = "cancelled"  # only the old pack is left
+
+    @property
+    def needs_work(self) -> bool:
+        return self in {MigrationStage.MAKING, MigrationStage.DROPPING}
+
+    @property
+    def has_ended(self) -> bool:
+        return self in {MigrationStage.FINISHED, MigrationStage.CANCELLED}
 
 
 class FacePolicy(StrEnum):
@@ -203,13 +223,48 @@ class Gallery:
     thresholds_key: str | None = (
         None  # what its thresholds followed from when they were last written to the audit trail
     )
-    several_count: int = 0  # subjects with several templates that are searched now
+    several_count: int = 0  # subjects with several samples that are searched now, by whichever of its packs
     quality_gate: QualityGate = QualityGate.OFF
     filter_by_sex: bool = False
     filter_by_birth_year: bool = False
     birth_year_tolerance: int = 5  # years: ages without papers are often told in fives and tens
     min_duplicate_age: int = 18  # years: below it nothing is DUPLICATE; who is younger is a child (CRC, article 1)
     review_unknown_age: bool = False  # whether somebody of unknown age counts as younger
+    # while the model pack changes: the pack that does not rule, into which everything is written too
+    standby_pack_id: str | None = None
+    standby_model_id: str | None = None
+    standby_calibration_id: str | None = None
+    standby_template_count: int = 0
+    paired_count: int = 0  # samples with a template of each pack that are searched now
+
+    @property
+    def pack_ids(self) -> tuple[str, ...]:
+        """The ruling pack, then the one that stands by."""
+        return (self.pack_id,) if self.standby_pack_id is None else (self.pack_id, self.standby_pack_id)
+
+    @property
+    def standby_only_count(self) -> int:
+        """Templates of the standby pack whose sample has none of the ruling one: searched there, or nowhere."""
+        return self.standby_template_count - self.paired_count
+
+    def swapped(self) -> "Gallery":
+        """The same gallery as it would be if the standby pack ruled. It must have one."""
+        assert self.standby_pack_id is not None
+        return replace(
+            self,
+            pack_id=self.standby_pack_id,
+            model_id=self.standby_model_id,
+            calibration_id=self.standby_calibration_id,
+            template_count=self.standby_template_count,
+            standby_pack_id=self.pack_id,
+            standby_model_id=self.model_id,
+            standby_calibration_id=self.calibration_id,
+            standby_template_count=self.template_count,
+        )
+
+    def sides(self) -> "tuple[Gallery, ...]":
+        """The gallery as each of its packs sees it, the ruling one first."""
+        return (self,) if self.standby_pack_id is None else (self, self.swapped())
 
 
 GALLERY_SETTINGS = (
@@ -304,7 +359,7 @@ class ThresholdChange:
 
     key: str
     thresholds: Thresholds
-    reason: Literal["size", "rates", "calibration"]
+    reason: Literal["size", "rates", "calibration", "model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +391,7 @@ class Candidate:
     pair_score: float | None = None
     age_at_capture: int | None = None  # of the candidate: the year of capture less that of birth; perhaps one less
     years_between: float | None = None  # between the candidate's capture and the probe's
+    pack_id: str | None = None  # where its score is of another pack than the one that ruled: the standby pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,6 +534,8 @@ class NewEnrolment:
     cases: tuple[CaseKind, ...]
     warnings: tuple[str, ...]
     threshold_change: ThresholdChange | None = None
+    standby_templates: tuple[NewTemplate, ...] = ()  # of the same samples, made by the standby pack
+    standby_candidates: tuple[Candidate, ...] = ()  # found by that pack alone: a case of kind MIGRATION each
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,9 +624,15 @@ class Sweep:
     updated_at: datetime
     other_gallery_id: str | None = None  # whose references are searched; None: the gallery's own
 
+    left_out: int = 0  # templates of the standby pack alone when it began: their people were not compared
+
     @property
     def searched_gallery_id(self) -> str:
         return self.other_gallery_id or self.gallery_id
+
+    @property
+    def needs_work(self) -> bool:
+        return not self.state.has_ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -595,6 +659,79 @@ class SweepStep:
     pairs: tuple[FoundPair, ...]  # one a pair of subjects
     worked_s: float
     is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """The change of a gallery from one model pack to another, as a job that goes on where it stopped."""
+
+    job_id: int
+    gallery_id: str
+    from_pack_id: str
+    to_pack_id: str
+    stage: MigrationStage
+    cursor: int  # while templates are made: the last reference of the old pack that was looked at
+    last_reference_id: int  # making ends with it: who is enrolled later gets templates of both packs at once
+    done: int  # references looked at, or deleted while a pack is dropped
+    total: int
+    cases_opened: int  # pairs that enrolments found in the standby pack alone
+    worked_s: float
+    error_code: str | None  # why it gets no further now
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def needs_work(self) -> bool:
+        return self.stage.needs_work
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSample:
+    """A template of the old pack, and the sample it was made from, None where that was not kept."""
+
+    reference_id: int
+    sample: bytes | None = field(repr=False)
+    box: Box | None = None  # of the face in it, None where nobody knows
+
+
+@dataclass(frozen=True, slots=True)
+class MigratedTemplate:
+    """A new template, made from the sample of an old one."""
+
+    reference_id: int  # of the old one
+    template: Template
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStep:
+    """What one block of a migration made. It is written only where the migration still stands at `after`."""
+
+    after: int
+    cursor: int
+    done: int
+    templates: tuple[MigratedTemplate, ...]
+    worked_s: float
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTemplate:
+    """The templates of one sample by two packs."""
+
+    subject_id: str
+    encounter_id: str
+    verifies: bool
+    first: Embedding = field(repr=False)
+    second: Embedding = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MissingSubject:
+    """A person who has no template of a certain pack, or none that is searched: to be captured again."""
+
+    subject_id: str
+    has_sample: bool  # a sample was kept, and that pack finds no usable face in it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""From the samples of an enrolment to the probes that are searched: extraction, then the gallery's quality gate."""
+"""The templates of a request, and those of them that the gallery's quality gate lets through to be searched."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,43 +6,58 @@ from dataclasses import dataclass
 import numpy as np
 
 from service import quality_rule
-from service.domain import Embeddings, FacePolicy, QualityGate, SampleFinding, Template
+from service.domain import Embeddings, NewTemplate, QualityGate, SampleFinding, Template
 from service.errors import QualityTooLow, SampleRejected
-from service.ports import Embedder
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
     """What became of each sample before the gate, with its position: a template, or why there is none."""
 
+    pack_ids: tuple[str, ...]  # that were asked: of the gallery as it was read
     templates: tuple[tuple[int, Template], ...]
     rejected: tuple[tuple[int, SampleRejected], ...]
+    standby: tuple[tuple[int, Template], ...] = ()  # of the usable samples, by the standby pack
 
 
 @dataclass(frozen=True, slots=True)
 class Probes:
     """The usable samples of a request, as they are searched."""
 
+    pack_ids: tuple[str, ...]  # that were asked
     templates: tuple[Template, ...]
     positions: tuple[int, ...]  # of the samples they come from
     rejected: tuple[SampleFinding, ...]
     embeddings: Embeddings
+    standby: tuple[tuple[int, Template], ...]  # of those samples, with their positions
 
+    @property
+    def standby_embeddings(self) -> Embeddings:
+        """(n, D) float32; (0, 0) where the standby pack made none."""
+        rows = [template.embedding for _, template in self.standby]
+        return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
-def extract(samples: Sequence[bytes], embedder: Embedder, policy: FacePolicy) -> Extracted:
-    """Raises Overloaded, NotReady."""
-    templates: list[tuple[int, Template]] = []
-    rejected: list[tuple[int, SampleRejected]] = []
-    for position, sample in enumerate(samples):
-        try:
-            templates.append((position, embedder.extract(sample, policy)))
-        except SampleRejected as error:
-            rejected.append((position, error))
-    return Extracted(tuple(templates), tuple(rejected))
+    def standby_templates(self, model_id: str | None, verifies: Sequence[bool]) -> tuple[NewTemplate, ...]:
+        """Return the standby pack's templates for the record.
+
+        Args:
+            model_id: of that pack; given where there is one.
+            verifies: of each of `positions`, whether it may verify: the decision's, not this pack's.
+        """
+        if not self.standby:
+            return ()
+        assert model_id is not None
+        may_verify = dict(zip(self.positions, verifies, strict=True))
+        return tuple(
+            NewTemplate(position, template, model_id, verifies=may_verify[position], sample=None)
+            for position, template in self.standby
+        )
 
 
 def let_through(extracted: Extracted, gate: QualityGate) -> Probes:
     """Return the probes that a gate lets through, and a finding on each other sample.
+
+    The templates of the ruling pack are judged; those of the standby pack go with them.
 
     Raises:
         SampleRejected: no sample is usable; that of the first one.
@@ -61,4 +76,5 @@ def let_through(extracted: Extracted, gate: QualityGate) -> Probes:
         raise min(errors, key=lambda each: each[0])[1]
     positions, templates = zip(*passed, strict=True)
     embeddings = np.stack([template.embedding for template in templates])
-    return Probes(templates, positions, tuple(findings), embeddings)
+    standby = tuple(each for each in extracted.standby if each[0] in positions)
+    return Probes(extracted.pack_ids, templates, positions, tuple(findings), embeddings, standby)

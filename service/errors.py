@@ -11,10 +11,11 @@ BiodedupError
 │   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable  QualityTooLow
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
-│       SweepNotFound  CalibrationNotFound
+│       SweepNotFound  CalibrationNotFound  MigrationNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
-│       SweepUnderway  GalleriesNotComparable  CalibrationUnfit
+│       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
+│       PeopleWouldBeMissed
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
@@ -165,6 +166,10 @@ class CalibrationNotFound(NotFound):
     code = "calibration_not_found"
 
 
+class MigrationNotFound(NotFound):
+    code = "migration_not_found"
+
+
 class Conflict(BiodedupError):
     code = "conflict"
     status = 409
@@ -220,6 +225,24 @@ class CalibrationUnfit(Conflict):
     """A calibration that cannot be made of a gallery, or is not for its model."""
 
     code = "calibration_unfit"
+
+
+class MigrationUnderway(Conflict):
+    """The model pack of a gallery changes: another change is not begun before this one ended."""
+
+    code = "migration_underway"
+
+
+class MigrationNotReady(Conflict):
+    """The step does not follow from where the migration is; the message says what does."""
+
+    code = "migration_not_ready"
+
+
+class PeopleWouldBeMissed(Conflict):
+    """People have no template of the pack that would rule, and the caller did not name their number."""
+
+    code = "people_would_be_missed"
 
 
 class Overloaded(BiodedupError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.domain import Embedding, Embeddings, Reference
+from service.domain import Embedding, Embeddings, Gallery, Reference
 
 LEAST_LENGTH = 0.75
 """Of a mean of templates: samples whose mean is shorter agree too little to be surely of one face.
@@ -79,6 +79,22 @@ def comparisons(templates: int, several: int, searched: int = 1) -> int:
         searched: rows of `search_probes`.
     """
     return templates * searched + (min(several, templates // 2) if searched == 1 else 0)
+
+
+def comparisons_of(gallery: Gallery, templates: int | None = None, searched: int = 1) -> int:
+    """Return how many comparisons an answer of a gallery rests on, by both of its packs where it has two.
+
+    The templates of a subject whose sample has none of the ruling pack are fused by themselves: scores of two packs
+    have no common mean. So a subject may be fused twice.
+
+    Args:
+        gallery: whose answer it is.
+        templates: that were compared, by either pack; None: all of the gallery.
+        searched: rows of `search_probes`.
+    """
+    alone = gallery.standby_only_count
+    several = gallery.several_count + min(gallery.several_count, alone // 2)
+    return comparisons(gallery.template_count + alone if templates is None else templates, several, searched)
 
 
 def fused_scores(probes: Embeddings, references: Iterable[Reference]) -> Mapping[str, FusedScore]:

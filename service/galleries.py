@@ -7,7 +7,7 @@ from datetime import datetime
 from service.domain import Gallery, GalleryCounts, MetadataAgreement, QualityGate, Thresholds
 from service.errors import InvalidRequest
 from service.filters import Filters, filter_warnings
-from service.fusion import comparisons
+from service.fusion import comparisons_of
 from service.packs import Packs
 from service.ports import Store
 
@@ -105,7 +105,7 @@ class GalleryService:
         with self._store.reading() as reading:
             gallery = reading.gallery(gallery_id)
         rule = self._packs.rule(gallery)
-        thresholds = rule.thresholds(gallery, comparisons(gallery.template_count, gallery.several_count))
+        thresholds = rule.thresholds(gallery, comparisons_of(gallery))
         warnings = rule.warnings(thresholds)
         if gallery.quality_gate is not QualityGate.OFF and not self._packs.of(gallery.pack_id).judges_quality:
             warnings += ("The model pack has no quality.json: no sample is refused for its quality.",)

@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from service import searching
-from service.domain import CaptureFacts, Decision, FacePolicy, Searched, Template
-from service.errors import IndexUnavailable, SampleRejected
+from service.domain import CaptureFacts, Decision, FacePolicy, Gallery, QualityGate, Searched, Template
+from service.enrolment_samples import Probes, let_through
+from service.errors import IndexUnavailable
 from service.filters import Filters
 from service.matching import Matcher, SearchAgain
 from service.metrics import Metrics
 from service.packs import Packs
 from service.ports import Store
-from service.searching import Finding
+from service.probes import ProbeMaker
+from service.standby import PacksChanged, StandbyMatcher
 
 _ATTEMPTS = 5
 NO_FACTS = CaptureFacts()
@@ -36,10 +35,9 @@ class IdentificationService:
     ) -> None:
         self._store = store
         self._matcher = matcher
-        self._packs = packs
+        self._standby = StandbyMatcher(matcher, packs, Filters(store))
         self._metrics = metrics
-        self._face_policy = face_policy
-        self._filters = Filters(store)
+        self._probes = ProbeMaker(packs, metrics, face_policy)
 
     def identify(self, gallery_id: str, sample: bytes, capture: CaptureFacts = NO_FACTS) -> Identification:
         """Return every subject at or above the gallery's review threshold, those enrolled a moment ago too.
@@ -47,31 +45,33 @@ class IdentificationService:
         Raises:
             GalleryNotFound, PackNotLoaded, SampleRejected, Overloaded, StoreUnavailable, IndexUnavailable
         """
-        with self._store.reading() as reading:
-            gallery = reading.gallery(gallery_id)
-        pack = self._packs.of(gallery.pack_id)
-        try:
-            probe = pack.embedder.extract(sample, self._face_policy)
-        except SampleRejected as error:
-            self._metrics.rejections.labels(code=error.code).inc()
-            raise
-        embeddings = probe.embedding[np.newaxis, :]
+        gallery = self._gallery(gallery_id)
+        probes = self._make_probes(sample, gallery)
         for _ in range(_ATTEMPTS):
-            search = searching.begin(
-                self._matcher, self._filters, self._packs.rule(gallery), gallery, of=(embeddings, capture)
-            )
             try:
-                with self._store.reading() as reading:
-                    gallery = reading.gallery(gallery_id)
-                    finding = searching.finish(search, self._packs.rule(gallery), reading, gallery)
+                return self._search(gallery, probes, capture)
             except SearchAgain:
                 self._matcher.catch_up(gallery_id)
-                continue
-            return self._answer(gallery_id, finding, probe)
+                gallery = self._gallery(gallery_id)
+            except PacksChanged:
+                gallery = self._gallery(gallery_id)
+                probes = self._make_probes(sample, gallery)
         raise IndexUnavailable("the gallery changes faster than its index can follow; try again")
 
-    def _answer(self, gallery_id: str, finding: Finding, probe: Template) -> Identification:
+    def _gallery(self, gallery_id: str) -> Gallery:
+        with self._store.reading() as reading:
+            return reading.gallery(gallery_id)
+
+    def _make_probes(self, sample: bytes, gallery: Gallery) -> Probes:
+        # a search that refuses a sample for its quality would miss people silently
+        return let_through(self._probes.extract([sample], gallery), QualityGate.OFF)
+
+    def _search(self, gallery: Gallery, probes: Probes, capture: CaptureFacts) -> Identification:
+        """Raises SearchAgain, PacksChanged."""
+        searches = self._standby.begin(gallery, probes, capture, ask_standby=gallery.standby_only_count > 0)
+        with self._store.reading() as reading:
+            finding, _ = self._standby.finish(searches, reading, reading.gallery(gallery.gallery_id))
         if finding.newcomers:
-            self._matcher.follow(gallery_id)
+            self._matcher.follow(gallery.gallery_id)
         self._metrics.identifications.labels(found=str(bool(finding.decision.candidates)).lower()).inc()
-        return Identification(gallery_id, finding.decision, finding.searched, probe)
+        return Identification(gallery.gallery_id, finding.decision, finding.searched, probes.templates[0])

@@ -126,7 +126,7 @@ class ImpostorSamples:
 
 
 def draw(reading: Reading, gallery: Gallery, rng: np.random.Generator) -> list[Reference]:
-    """Return up to `SAMPLE_SIZE` searched references of a gallery, each as likely as any other.
+    """Return up to `SAMPLE_SIZE` searched references of a gallery by its ruling pack, each as likely as any other.
 
     It costs a few statements, however large the gallery: ids are drawn among those of all galleries. Of a large gallery
     with less than a thirtieth of all ids fewer than `SAMPLE_SIZE` are found. References that failed the continuity
@@ -134,14 +134,14 @@ def draw(reading: Reading, gallery: Gallery, rng: np.random.Generator) -> list[R
     """
     found: dict[int, Reference] = {}
     if gallery.template_count <= _FEW_CHANGES and gallery.last_seq <= _FEW_CHANGES:
-        changes = reading.changes_after(gallery.gallery_id, 0, _FEW_CHANGES)
+        changes = reading.changes_after(gallery.gallery_id, 0, _FEW_CHANGES, gallery.pack_id)
         ids = sorted(reference_id for change in changes for reference_id, _ in change.added)
-        found = reading.references(gallery.gallery_id, ids)
+        found = reading.references(gallery.gallery_id, ids, gallery.pack_id)
     else:
         last = reading.last_reference_id()
         for _ in range(_READS):
             ids = sorted(set((rng.integers(0, last, _IDS_PER_READ) + 1).tolist()))
-            found |= reading.references(gallery.gallery_id, ids)
+            found |= reading.references(gallery.gallery_id, ids, gallery.pack_id)
             if len(found) >= SAMPLE_SIZE:
                 break
     usable = [each for _, each in sorted(found.items()) if each.verifies]

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
-from service.index_keeping import HeldIndex, IndexKeeper, IndexState
+from service.index_keeping import IndexKeeper
+from service.index_slots import HeldIndex, IndexState
 from service.logs import log_event
 from service.metrics import Metrics
 from service.ports import IndexPart
@@ -24,6 +25,7 @@ Ids = npt.NDArray[np.int64]
 class IndexStatus:
     """An index beside its record, and its parts."""
 
+    pack_id: str
     state: IndexState
     miss_bound: float
     parts: tuple[IndexPart, ...]
@@ -50,13 +52,20 @@ class IndexCare:
     def __init__(self, keeper: IndexKeeper, metrics: Metrics) -> None:
         self._keeper, self._metrics = keeper, metrics
 
-    def status(self, gallery_id: str) -> IndexStatus:
-        """Raises GalleryNotFound, IndexUnavailable, StoreUnavailable."""
-        with self._keeper.hold(gallery_id) as held:
-            return IndexStatus(held.state, held.index.miss_bound, tuple(held.index.parts()))
+    def status(self, gallery_id: str) -> list[IndexStatus]:
+        """Return the index of the ruling pack, then that of a standby pack.
+
+        Raises:
+            GalleryNotFound, IndexUnavailable, StoreUnavailable
+        """
+        return [self._status(gallery_id, pack_id) for pack_id in self._keeper.pack_ids(gallery_id)]
+
+    def _status(self, gallery_id: str, pack_id: str) -> IndexStatus:
+        with self._keeper.hold(gallery_id, pack_id) as held:
+            return IndexStatus(pack_id, held.state, held.index.miss_bound, tuple(held.index.parts()))
 
     def verify(self, gallery_id: str) -> IndexVerification:
-        """Compare every template that is searched now with what the index holds, byte for byte.
+        """Compare every template that is searched now, of each pack, with what its index holds, byte for byte.
 
         In blocks by reference id, each at one change number of record and index; between two blocks changes go on. An
         index that differs is thrown away, and the next search fills it from the record.
@@ -64,10 +73,20 @@ class IndexCare:
         Raises:
             GalleryNotFound, IndexUnavailable, StoreUnavailable
         """
+        found = [self._verify(gallery_id, pack_id) for pack_id in self._keeper.pack_ids(gallery_id)]
+        return IndexVerification(
+            compared=sum(each.compared for each in found),
+            missing=sum(each.missing for each in found),
+            surplus=sum(each.surplus for each in found),
+            different=sum(each.different for each in found),
+            in_step=all(each.in_step for each in found),
+        )
+
+    def _verify(self, gallery_id: str, pack_id: str) -> IndexVerification:
         compared = missing = surplus = different = 0
         in_step, after = True, _FIRST
         while after < _LAST:
-            with self._keeper.hold(gallery_id) as held:
+            with self._keeper.hold(gallery_id, pack_id) as held:
                 after, block = _compare_block(gallery_id, held, after)
                 in_step = in_step and held.state.in_step
             compared += block.compared
@@ -84,10 +103,10 @@ class IndexCare:
                 count=missing + surplus + different,
                 templates=compared,
             )
-            self._keeper.throw_away(gallery_id, "differs_from_record")
+            self._keeper.throw_away(gallery_id, "differs_from_record", pack_id)
         return found
 
-    def rebuild(self, gallery_id: str) -> IndexStatus:
+    def rebuild(self, gallery_id: str) -> list[IndexStatus]:
         """Throw the index and its files away, and fill it from the record.
 
         Raises:
@@ -96,22 +115,23 @@ class IndexCare:
         self._keeper.throw_away(gallery_id, "rebuild")
         return self.compact(gallery_id)  # which also deletes what is left of the old files
 
-    def compact(self, gallery_id: str) -> IndexStatus:
+    def compact(self, gallery_id: str) -> list[IndexStatus]:
         """Leave nothing of what was removed from the gallery, neither in memory nor on disk.
 
         Raises:
             GalleryNotFound, StoreUnavailable
             IndexUnavailable: that failed; searches are right nevertheless.
         """
-        with self._keeper.hold(gallery_id) as held:
-            index = held.index
-        index.compact()  # changes and searches go on meanwhile
+        for pack_id in self._keeper.pack_ids(gallery_id):
+            with self._keeper.hold(gallery_id, pack_id) as held:
+                index = held.index
+            index.compact()  # changes and searches go on meanwhile
         return self.status(gallery_id)
 
 
 def _compare_block(gallery_id: str, held: HeldIndex, after: int) -> tuple[int, IndexVerification]:
     """Compare the next templates of the record; return the last reference id that this settles, too."""
-    references = held.reading.references_after(gallery_id, after, _LAST, _BLOCK)
+    references = held.reading.references_after(gallery_id, after, _LAST, _BLOCK, held.pack_id)
     last = references[-1].reference_id if len(references) == _BLOCK else _LAST
     ids, rows = held.index.templates(after, last)
     true_ids = np.array([each.reference_id for each in references], np.int64)

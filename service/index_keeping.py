@@ -1,61 +1,28 @@
-"""The index of each gallery: filled from the record, kept in step with it, thrown away when it is wrong."""
+"""The index of each gallery and pack: filled from the record, kept in step with it, thrown away when it is wrong.
+
+A gallery whose model changes has two, one a pack, that follow the same log. Where a `Gallery` is asked for, it is the
+gallery as the pack sees it whose index is meant: `Gallery.sides`.
+"""
 
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from service.domain import Embeddings, Gallery
 from service.errors import BiodedupError, IndexUnavailable, PackMismatch
 from service.impostor_sample import ImpostorSamples
+from service.index_slots import HeldIndex, IndexKey, IndexState, Slot, index_key, side_of
 from service.logs import log_event
 from service.metrics import Metrics
 from service.packs import Packs
-from service.ports import GalleryIndex, IndexPart, NewIndex, Reading, Store
+from service.ports import GalleryIndex, IndexPart, NewIndex, Store
 
 _CHANGES_PER_READ = 2000
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class IndexState:
-    """An index beside its record."""
-
-    high_water_mark: int
-    last_seq: int
-    index_templates: int
-    record_templates: int
-    same_timeline: bool
-
-    @property
-    def in_step(self) -> bool:
-        return (
-            self.same_timeline
-            and self.high_water_mark == self.last_seq
-            and self.index_templates == self.record_templates
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class HeldIndex:
-    """An index to which no change is applied now, and the record at the same change."""
-
-    index: GalleryIndex
-    reading: Reading
-    state: IndexState
-
-
-@dataclass(slots=True)
-class _Slot:
-    """One gallery's index of one timeline. `applying` keeps the change log in order."""
-
-    index: GalleryIndex
-    timeline_id: str
-    applying: threading.Lock = field(default_factory=threading.Lock)
 
 
 class IndexKeeper:
@@ -65,15 +32,25 @@ class IndexKeeper:
     order, and is thrown away and filled again when it fails, is of another timeline or is ahead of the record.
     """
 
-    def __init__(self, store: Store, new_index: NewIndex, packs: Packs, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        new_index: NewIndex,
+        packs: Packs,
+        metrics: Metrics,
+        forget_files: Callable[[Gallery], None] = lambda _gallery: None,
+    ) -> None:
+        """`forget_files` deletes the index files of packs that a gallery does not have."""
         self._store = store
+        self._forget_files = forget_files
         self._new_index = new_index
         self._packs = packs
         self._metrics = metrics
         self.samples = ImpostorSamples()  # for `service.live_accuracy`; who is removed from an index leaves it too
-        self._slots: dict[str, _Slot] = {}
-        self._filling: dict[str, threading.Lock] = {}
+        self._slots: dict[IndexKey, Slot] = {}
+        self._filling: dict[IndexKey, threading.Lock] = {}
         self._slots_lock = threading.Lock()  # of the two dictionaries, held for no work
+        self._files_lock = threading.Lock()  # no folder of an index is made while those of other packs are deleted
 
     def applied(self, gallery: Gallery, seq: int, reference_ids: Sequence[int], embeddings: Embeddings) -> None:
         """Bring the index up to change `seq`, which this process just committed, without reading it again if it can.
@@ -83,7 +60,7 @@ class IndexKeeper:
         try:
             with self._metrics.phase("index"):
                 slot = self._slot(gallery)
-                if not self._added_next(gallery.gallery_id, slot, seq, reference_ids, embeddings):
+                if not self._added_next(gallery, slot, seq, reference_ids, embeddings):
                     self.catch_up(gallery.gallery_id)
         except BiodedupError as error:
             self._failed(gallery.gallery_id, error)
@@ -104,34 +81,39 @@ class IndexKeeper:
         """
         with self._store.reading() as reading:
             gallery = reading.gallery(gallery_id)
-        slot = self._slot(gallery)
-        with slot.applying:
-            self._follow(gallery_id, slot)
+        for side in gallery.sides():
+            slot = self._slot(side)
+            with slot.applying:
+                self._follow(side, slot)
 
-    def state(self, gallery_id: str) -> IndexState:
-        """Return how the index stands beside the record, both read while no change is applied."""
-        with self.hold(gallery_id) as held:
-            state = held.state
+    def state(self, gallery_id: str, pack_id: str | None = None) -> IndexState:
+        """Return how the index of a pack stands beside the record, both read while no change is applied."""
+        with self.hold(gallery_id, pack_id) as held:
+            state, pack_id = held.state, held.pack_id
         if not state.in_step:
-            self.throw_away(gallery_id, "differs_from_record")
+            self.throw_away(gallery_id, "differs_from_record", pack_id)
         return state
 
     @contextmanager
-    def hold(self, gallery_id: str) -> Iterator[HeldIndex]:
-        """Bring an index into step with a reading of the record, as far as that can be, and hold it there.
+    def hold(self, gallery_id: str, pack_id: str | None = None) -> Iterator[HeldIndex]:
+        """Bring the index of a pack into step with a reading of the record, as far as that can be, and hold it there.
 
         Changes of the gallery wait meanwhile, searches do not.
 
+        Args:
+            gallery_id: the gallery.
+            pack_id: one of its packs; None: the one that rules.
+
         Raises:
-            GalleryNotFound, IndexUnavailable, StoreUnavailable
+            GalleryNotFound, PackNotLoaded, IndexUnavailable, StoreUnavailable
         """
         with self._store.reading() as reading:
-            gallery = reading.gallery(gallery_id)
+            gallery = side_of(reading.gallery(gallery_id), pack_id)
         slot = self._slot(gallery)
         with slot.applying, self._store.reading() as reading:
             # again, under the lock: so that the numbers belong together
-            gallery = reading.gallery(gallery_id)
-            self._follow(gallery_id, slot, up_to=gallery.last_seq)
+            gallery = side_of(reading.gallery(gallery_id), gallery.pack_id)
+            self._follow(gallery, slot, up_to=gallery.last_seq)
             state = IndexState(
                 high_water_mark=slot.index.high_water_mark,
                 last_seq=gallery.last_seq,
@@ -139,36 +121,59 @@ class IndexKeeper:
                 record_templates=gallery.template_count,
                 same_timeline=slot.timeline_id == gallery.timeline_id,
             )
-            yield HeldIndex(slot.index, reading, state)
+            yield HeldIndex(slot.index, reading, state, gallery.pack_id)
+
+    def pack_ids(self, gallery_id: str) -> tuple[str, ...]:
+        """Return the packs of which the gallery has templates, the ruling one first. Raises GalleryNotFound."""
+        with self._store.reading() as reading:
+            return reading.gallery(gallery_id).pack_ids
 
     def close(self) -> None:
         """Let no index write any more."""
         for slot in list(self._slots.values()):
             slot.index.close()
 
-    def throw_away(self, gallery_id: str, reason: str) -> None:
-        """Throw the index away, if there is one; the next search fills it from the record."""
-        slot = self._slots.get(gallery_id)
-        if slot is not None:
-            self._throw_away(gallery_id, slot, reason)
+    def throw_away(self, gallery_id: str, reason: str, pack_id: str | None = None) -> None:
+        """Throw the index of a pack away, or those of all; the next search fills it from the record."""
+        for key, slot in list(self._slots.items()):
+            if key[0] == gallery_id and pack_id in {None, key[1]}:
+                self._throw_away(key, slot, reason)
 
-    def parts(self, gallery_id: str) -> list[IndexPart]:
-        """Return the parts of the index as it is, none while there is none."""
-        slot = self._slots.get(gallery_id)
-        return slot.index.parts() if slot else []
+    def forget_other_packs(self) -> None:
+        """Leave nothing, in memory and in files, of the indexes of packs that a gallery does not have any more.
+
+        Raises:
+            StoreUnavailable, VarUnusable
+        """
+        with self._files_lock:
+            galleries = {gallery.gallery_id: gallery for gallery in self._store.galleries()}
+            for key, slot in list(self._slots.items()):
+                gallery = galleries.get(key[0])  # none: made a moment ago
+                if gallery is not None and key[1] not in gallery.pack_ids:
+                    self._remove(key, slot, slot.index.close)
+            for gallery in galleries.values():
+                sample = self.samples.of(gallery.gallery_id)
+                if sample is not None and sample.calibration.pack_id not in gallery.pack_ids:
+                    self.samples.clear(gallery.gallery_id)
+                self._forget_files(gallery)
+
+    def parts(self, gallery: Gallery) -> list[IndexPart]:
+        """Return the parts of the indexes of all packs as they are, none while there is none."""
+        slots = [slot for side in gallery.sides() if (slot := self._slots.get(index_key(side))) is not None]
+        return [part for slot in slots for part in slot.index.parts()]
 
     def lag(self, gallery: Gallery) -> int:
         """Return how many changes of `gallery` the index has not applied, without applying any."""
-        slot = self._slots.get(gallery.gallery_id)
+        slot = self._slots.get(index_key(gallery))
         return max(gallery.last_seq - slot.index.high_water_mark, 0) if slot else gallery.last_seq
 
     def miss_bound(self, gallery: Gallery) -> float:
         """Return the bound on what the index of `gallery` misses, 0 while there is none."""
-        slot = self._slots.get(gallery.gallery_id)
+        slot = self._slots.get(index_key(gallery))
         return slot.index.miss_bound if slot else 0.0
 
     def _added_next(
-        self, gallery_id: str, slot: _Slot, seq: int, reference_ids: Sequence[int], embeddings: Embeddings
+        self, gallery: Gallery, slot: Slot, seq: int, reference_ids: Sequence[int], embeddings: Embeddings
     ) -> bool:
         """Apply change `seq` if it is the next one; return whether the index has reached it."""
         with slot.applying:
@@ -176,35 +181,38 @@ class IndexKeeper:
                 if slot.index.high_water_mark == seq - 1:
                     slot.index.add(seq, reference_ids, embeddings)
             except IndexUnavailable:
-                self._throw_away(gallery_id, slot)
+                self._throw_away(index_key(gallery), slot)
                 raise
             return slot.index.high_water_mark >= seq
 
-    def _slot(self, gallery: Gallery) -> _Slot:
+    def _slot(self, gallery: Gallery) -> Slot:
         """Return the gallery's index, filled from the record when there is none of this timeline."""
-        slot = self._slots.get(gallery.gallery_id)
+        key = index_key(gallery)
+        slot = self._slots.get(key)
         if slot is not None and slot.timeline_id == gallery.timeline_id:
             return slot
         with self._slots_lock:
-            filling = self._filling.setdefault(gallery.gallery_id, threading.Lock())
+            filling = self._filling.setdefault(key, threading.Lock())
         with filling:  # one gallery's filling keeps nobody from another
-            slot = self._slots.get(gallery.gallery_id)
+            slot = self._slots.get(key)
             if slot is None or slot.timeline_id != gallery.timeline_id:
                 if slot is not None:
                     slot.index.discard()  # of another history
                 slot = self._fill(gallery)
                 with self._slots_lock:
-                    self._slots[gallery.gallery_id] = slot
+                    self._slots[key] = slot
             return slot
 
-    def _fill(self, gallery: Gallery) -> _Slot:
+    def _fill(self, gallery: Gallery) -> Slot:
         self._check_model(gallery)
         self.samples.clear(gallery.gallery_id)
-        index = self._new_index(gallery, self._packs.of(gallery.pack_id).embedder)
-        self._follow_log(gallery.gallery_id, index)
+        embedder = self._packs.of(gallery.pack_id).embedder
+        with self._files_lock:
+            index = self._new_index(gallery, embedder)
+        self._follow_log(gallery, index)
         self._metrics.index_rebuilds.inc()
         log_event(_log, "index.filled", gallery_id=gallery.gallery_id, seq=index.high_water_mark, count=len(index))
-        return _Slot(index, gallery.timeline_id)
+        return Slot(index, gallery.timeline_id)
 
     def _check_model(self, gallery: Gallery) -> None:
         loaded = self._packs.of(gallery.pack_id).embedder.model_id
@@ -214,19 +222,20 @@ class IndexKeeper:
                 "scores mean nothing to each other. Run the version that enrolled them, or enrol anew in a new database"
             )
 
-    def _follow(self, gallery_id: str, slot: _Slot, up_to: int | None = None) -> None:
+    def _follow(self, gallery: Gallery, slot: Slot, up_to: int | None = None) -> None:
         """Follow the log with `applying` held; an index that refuses a change is thrown away."""
         try:
-            self._follow_log(gallery_id, slot.index, up_to)
+            self._follow_log(gallery, slot.index, up_to)
         except IndexUnavailable:
-            self._throw_away(gallery_id, slot)
+            self._throw_away(index_key(gallery), slot)
             raise
 
-    def _follow_log(self, gallery_id: str, index: GalleryIndex, up_to: int | None = None) -> None:
+    def _follow_log(self, gallery: Gallery, index: GalleryIndex, up_to: int | None = None) -> None:
+        gallery_id, pack_id = index_key(gallery)
         while up_to is None or index.high_water_mark < up_to:
             room = _CHANGES_PER_READ if up_to is None else min(_CHANGES_PER_READ, up_to - index.high_water_mark)
             with self._store.reading() as reading:
-                changes = reading.changes_after(gallery_id, index.high_water_mark, room)
+                changes = reading.changes_after(gallery_id, index.high_water_mark, room, pack_id)
             if not changes:
                 return
             for change in changes:
@@ -240,25 +249,25 @@ class IndexKeeper:
 
     def _throw_away_other_history(self, gallery: Gallery) -> None:
         """Throw the index away if it is of another timeline than the record, or ahead of it."""
-        slot = self._slots.get(gallery.gallery_id)
+        slot = self._slots.get(index_key(gallery))
         if slot is not None and (
             slot.timeline_id != gallery.timeline_id or slot.index.high_water_mark > gallery.last_seq
         ):
-            self._throw_away(gallery.gallery_id, slot)
+            self._throw_away(index_key(gallery), slot)
 
-    def _throw_away(self, gallery_id: str, slot: _Slot, reason: str = "differs_from_record") -> None:
-        self._remove(gallery_id, slot, lambda: slot.index.discard(reason))
+    def _throw_away(self, key: IndexKey, slot: Slot, reason: str = "differs_from_record") -> None:
+        self._remove(key, slot, lambda: slot.index.discard(reason))
 
-    def _remove(self, gallery_id: str, slot: _Slot, leave: Callable[[], None]) -> None:
+    def _remove(self, key: IndexKey, slot: Slot, leave: Callable[[], None]) -> None:
         """Take an index out of use, and `leave` its files before the next one looks for them."""
         with self._slots_lock:
-            if self._slots.get(gallery_id) is not slot:
+            if self._slots.get(key) is not slot:
                 return
-            filling = self._filling.setdefault(gallery_id, threading.Lock())
+            filling = self._filling.setdefault(key, threading.Lock())
         with filling:
             with self._slots_lock:
-                if self._slots.get(gallery_id) is slot:
-                    del self._slots[gallery_id]
+                if self._slots.get(key) is slot:
+                    del self._slots[key]
             leave()
 
     def _failed(self, gallery_id: str, error: BiodedupError) -> None:

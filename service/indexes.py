@@ -1,6 +1,7 @@
 """Which index a gallery gets, and where it keeps its files."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from service.domain import Gallery
 from service.errors import VarInUse, VarUnusable
 from service.gallery.exact_index import ExactIndex
 from service.gallery.faiss_index import FaissIndex
+from service.gallery.index_folders import adopt_folder, delete_other_folders
 from service.gallery.master_key import load_or_create_master_key
 from service.gallery.meter import Meter
 from service.gallery.segmented_index import SegmentedIndex
@@ -60,10 +62,13 @@ def index_maker(kind: Kind, folder: Path | None, metrics: Metrics) -> NewIndex:
     key = load_or_create_master_key(folder / _MASTER_KEY)
 
     def new(gallery: Gallery, embedder: Embedder) -> GalleryIndex:
+        # a gallery of an earlier version has one pack, and its files lie under the gallery's name alone
+        adopt_folder(folder / _INDEX_FOLDER, gallery.gallery_id, gallery.pack_id)
         snapshots = SnapshotFolder(
             folder / _INDEX_FOLDER,
             key,
             gallery_id=gallery.gallery_id,
+            pack_id=gallery.pack_id,
             timeline_id=gallery.timeline_id,
             model_id=embedder.model_id,
             dimension=embedder.dimension,
@@ -72,3 +77,10 @@ def index_maker(kind: Kind, folder: Path | None, metrics: Metrics) -> NewIndex:
         return SegmentedIndex(embedder.dimension, snapshots=snapshots, last_seq=gallery.last_seq, meter=meter)
 
     return new
+
+
+def files_forgetter(folder: Path | None) -> Callable[[Gallery], None]:
+    """Return what deletes the index files of packs that a gallery does not have; `folder` as for `index_maker`."""
+    if folder is None:
+        return lambda _gallery: None
+    return lambda gallery: delete_other_folders(folder / _INDEX_FOLDER, gallery.gallery_id, gallery.pack_ids)

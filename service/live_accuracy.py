@@ -9,6 +9,7 @@ from service.accuracy_metrics import GallerySeries, SiteSeries
 from service.domain import Enrolment, Gallery, Template, Thresholds
 from service.impostor_sample import LEVELS, ImpostorSample, draw
 from service.index_keeping import IndexKeeper
+from service.index_slots import side_of
 from service.metrics import Metrics
 from service.packs import Packs
 
@@ -52,19 +53,22 @@ class LiveAccuracy:
         if not self._is_due(gallery) or not self._is_near(gallery):
             return
         calibration = self._packs.rule(gallery).calibration
-        with self._keeper.hold(gallery.gallery_id) as held:
-            now = held.reading.gallery(gallery.gallery_id)
+        with self._keeper.hold(gallery.gallery_id, gallery.pack_id) as held:
+            now = side_of(held.reading.gallery(gallery.gallery_id), gallery.pack_id)
             references = draw(held.reading, now, self._rng)
             sample = ImpostorSample.of(now, calibration, references, self._clock())
             self._keeper.samples.put(gallery.gallery_id, sample)
 
-    def enrolled(self, enrolment: Enrolment, templates: Sequence[Template], site: str | None) -> None:
+    def enrolled(
+        self, enrolment: Enrolment, templates: Sequence[Template], site: str | None, *, is_one_pack: bool = True
+    ) -> None:
         """Count a recorded enrolment.
 
         Args:
             enrolment: as recorded.
             templates: of its usable samples.
             site: as the registration system names it.
+            is_one_pack: False while the gallery changes its model: either pack may have made the continuity check.
         """
         thresholds = enrolment.thresholds
         if thresholds is None:
@@ -80,9 +84,11 @@ class LiveAccuracy:
             series.sharpness.observe(quality.sharpness)
             series.brightness.observe(quality.brightness)
         sample = self._keeper.samples.of(enrolment.gallery_id)
+        # another one is of before another calibration was chosen, or the model changed: not drawn anew yet
         if sample is not None and sample.calibration.calibration_id == thresholds.calibration_id:
             self._compare(enrolment, templates[0], sample)
-            self._check_continuity(enrolment, templates, sample)
+            if is_one_pack:
+                self._check_continuity(enrolment, templates, sample)
 
     def unusable(self, site: str | None, count: int) -> None:
         """Count samples of an enrolment that had no usable face."""
@@ -98,7 +104,7 @@ class LiveAccuracy:
         series, flagged = self._of(enrolment.gallery_id), bool(enrolment.candidates)
         series.searches[flagged].inc()
         series.false_alarms_asked.inc(thresholds.review_fpir)
-        if flagged:
+        if flagged and enrolment.candidates[0].pack_id is None:  # a score of the standby pack is of another scale
             series.top_score.observe(enrolment.candidates[0].score)
 
     def _compare(self, enrolment: Enrolment, probe: Template, sample: ImpostorSample) -> None:
@@ -150,5 +156,5 @@ class LiveAccuracy:
 
     def _is_near(self, gallery: Gallery) -> bool:
         """Whether the index follows closely; a scrape fills none."""
-        is_there = not gallery.template_count or bool(self._keeper.parts(gallery.gallery_id))
+        is_there = not gallery.template_count or bool(self._keeper.parts(gallery))
         return is_there and self._keeper.lag(gallery) <= _LAG_LIMIT

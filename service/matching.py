@@ -7,6 +7,7 @@ import numpy as np
 from service.domain import Embeddings, Gallery, Hit
 from service.errors import IndexUnavailable
 from service.index_keeping import IndexKeeper
+from service.index_slots import index_key
 from service.ports import Reading
 
 NEWCOMER_LIMIT = 1000  # more than these are not compared under the gallery's lock: let go, catch up, try again
@@ -70,7 +71,7 @@ class Matcher(IndexKeeper):
                 found = slot.index.search(probes, threshold)
             except IndexUnavailable:
                 # its files may be right all the same: one that was short of memory comes back from them
-                self._remove(gallery.gallery_id, slot, slot.index.close)
+                self._remove(index_key(gallery), slot, slot.index.close)
                 raise
         return IndexSearch(
             timeline_id=slot.timeline_id,
@@ -112,7 +113,7 @@ class Matcher(IndexKeeper):
         """
         if gallery.last_seq == after:
             return Newcomers(after, 0, ((),) * len(probes))
-        changes = reading.changes_after(gallery.gallery_id, after, NEWCOMER_LIMIT + 1)
+        changes = reading.changes_after(gallery.gallery_id, after, NEWCOMER_LIMIT + 1, gallery.pack_id)
         if len(changes) > NEWCOMER_LIMIT:
             raise SearchAgain
         added = [pair for change in changes for pair in change.added]

@@ -61,6 +61,7 @@ class Metrics(AccuracyMetrics):
         self._define_drift()
         self._define_continuity()
         self._define_sites()
+        self._define_migrations()
         self.build_info = Info("biodedup_build", "Version of the running service.", registry=self.registry)
         self.build_info.info({"version": version})
 
@@ -114,6 +115,11 @@ class Metrics(AccuracyMetrics):
             "biodedup_rejections_total",
             "Samples without a usable face, by the code of the finding (docs/errors.md).",
             ("code",),
+            registry=self.registry,
+        )
+        self.standby_rejections = Counter(
+            "biodedup_standby_rejections_total",
+            "Usable samples in which the pack that stands by finds no usable face, while a gallery changes its model.",
             registry=self.registry,
         )
         for kind in OutcomeKind:
@@ -237,6 +243,23 @@ class Metrics(AccuracyMetrics):
         for state in JobState:
             if state.has_ended:
                 self.sweeps_ended.labels(state=state.value)
+
+    def _define_migrations(self) -> None:
+        self.migration_progress = self._gallery_gauge(
+            "biodedup_migration_progress", "Share of a gallery's samples from which the new pack's templates were made."
+        )
+        self.standby_only_templates = self._gallery_gauge(
+            "biodedup_standby_only_templates",
+            "Templates that only the pack which does not rule has (0: none stands by).",
+        )
+        self.migration_templates = Counter(
+            "biodedup_migration_templates_total",
+            "Samples that migrations looked at, by result (made, no_sample, unusable).",
+            ("result",),
+            registry=self.registry,
+        )
+        for result in ("made", "no_sample", "unusable"):
+            self.migration_templates.labels(result=result)
 
     def _gallery_gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, ("gallery",), registry=self.registry)

@@ -67,4 +67,5 @@ class Packs:
         if key not in self._rules:
             assert self._kept is not None, "a gallery chose a calibration of a record that is not there"
             self._rules[key] = replace(rule, calibration=self._kept.calibration(*key))
-        return self._rules[key]
+        # one that was chosen while the gallery changed its model: scores of another pack mean nothing to it
+        return self._rules[key] if self._rules[key].calibration.pack_id == gallery.pack_id else rule

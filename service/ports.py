@@ -31,16 +31,25 @@ from service.domain import (
     JobState,
     Lease,
     MetadataAgreement,
+    Migration,
+    MigrationStage,
+    MigrationStep,
+    MissingSubject,
     NewEnrolment,
     Page,
+    PairedTemplate,
     Probes,
     Reference,
+    StoredSample,
     Subject,
     Sweep,
     SweepStep,
     Template,
     ThresholdChange,
 )
+
+StoredSamples = list[StoredSample]
+PairedTemplates = list[PairedTemplate]
 
 
 class Embedder(Protocol):
@@ -174,39 +183,81 @@ class Reading(Protocol):
         """Raises GalleryNotFound."""
         ...
 
-    def changes_after(self, gallery_id: str, seq: int, limit: int) -> list[Change]:
-        """Return up to `limit` changes with numbers above `seq`, in order."""
-        ...
+    def changes_after(self, gallery_id: str, seq: int, limit: int, pack_id: str | None = None) -> list[Change]:
+        """Return up to `limit` changes with numbers above `seq`, in order.
 
-    def references(self, gallery_id: str, reference_ids: Sequence[int]) -> dict[int, Reference]:
-        """Return those of the references that exist and are searched now: erased and inactive ones are left out."""
-        ...
-
-    def left_out(self, gallery_id: str, band: Band) -> int:
-        """Return how many templates that are searched now are known to be of somebody outside the band, quickly."""
-        ...
-
-    def subject_references(self, gallery_id: str, subject_id: str, *, inactive: bool = False) -> list[Reference]:
-        """Return the searched references of a subject, oldest first; with `inactive` also those not searched now.
-
-        Empty when there is no such subject.
+        They add the templates of that pack only, None: of every pack. What they remove is of every pack.
         """
         ...
 
-    def references_of(self, gallery_id: str, subject_ids: Sequence[str]) -> list[Reference]:
-        """Return the searched references of several subjects, in the order of their ids."""
+    def references(
+        self, gallery_id: str, reference_ids: Sequence[int], pack_id: str | None = None
+    ) -> dict[int, Reference]:
+        """Return those of the references that exist and are searched now: erased and inactive ones are left out.
+
+        Those of one pack; None: of every pack.
+        """
         ...
 
-    def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
-        """Return up to `limit` searched references above `after` and up to `last`, in the order of their ids."""
+    def left_out(self, gallery_id: str, band: Band) -> int:
+        """Return how many samples that are searched now are known to be of somebody outside the band, quickly.
+
+        By whichever pack of the gallery.
+        """
+        ...
+
+    def subject_references(
+        self, gallery_id: str, subject_id: str, *, inactive: bool = False, pack_id: str | None = None
+    ) -> list[Reference]:
+        """Return the searched references of a subject, oldest first; with `inactive` also those not searched now.
+
+        Those of one pack; None: of every pack. Empty when there is no such subject.
+        """
+        ...
+
+    def references_of(self, gallery_id: str, subject_ids: Sequence[str], pack_id: str | None = None) -> list[Reference]:
+        """Return the searched references of several subjects, in the order of their ids.
+
+        Those of one pack; None: of every pack.
+        """
+        ...
+
+    def references_after(
+        self, gallery_id: str, after: int, last: int, limit: int, pack_id: str | None = None
+    ) -> list[Reference]:
+        """Return up to `limit` searched references above `after` and up to `last`, in the order of their ids.
+
+        Those of one pack; None: of every pack.
+        """
         ...
 
     def last_reference_id(self) -> int:
         """Return the highest reference id of all galleries, 0 where there is none."""
         ...
 
-    def probes_after(self, gallery_id: str, after: int, last: int, limit: int) -> Probes:
+    def probes_after(self, gallery_id: str, after: int, last: int, limit: int, pack_id: str | None = None) -> Probes:
         """Return what `references_after` does, without whose they are: all at once, for many."""
+        ...
+
+    def without_counterpart(self, gallery_id: str, reference_ids: Sequence[int], pack_id: str) -> set[int]:
+        """Return those of the references whose sample has no template of `pack_id`."""
+        ...
+
+    def samples_after(
+        self, gallery_id: str, packs: tuple[str, str], after: int, last: int, limit: int
+    ) -> StoredSamples:
+        """Return the samples of up to `limit` references of the first pack, in the order of their ids.
+
+        Above `after` and up to `last`; those whose sample has a template of the second pack already are left out.
+        """
+        ...
+
+    def paired_templates(self, gallery_id: str, packs: tuple[str, str], after: int, limit: int) -> PairedTemplates:
+        """Return up to `limit` samples that are searched in both packs, by the first pack's reference above `after`."""
+        ...
+
+    def repeated_templates(self, gallery_id: str, packs: tuple[str, str], subjects: int) -> PairedTemplates:
+        """Return the samples, searched in both packs, of the first `subjects` by id with several encounters."""
         ...
 
     def earlier_request(
@@ -280,6 +331,66 @@ class Sweeping(Reading, Protocol):
         ...
 
 
+class Migrating(Reading, Protocol):
+    """The transaction that works on the change of a gallery's pack: holds the gallery's lock and its next number.
+
+    `MigrationNotFound` where there is no migration of this number in the gallery.
+    """
+
+    def begin_migration(self, to_pack_id: str, to_model_id: str) -> Migration:
+        """Let a pack stand by: from now on every enrolment brings templates of both.
+
+        Raises:
+            MigrationUnderway
+        """
+        ...
+
+    def current_migration(self) -> Migration:
+        """Return the last one that was begun, as it is under the lock."""
+        ...
+
+    def lease_migration(self, job_id: int, lease: Lease) -> Migration | None:
+        """Take a migration to work on it; None where it needs no work or somebody else is at it."""
+        ...
+
+    def release_migration(self, job_id: int, owner: str) -> None:
+        """Let somebody else go on with it, if it is this owner's."""
+        ...
+
+    def advance_migration(self, job_id: int, lease: Lease, step: MigrationStep) -> Migration | None:
+        """Write the templates of a step whose old ones are still there, as one change, and move on.
+
+        None, and nothing is written, where it needs none, stands elsewhere or is somebody else's.
+        """
+        ...
+
+    def drop_templates(self, job_id: int, lease: Lease, limit: int) -> Migration | None:
+        """Delete up to `limit` templates of the pack that was given up; it has ended when none are left."""
+        ...
+
+    def note_migration_error(self, job_id: int, error_code: str) -> Migration:
+        """Say why it gets no further now."""
+        ...
+
+    def swap_packs(self, job_id: int, stage: MigrationStage, change: ThresholdChange | None) -> Migration:
+        """Let the standby pack rule and the ruling one stand by, as one change: the cut-over, or the way back.
+
+        What thresholds follow from it goes into the audit trail.
+
+        Raises:
+            SweepUnderway: a sweep of the gallery, or against it, goes by the scores of the ruling pack.
+        """
+        ...
+
+    def give_up_standby(self, job_id: int) -> Migration:
+        """Let the ruling pack be the only one; the templates of the other are deleted by `drop_templates`."""
+        ...
+
+    def missing_count(self, gallery_id: str, pack_id: str) -> int:
+        """Return how many subjects `pack_id` would not find."""
+        ...
+
+
 class Records(Protocol):
     """Listings and single records, each a read of its own, for the read routes."""
 
@@ -309,6 +420,14 @@ class Records(Protocol):
         """Return the audit trail of a gallery, oldest first."""
         ...
 
+    def migration(self, gallery_id: str) -> Migration:
+        """Return the last one that was begun. Raises GalleryNotFound, MigrationNotFound."""
+        ...
+
+    def missing_subjects(self, gallery_id: str, pack_id: str, after: str | None, limit: int) -> Page[MissingSubject]:
+        """Return whom `pack_id` would not find, in the order of their ids."""
+        ...
+
 
 class Store(Records, Protocol):
     """The record. A restore renews the timeline id of each gallery; an index of another timeline is thrown away."""
@@ -330,6 +449,22 @@ class Store(Records, Protocol):
         Raises:
             GalleryNotFound, StoreUnavailable
         """
+        ...
+
+    def missing_count(self, gallery_id: str, pack_id: str) -> int:
+        """Return how many these are. Takes seconds a million templates."""
+        ...
+
+    def migrating(self, gallery_id: str) -> AbstractContextManager[Migrating]:
+        """Take the gallery's lock; commit on leaving, roll back on an exception.
+
+        Raises:
+            GalleryNotFound, StoreUnavailable
+        """
+        ...
+
+    def unfinished_migrations(self) -> list[Migration]:
+        """Return the migrations of all galleries that need work, oldest first."""
         ...
 
     def unfinished_sweeps(self) -> list[Sweep]:

@@ -1,13 +1,13 @@
 """One person against a gallery: the index outside any lock, then newcomers and the decision in one reading."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service import fusion
 from service.ageing import with_ages
 from service.decision import DecisionRule
 from service.domain import CaptureFacts, Decision, Embeddings, Gallery, Hit, Reference, Searched
-from service.filters import Filters, Limits, judge, limits_now
+from service.filters import Judged, Limits, judge, limits_now
 from service.fusion import FusedScore
 from service.matching import IndexSearch, Matcher, SearchAgain
 from service.ports import Reading
@@ -31,6 +31,21 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """What the index and the newcomers showed."""
+
+    pairs: tuple[Hit, ...]  # of the samples themselves, without those of their mean: that is no pair
+    references: dict[int, Reference]  # of all hits, those of the mean too
+    templates: int
+    newcomers: int  # of them
+    high_water_mark: int
+
+    def subject_ids(self, own_subject_id: str | None) -> list[str]:
+        """Return who was found, without the subject whose samples these are."""
+        return sorted({each.subject_id for each in self.references.values()} - {own_subject_id})
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """Who it may be, and what was compared."""
 
@@ -40,7 +55,7 @@ class Finding:
 
 
 def begin(
-    matcher: Matcher, filters: Filters, rule: DecisionRule, gallery: Gallery, *, of: tuple[Embeddings, CaptureFacts]
+    matcher: Matcher, rule: DecisionRule, gallery: Gallery, limits: Limits, *, of: tuple[Embeddings, CaptureFacts]
 ) -> Search:
     """Search the index of a gallery as it was just read.
 
@@ -48,7 +63,6 @@ def begin(
     """
     # fewer comparisons than `finish` can count, so that its threshold is no lower
     embeddings, capture = of
-    limits = filters.limits(gallery, capture)
     floor = rule.review_threshold(gallery, limits.least(gallery) * len(embeddings))
     probes, threshold = fusion.search_probes(embeddings), fusion.search_threshold(floor, gallery.several_count)
     found = matcher.search(gallery, probes, threshold)
@@ -56,7 +70,13 @@ def begin(
 
 
 def finish(
-    search: Search, rule: DecisionRule, reading: Reading, gallery: Gallery, own_subject_id: str | None = None
+    search: Search,
+    rule: DecisionRule,
+    reading: Reading,
+    gallery: Gallery,
+    own_subject_id: str | None = None,
+    *,
+    rows: int | None = None,
 ) -> Finding:
     """Compare with the newcomers and decide.
 
@@ -66,55 +86,82 @@ def finish(
         reading: the transaction that goes on.
         gallery: as it is in that transaction.
         own_subject_id: whose samples these are; a person is no duplicate of themselves.
+        rows: that each template of the gallery is compared with at most, by either pack; None: those of this search.
 
     Raises:
         SearchAgain: what was searched no longer stands, or is not enough for the gallery as it is now.
     """
+    compared = compare(search, reading, gallery)
+    templates = compared.templates + gallery.standby_only_count
+    judged = judge_now(search, rule, reading, gallery, (templates, rows or len(search.probes)))
+    fused = fusion.fused_scores(
+        search.embeddings, references_of(search, reading, gallery, compared.subject_ids(own_subject_id))
+    )
+    found = compared.pairs, fused
+    decision = decide(search, rule, judged, compared, gallery=gallery, found=found, own_subject_id=own_subject_id)
+    searched = Searched(templates, compared.high_water_mark, complete=True, miss_bound=search.found.miss_bound)
+    return Finding(
+        decision=replace(decision, warnings=(*decision.warnings, *judged.warnings)),
+        searched=replace(searched, filter=judged.filter),
+        newcomers=compared.newcomers,
+    )
+
+
+def judge_now(search: Search, rule: DecisionRule, reading: Reading, gallery: Gallery, size: tuple[int, int]) -> Judged:
+    """Return the thresholds that follow from so many templates, and rows compared with each.
+
+    Raises:
+        SearchAgain: the gallery lost more than half of its templates since it was read.
+    """
+    templates, rows = size
+    limits = limits_now(reading, gallery, search.capture, search.limits)
+    judged = judge(rule, gallery, limits, templates, lambda part: fusion.comparisons_of(gallery, part, rows))
+    if judged.thresholds.review < search.floor:
+        raise SearchAgain
+    return judged
+
+
+def decide(
+    search: Search,
+    rule: DecisionRule,
+    judged: Judged,
+    compared: Compared,
+    *,
+    gallery: Gallery,
+    found: tuple[Sequence[Hit], Mapping[str, FusedScore]],
+    own_subject_id: str | None,
+) -> Decision:
+    """Return what follows from some of the pairs and of the fused scores that were found."""
+    pairs, fused = found
+    known = compared.references | {each.best.reference_id: each.best for each in fused.values()}
+    kept, together = judged.kept(pairs, compared.references), judged.kept_together(fused)
+    decision = rule.decide(kept, compared.references, own_subject_id, judged.thresholds, together)
+    return with_ages(decision, gallery, search.capture, known)
+
+
+def compare(search: Search, reading: Reading, gallery: Gallery) -> Compared:
+    """Compare with the newcomers, as `finish` does, and decide nothing. Raises SearchAgain."""
     matcher, found = search.matcher, search.found
     matcher.check(gallery, found)
     newcomers = matcher.compare_newcomers(reading, gallery, found.high_water_mark, search.probes, search.threshold)
-    compared = found.gallery_size + newcomers.compared
-    limits = limits_now(reading, gallery, search.capture, search.limits)
-    judged = judge(
-        rule,
-        gallery,
-        limits,
-        compared,
-        lambda size: fusion.comparisons(size, gallery.several_count, len(search.probes)),
-    )
-    # the gallery lost more than half of its templates since it was read, or its first subject got several
-    if (
-        judged.thresholds.review < search.floor
-        or fusion.search_threshold(search.floor, gallery.several_count) < search.threshold
-    ):
-        raise SearchAgain
-    references = _references(reading, gallery, [*found.hits, *newcomers.hits])
-    fused = _fused(search, reading, gallery, {each.subject_id for each in references.values()} - {own_subject_id})
-    pairs = [*_of_samples(search, found.found), *_of_samples(search, newcomers.found)]
-    known = references | {each.best.reference_id: each.best for each in fused.values()}
-    decision = rule.decide(
-        judged.kept(pairs, references), references, own_subject_id, judged.thresholds, judged.kept_together(fused)
-    )
-    decision = with_ages(decision, gallery, search.capture, known)
-    covered = Searched(compared, newcomers.high_water_mark, complete=True, miss_bound=found.miss_bound)
-    return Finding(
-        decision=replace(decision, warnings=(*decision.warnings, *judged.warnings)),
-        searched=replace(covered, filter=judged.filter),
+    if fusion.search_threshold(search.floor, gallery.several_count) < search.threshold:
+        raise SearchAgain  # its first subject got several templates since it was read
+    ids = [hit.reference_id for hit in (*found.hits, *newcomers.hits)]
+    return Compared(
+        pairs=(*_of_samples(search, found.found), *_of_samples(search, newcomers.found)),
+        references=reading.references(gallery.gallery_id, ids) if ids else {},
+        templates=found.gallery_size + newcomers.compared,
         newcomers=newcomers.compared,
+        high_water_mark=newcomers.high_water_mark,
     )
 
 
-def _fused(search: Search, reading: Reading, gallery: Gallery, subject_ids: set[str]) -> Mapping[str, FusedScore]:
-    """Return the fused scores of the subjects that were found, from all their references as they are now."""
+def references_of(search: Search, reading: Reading, gallery: Gallery, subject_ids: list[str]) -> list[Reference]:
+    """Return all references of subjects as they are now, by the gallery's pack; none where nothing can be fused."""
     if not subject_ids or (len(search.embeddings) == 1 and not gallery.several_count):
-        return {}
-    return fusion.fused_scores(search.embeddings, reading.references_of(gallery.gallery_id, sorted(subject_ids)))
+        return []
+    return reading.references_of(gallery.gallery_id, subject_ids, gallery.pack_id)
 
 
 def _of_samples(search: Search, found: tuple[tuple[Hit, ...], ...]) -> list[Hit]:
-    """Return the hits of the samples themselves, without those of their mean: that is no pair."""
     return [hit for hits in found[: len(search.embeddings)] for hit in hits]
-
-
-def _references(reading: Reading, gallery: Gallery, hits: list[Hit]) -> dict[int, Reference]:
-    return reading.references(gallery.gallery_id, [hit.reference_id for hit in hits]) if hits else {}

@@ -36,6 +36,7 @@ class SweepPlan:
     expected_fnir: float
     expected_fnir_population: str
     estimated_s: float
+    left_out: int  # templates that only a standby pack has: their people are not compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class _Block:
 
 
 class SweepService:
-    """The use cases about sweeps. Somebody else calls `advance` again and again: `service.sweep_runner`.
+    """The use cases about sweeps. Somebody else calls `advance` again and again: `service.job_runner`.
 
     A sweep takes the references in the order of their ids as probes and keeps what it finds on either side of them: the
     index is approximate, so that a pair may be found from one side only. It is counted once and has one case. It ends
@@ -86,7 +87,7 @@ class SweepService:
         other_gallery_id = _other(gallery_id, other_gallery_id)
         with self._store.reading() as reading:
             gallery, searched = _galleries(reading, gallery_id, other_gallery_id)
-            first = reading.probes_after(gallery_id, 0, _LAST_REFERENCE, _TIMED_PROBES)
+            first = reading.probes_after(gallery_id, 0, _LAST_REFERENCE, _TIMED_PROBES, gallery.pack_id)
         calibration = self._packs.rule(gallery).calibration
         fmr = sweep_fmr(gallery, searched, allowed_false_pairs)
         threshold = calibration.threshold(fmr)
@@ -103,6 +104,7 @@ class SweepService:
             expected_fnir=calibration.expected_fnir(threshold),
             expected_fnir_population=calibration.mated_population,
             estimated_s=seconds * gallery.template_count / len(first) if first else 0.0,
+            left_out=gallery.standby_only_count + (searched.standby_only_count if other_gallery_id else 0),
         )
 
     def start(self, gallery_id: str, allowed_false_pairs: int, other_gallery_id: str | None = None) -> Sweep:
@@ -144,6 +146,10 @@ class SweepService:
             self._metrics.sweeps_ended.labels(state=state.value).inc()
         return ended
 
+    def fail(self, sweep: Sweep, error_code: str) -> Sweep:
+        """Raises GalleryNotFound, SweepNotFound, StoreUnavailable."""
+        return self.end(sweep, JobState.FAILED, error_code)
+
     def take(self, sweep: Sweep, lease: Lease) -> Sweep | None:
         """Return the sweep as it stands, to work on it; None where it ended or somebody else is at it."""
         with self._store.sweeping(sweep.gallery_id) as sweeping:
@@ -181,7 +187,8 @@ class SweepService:
         with self._store.reading() as reading:
             _, searched = _galleries(reading, sweep.gallery_id, sweep.other_gallery_id)
             limit = min(self._block_size, block_size_of(searched, self._block_comparisons))
-            probes = reading.probes_after(sweep.gallery_id, sweep.cursor, sweep.last_reference_id, limit)
+            bounds = sweep.cursor, sweep.last_reference_id
+            probes = reading.probes_after(sweep.gallery_id, *bounds, limit, searched.pack_id)
         found = self._search(searched, probes, sweep.threshold) if probes else None
         return _Block(probes, found, is_last=len(probes) < limit, start=start)
 

@@ -50,18 +50,23 @@ class VerificationService:
             NoReference: the subject has no template that may verify anyone.
         """
         with self._store.reading() as reading:
-            gallery = reading.gallery(gallery_id)
-            own = reading.subject_references(gallery_id, subject_id)
+            # someone who has no template of the ruling pack is verified by the one that stands by
+            sides = reading.gallery(gallery_id).sides()
+            for gallery in sides:
+                own = reading.subject_references(gallery_id, subject_id, pack_id=gallery.pack_id)
+                references = [reference for reference in own if reference.verifies]
+                if references:
+                    break
         if not own:
             self._store.subject(gallery_id, subject_id)
-        references = [reference for reference in own if reference.verifies]
         if not references:
             raise NoReference("this subject has no active template that may verify: enrol a new sample first")
         probe = self._extract(gallery, sample)
         scores = np.stack([reference.embedding for reference in references]) @ probe.embedding
         best = int(scores.argmax())
         answer = self._judge(gallery, probe, float(scores[best]), references[best].reference_id, verification_fmr)
-        self._accuracy.verified(gallery_id, answer.score, matched=answer.matched)
+        if gallery is sides[0]:  # scores of the standby pack are of another scale
+            self._accuracy.verified(gallery_id, answer.score, matched=answer.matched)
         return answer
 
     def verify_samples(

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from service.domain import Case, CaseKind, CaseStatus, FoundPair, JobState, Lease, Sweep, SweepStep
 from service.errors import GalleryNotFound, SweepNotFound, SweepUnderway
+from tests.fake_packs import of_pack
 from tests.fake_transactions import FakeReading, Records, existing, searched
 
 
@@ -32,12 +33,15 @@ class FakeSweeping(FakeReading):
         records = self.records
         if any(not each.state.has_ended for each in records.sweeps.values()):
             raise SweepUnderway("a sweep of this gallery has not ended yet")
-        references = searched(records)
-        last = max([*references, *searched(self._searched)], default=0)
+        references = of_pack(records, searched(records), records.gallery.pack_id)
+        others = of_pack(self._searched, searched(self._searched), records.gallery.pack_id)
+        last = max([*references, *others], default=0)
+        left_out = records.gallery.standby_only_count
+        left_out += self._searched.gallery.standby_only_count if self._other_gallery_id else 0
         sweep = Sweep(
             next(self._numbers), self._gallery_id, JobState.QUEUED, allowed_false_pairs, threshold,
             0, last, self._searched.gallery.last_seq, 0, len(references), 0, 0, 0.0, None,
-            self._now, self._now, self._other_gallery_id,
+            self._now, self._now, self._other_gallery_id, left_out,
         )  # fmt: skip
         records.sweeps[sweep.job_id] = sweep
         return sweep

@@ -24,6 +24,7 @@ from service.domain import (
     Erasure,
     Gallery,
     Lease,
+    Migration,
     NewEnrolment,
     Probes,
     Reference,
@@ -45,6 +46,7 @@ from service.errors import (
 )
 from service.ports import KeptCalibration
 from service.store.rows import flat
+from tests.fake_packs import FakePackReading, facts, of_pack, places
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -75,7 +77,7 @@ class Records:
     encounters: dict[str, Encounter] = field(default_factory=dict)
     status_seqs: dict[str, int] = field(default_factory=dict)  # encounter id: the change that gave it its status
     answers: dict[str, tuple[str, str]] = field(default_factory=dict)  # encounter id: content digest, enrolment id
-    samples: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, dict[int, bytes]] = field(default_factory=dict)  # encounter id: by position
     references: dict[int, Reference] = field(default_factory=dict)
     enrolments: dict[str, Enrolment] = field(default_factory=dict)
     cases: dict[int, Case] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Records:
     leases: dict[int, Lease] = field(default_factory=dict)
     calibrations: dict[str, KeptCalibration] = field(default_factory=dict)
     audit: dict[int, AuditEntry] = field(default_factory=dict)
+    migrations: dict[int, Migration] = field(default_factory=dict)
 
     def copy(self) -> "Records":
         tables = {name: table.copy() for name, table in vars(self).items() if name != "gallery"}
@@ -106,53 +109,68 @@ def append_audit(records: Records, event: str, details: Mapping[str, object], no
     records.audit[number] = AuditEntry(number, records.gallery.gallery_id, event, details, now)
 
 
-class FakeReading:
+class FakeReading(FakePackReading):
     """`service.ports.Reading` of one snapshot."""
 
     def __init__(self, galleries: dict[str, Records]) -> None:
         self._galleries = galleries
 
+    def _records(self, gallery_id: str) -> Records:
+        return self._galleries.get(gallery_id, _NOTHING)
+
     def gallery(self, gallery_id: str) -> Gallery:
         return existing(self._galleries, gallery_id, GalleryNotFound).gallery
 
-    def changes_after(self, gallery_id: str, seq: int, limit: int) -> list[Change]:
+    def changes_after(self, gallery_id: str, seq: int, limit: int, pack_id: str | None = None) -> list[Change]:
         records = self._galleries.get(gallery_id, _NOTHING)
+        known = of_pack(records, records.references, pack_id)
         return [
-            Change(
-                number,
-                tuple((each, records.references[each].embedding) for each in added if each in records.references),
-                removed,
-            )
+            Change(number, tuple((each, known[each].embedding) for each in added if each in known), removed)
             for number, added, removed in records.changes
             if number > seq
         ][:limit]
 
-    def references(self, gallery_id: str, reference_ids: Sequence[int]) -> dict[int, Reference]:
-        found = searched(self._galleries.get(gallery_id, _NOTHING))
+    def references(
+        self, gallery_id: str, reference_ids: Sequence[int], pack_id: str | None = None
+    ) -> dict[int, Reference]:
+        records = self._galleries.get(gallery_id, _NOTHING)
+        found = of_pack(records, searched(records), pack_id)
         return {each: found[each] for each in reference_ids if each in found}
 
     def left_out(self, gallery_id: str, band: Band) -> int:
-        found = searched(self._galleries.get(gallery_id, _NOTHING))
-        return sum(band.leaves_out(each.capture) for each in found.values())
-
-    def subject_references(self, gallery_id: str, subject_id: str, *, inactive: bool = False) -> list[Reference]:
         records = self._galleries.get(gallery_id, _NOTHING)
-        found = records.references if inactive else searched(records)
+        known = facts(records)
+        found = {
+            (each.encounter_id, known[number][1].position): each.capture
+            for pack_id in records.gallery.pack_ids
+            for number, each in of_pack(records, searched(records), pack_id).items()
+        }
+        return sum(band.leaves_out(capture) for capture in found.values())
+
+    def subject_references(
+        self, gallery_id: str, subject_id: str, *, inactive: bool = False, pack_id: str | None = None
+    ) -> list[Reference]:
+        records = self._galleries.get(gallery_id, _NOTHING)
+        found = of_pack(records, records.references if inactive else searched(records), pack_id)
         return [found[each] for each in sorted(found) if found[each].subject_id == subject_id]
 
-    def references_of(self, gallery_id: str, subject_ids: Sequence[str]) -> list[Reference]:
-        found = searched(self._galleries.get(gallery_id, _NOTHING))
+    def references_of(self, gallery_id: str, subject_ids: Sequence[str], pack_id: str | None = None) -> list[Reference]:
+        records = self._galleries.get(gallery_id, _NOTHING)
+        found = of_pack(records, searched(records), pack_id)
         return [found[each] for each in sorted(found) if found[each].subject_id in subject_ids]
 
-    def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
-        found = searched(self._galleries.get(gallery_id, _NOTHING))
+    def references_after(
+        self, gallery_id: str, after: int, last: int, limit: int, pack_id: str | None = None
+    ) -> list[Reference]:
+        records = self._galleries.get(gallery_id, _NOTHING)
+        found = of_pack(records, searched(records), pack_id)
         return [found[each] for each in sorted(found) if after < each <= last][:limit]
 
     def last_reference_id(self) -> int:
         return max((each for records in self._galleries.values() for each in records.references), default=0)
 
-    def probes_after(self, gallery_id: str, after: int, last: int, limit: int) -> Probes:
-        found = self.references_after(gallery_id, after, last, limit)
+    def probes_after(self, gallery_id: str, after: int, last: int, limit: int, pack_id: str | None = None) -> Probes:
+        found = self.references_after(gallery_id, after, last, limit, pack_id)
         rows = [each.embedding for each in found]
         embeddings = np.stack(rows) if rows else np.empty((0, 0), np.float32)
         return Probes(tuple(each.reference_id for each in found), embeddings)
@@ -193,15 +211,19 @@ class FakeWriting(FakeReading):
         if new.encounter_id in records.encounters:
             raise EncounterExists("the encounter is enrolled already")
         reference_ids = {each.position: next(self._numbers) for each in new.templates}
+        standby_ids = {each.position: next(self._numbers) for each in new.standby_templates}
         case_ids = tuple(next(self._numbers) for _ in new.cases)
         stored = _to_enrolment(new, self._gallery_id, self.seq, self._now, reference_ids, case_ids)
         self._remember(new)
-        for each in new.templates:
-            embedding = np.array(each.template.embedding, dtype=np.float32)
-            number = reference_ids[each.position]
-            records.references[number] = Reference(
-                number, new.subject_id, new.encounter_id, embedding, each.verifies, new.facts.capture(self._now)
-            )
+        for ids, made in ((reference_ids, new.templates), (standby_ids, new.standby_templates)):
+            for each in made:
+                embedding = np.array(each.template.embedding, dtype=np.float32)
+                number = ids[each.position]
+                records.references[number] = Reference(
+                    number, new.subject_id, new.encounter_id, embedding, each.verifies, new.facts.capture(self._now)
+                )
+        for candidate in new.standby_candidates:
+            self._open_standby_case(new, candidate)
         for case_id, kind in zip(case_ids, new.cases, strict=True):
             records.cases[case_id] = Case(
                 case_id, self._gallery_id, kind, CaseStatus.OPEN,
@@ -209,16 +231,30 @@ class FakeWriting(FakeReading):
             )  # fmt: skip
         earlier = records.subjects.get(new.subject_id, Subject(new.subject_id, self._gallery_id, (), self._now))
         records.subjects[new.subject_id] = replace(earlier, encounter_ids=(*earlier.encounter_ids, new.encounter_id))
-        records.encounters[new.encounter_id] = _to_encounter(new, self._gallery_id, self._now, reference_ids)
+        records.encounters[new.encounter_id] = _to_encounter(
+            new, self._gallery_id, self._now, reference_ids, standby_ids
+        )
         records.status_seqs[new.encounter_id] = self.seq
         record_thresholds(records, new.threshold_change, self._now)
         if new.templates and records.gallery.model_id is None:
             records.gallery = replace(records.gallery, model_id=new.templates[0].model_id)
-        records.samples[new.encounter_id] = sum(each.sample is not None for each in new.templates)
+        records.samples[new.encounter_id] = {
+            each.position: each.sample for each in new.templates if each.sample is not None
+        }
         records.answers[new.encounter_id] = (new.content_digest, new.enrolment_id)
         records.enrolments[new.enrolment_id] = stored
-        self._change(added=tuple(sorted(reference_ids.values())), removed=())
+        self._change(added=tuple(sorted([*reference_ids.values(), *standby_ids.values()])), removed=())
         return stored
+
+    def _open_standby_case(self, new: NewEnrolment, candidate: Candidate) -> None:
+        (migration,) = [each for each in self.records.migrations.values() if not each.stage.has_ended]
+        opened = replace(migration, cases_opened=migration.cases_opened + 1)
+        self.records.migrations[migration.job_id] = opened
+        case_id = next(self._numbers)
+        self.records.cases[case_id] = Case(
+            case_id, self._gallery_id, CaseKind.MIGRATION, CaseStatus.OPEN,
+            new.enrolment_id, new.subject_id, new.encounter_id, self._now, replace(candidate, rank=1), migration.job_id,
+        )  # fmt: skip
 
     def _remember(self, new: NewEnrolment) -> None:
         if new.idempotency_key is None:
@@ -235,7 +271,7 @@ class FakeWriting(FakeReading):
         records = self.records
         subject = existing(records.subjects, subject_id, SubjectNotFound)
         removed = tuple(each.reference_id for each in records.references.values() if each.subject_id == subject_id)
-        sample_count = sum(records.samples.pop(each) for each in subject.encounter_ids)
+        sample_count = sum(len(records.samples.pop(each)) for each in subject.encounter_ids)
         for encounter_id in subject.encounter_ids:
             _, enrolment_id = records.answers.pop(encounter_id)
             del records.encounters[encounter_id], records.enrolments[enrolment_id]
@@ -299,7 +335,7 @@ class FakeWriting(FakeReading):
         records = self.records
         for each in encounter.templates:
             del records.references[each.reference_id]
-        records.samples[encounter.encounter_id] = 0
+        records.samples[encounter.encounter_id] = {}
         records.encounters[encounter.encounter_id] = replace(
             encounter,
             status=EncounterStatus.WITHDRAWN,
@@ -345,19 +381,28 @@ class FakeWriting(FakeReading):
         records = self.records
         records.changes.append((len(records.changes) + 1, added, removed))
         self.has_changed = True
-        templates = Counter(each.subject_id for each in searched(records).values())
-        records.gallery = replace(
-            records.gallery,
-            last_seq=len(records.changes),
-            template_count=templates.total(),
-            several_count=sum(count > 1 for count in templates.values()),
-        )
+        records.gallery = counted(replace(records.gallery, last_seq=len(records.changes)), records)
 
 
 def existing(found: Mapping[K, T], key: K, missing: type[NotFound]) -> T:
     if key not in found:
         raise missing(f"there is no such {missing.code.removesuffix('_not_found')}")
     return found[key]
+
+
+def counted(gallery: Gallery, records: Records) -> Gallery:
+    """Return the gallery with its templates counted anew."""
+    found = searched(records)
+    ruling = places(records, of_pack(records, found, gallery.pack_id))
+    standby = places(records, of_pack(records, found, gallery.standby_pack_id)) if gallery.standby_pack_id else set()
+    samples = Counter(records.encounters[encounter_id].subject_id for encounter_id, _ in ruling | standby)
+    return replace(
+        gallery,
+        template_count=len(ruling),
+        standby_template_count=len(standby),
+        paired_count=len(ruling & standby),
+        several_count=sum(count > 1 for count in samples.values()),
+    )
 
 
 def searched(records: Records) -> dict[int, Reference]:
@@ -399,10 +444,14 @@ def _to_enrolment(
     )
 
 
-def _to_encounter(new: NewEnrolment, gallery_id: str, now: datetime, reference_ids: dict[int, int]) -> Encounter:
+def _to_encounter(
+    new: NewEnrolment, gallery_id: str, now: datetime, reference_ids: dict[int, int], standby_ids: dict[int, int]
+) -> Encounter:
+    made = [(reference_ids[each.position], each) for each in new.templates]
+    made += [(standby_ids[each.position], each) for each in new.standby_templates]
     templates = tuple(
         TemplateFacts(
-            reference_id=reference_ids[each.position],
+            reference_id=number,
             position=each.position,
             pack_id=each.template.pack_id,
             model_id=each.model_id,
@@ -410,7 +459,7 @@ def _to_encounter(new: NewEnrolment, gallery_id: str, now: datetime, reference_i
             quality=each.template.quality,
             box=each.template.box,
         )
-        for each in sorted(new.templates, key=lambda each: each.position)
+        for number, each in sorted(made, key=lambda pair: (pair[1].position, pair[0]))
     )
     return Encounter(
         encounter_id=new.encounter_id,

@@ -21,6 +21,8 @@ from service.domain import (
     Gallery,
     GalleryCounts,
     MetadataAgreement,
+    Migration,
+    MissingSubject,
     OutcomeKind,
     Page,
     Subject,
@@ -35,10 +37,13 @@ from service.errors import (
     GalleryExists,
     GalleryNotFound,
     InvalidRequest,
+    MigrationNotFound,
     SubjectNotFound,
     SweepNotFound,
 )
 from service.ports import KeptCalibration
+from tests.fake_migrating import FakeMigrating
+from tests.fake_packs import missing
 from tests.fake_sweeping import FakeSweeping
 from tests.fake_transactions import (
     KEY_RETENTION,
@@ -86,6 +91,28 @@ class FakeStore:
             sweeping = FakeSweeping(self._galleries, gallery_id, other_gallery_id, self._clock(), self._numbers)
             yield sweeping
             self._galleries = {**self._galleries, gallery_id: sweeping.records}
+
+    @contextmanager
+    def migrating(self, gallery_id: str) -> Iterator[FakeMigrating]:
+        with self._lock:
+            migrating = FakeMigrating(self._galleries, gallery_id, self._clock(), self._numbers)
+            yield migrating
+            self._galleries = migrating.galleries
+
+    def unfinished_migrations(self) -> list[Migration]:
+        found = [each for records in self._galleries.values() for each in records.migrations.values()]
+        return sorted((each for each in found if each.needs_work), key=lambda each: each.job_id)
+
+    def migration(self, gallery_id: str) -> Migration:
+        migrations = self._of(gallery_id).migrations
+        return existing(migrations, max(migrations, default=0), MigrationNotFound)
+
+    def missing_subjects(self, gallery_id: str, pack_id: str, after: str | None, limit: int) -> Page[MissingSubject]:
+        found = missing(self._of(gallery_id), pack_id)
+        return _page([(each.subject_id, each) for each in found if after is None or each.subject_id > after], limit)
+
+    def missing_count(self, gallery_id: str, pack_id: str) -> int:
+        return len(missing(self._of(gallery_id), pack_id))
 
     def unfinished_sweeps(self) -> list[Sweep]:
         found = [each for records in self._galleries.values() for each in records.sweeps.values()]

@@ -24,8 +24,15 @@ def free_port() -> int:
 class Server:
     """`biodedup serve` as a child process. Use as a context manager, or stop it yourself."""
 
-    def __init__(self, var_dir: Path, environ: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
-        self.port = free_port()
+    def __init__(
+        self,
+        var_dir: Path,
+        environ: Mapping[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        port: int | None = None,
+    ) -> None:
+        """`port`: of a server that was killed, to take its place; None: any free one."""
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = var_dir.parent / f"{var_dir.name}.log"
         settings = {"BIODEDUP_VAR_DIR": str(var_dir), "BIODEDUP_PORT": str(self.port), **(environ or {})}

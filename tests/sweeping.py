@@ -6,10 +6,10 @@ import numpy as np
 
 from benchmarks import filling
 from service.domain import Lease, Page, Sweep
+from service.job_runner import LEASE_PERIOD, JobRunner
 from service.ports import Store
 from service.sweep import SweepService
-from service.sweep_runner import LEASE_PERIOD, SweepRunner
-from tests.synthetic import DIMENSION, PACK_ID
+from tests.synthetic import DIMENSION
 from tests.world import GALLERY, START, World
 
 OWNER = "the one process"
@@ -61,15 +61,17 @@ def fill(store: Store, crowd: Crowd, gallery_id: str = GALLERY, prefix: str = ""
     """Put the crowd into the record without comparing anyone, as an import does."""
     rows = np.split(crowd.rows, len(crowd.rows)) if len(crowd.rows) else []
     subjects = list(zip(crowd.subjects, rows, strict=True))
-    filling.fill(store, gallery_id, subjects, pack_id=PACK_ID, model_id=model_id, prefix=prefix)
+    with store.reading() as reading:
+        pack_id = reading.gallery(gallery_id).pack_id
+    filling.fill(store, gallery_id, subjects, pack_id=pack_id, model_id=model_id, prefix=prefix)
 
 
 def sweeps_of(world: World, block_size: int = 100) -> SweepService:
     return SweepService(world.store, world.matcher, world.packs, world.metrics, block_size=block_size)
 
 
-def runner_of(sweeps: SweepService, world: World) -> SweepRunner:
-    return SweepRunner(sweeps, is_alone=True, clock=world.clock, retry_s=0.0)
+def runner_of(sweeps: SweepService, world: World) -> JobRunner[Sweep]:
+    return JobRunner(sweeps, is_alone=True, clock=world.clock, retry_s=0.0)
 
 
 def sweep_through(world: World, allowed_false_pairs: int = 10) -> Sweep:

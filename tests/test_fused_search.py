@@ -17,9 +17,8 @@ from service.gallery.exact_index import ExactIndex
 from service.gallery.segmented_index import SegmentedIndex
 from service.ports import GalleryIndex
 from tests.synthetic import PersonEmbedder, sample_of
+from tests.together import SPREAD, found_only_together, probes_of
 from tests.world import GALLERY, DeafMatcher, InterruptedStore, World
-
-SPREAD = 1.25  # two captures of one person score 0.39 on average, about the thresholds of these galleries
 
 Makes = Callable[[int], GalleryIndex]
 
@@ -30,11 +29,6 @@ def loose(**how: object) -> World:
 
 def hasty(dimension: int) -> SegmentedIndex:
     return SegmentedIndex(dimension, threads=2, seal_at=512, max_segment=2048)
-
-
-def probes_of(*samples: bytes) -> Embeddings:
-    embedder = PersonEmbedder(SPREAD)
-    return np.stack([embedder.extract(sample, FacePolicy.REFUSE).embedding for sample in samples])
 
 
 def references_of(world: World) -> list[Reference]:
@@ -104,25 +98,12 @@ def test_a_subject_that_gets_its_second_template_during_a_search_is_compared_wit
     world, elsewhere = loose(store=store), World(store, has_gallery=True, embedder=PersonEmbedder(SPREAD))
     for person in range(1, 60):
         world.enrol(person)
-    first, second, probe = _found_only_together(references_of(world))
+    first, second, probe = found_only_together(len(references_of(world)))
     world.answer(first, subject_id="s")
     assert world.gallery().several_count == 0
     store.before_writing = lambda: elsewhere.answer(second, subject_id="s")
     answer = world.answer(probe).enrolment
     assert "s" in shown(answer)
-
-
-def _found_only_together(references: list[Reference]) -> tuple[bytes, bytes, bytes]:
-    """Return two captures of a person, and a third that no threshold of this gallery lets find one of them alone."""
-    threshold = loose().packs.of("synthetic").rule.calibration.threshold(0.01 / (len(references) + 4))
-    for capture in range(20_000):
-        first, second, probe = (sample_of(0, 3 * capture + number) for number in range(3))
-        own = [Reference(n, "s", "e", probes_of(each)[0], True) for n, each in enumerate((first, second))]
-        fused = fusion.fused_scores(probes_of(probe), own)["s"]
-        is_one_person = float(own[0].embedding @ own[1].embedding) > 0.32  # for the continuity check
-        if is_one_person and fused.score >= threshold + 0.003 and fused.pair_score < threshold - 0.04:
-            return first, second, probe
-    raise AssertionError("no such captures")
 
 
 def test_a_photograph_of_somebody_else_among_the_samples_hides_nobody() -> None:

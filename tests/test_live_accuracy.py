@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.calibration import Calibration
-from service.domain import EncounterFacts, EncounterStatus, OutcomeKind
+from service.domain import EncounterFacts, EncounterStatus, FacePolicy, OutcomeKind
 from service.errors import NoFace
 from service.impostor_sample import LEVELS
 from service.live_accuracy import LiveAccuracy
@@ -80,7 +80,7 @@ def test_an_enrolment_is_compared_with_others_of_the_sample() -> None:
 
 def _scores_of_two_probes(world: World) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     extract = world.packs.of(world.gallery().pack_id).embedder.extract
-    policy = world.enrolment._face_policy
+    policy = FacePolicy.REFUSE
     rows = np.stack([extract(sample_of(person), policy).embedding for person in range(40)])
     new, again = (extract(sample_of(*each), policy).embedding for each in ((100,), (3, 1)))
     return np.concatenate([rows @ new, np.delete(rows, 3, axis=0) @ again])
@@ -226,7 +226,7 @@ def test_quality_is_counted_by_the_sites_that_were_named() -> None:
 def test_the_unified_score_is_shown_where_the_pack_has_one() -> None:
     world = populated(2)
     measured = world.enrol(60)
-    template = world.packs.of(world.gallery().pack_id).embedder.extract(sample_of(60), world.enrolment._face_policy)
+    template = world.packs.of(world.gallery().pack_id).embedder.extract(sample_of(60), FacePolicy.REFUSE)
     for unified in (None, 35):
         quality = replace(template.quality, unified=unified)
         world.accuracy.enrolled(measured, [replace(template, quality=quality)], "KE-13")

@@ -8,8 +8,8 @@ import pytest
 from service.domain import Embeddings, Hit, JobState, Lease, Sweep
 from service.errors import IndexUnavailable
 from service.gallery.exact_index import ExactIndex
+from service.job_runner import JobRunner
 from service.sweep import SweepService
-from service.sweep_runner import SweepRunner
 from tests.sweeping import LEASE, case_pairs, crowd_of, fill, runner_of, sweeps_of
 from tests.world import GALLERY, World
 
@@ -125,7 +125,7 @@ def test_a_sweep_waits_while_requests_wait() -> None:
 
     sweeps = sweeps_of(world)
     sweep = sweeps.start(GALLERY, 10)
-    SweepRunner(sweeps, is_alone=False, clock=world.clock, is_busy=is_busy).work()
+    JobRunner(sweeps, is_alone=False, clock=world.clock, is_busy=is_busy).work()
 
     assert asked[:3] == [True, True, False]
     assert sweeps.sweep(GALLERY, sweep.job_id).state is JobState.DONE

@@ -18,11 +18,13 @@ from service.identification import Identification, IdentificationService
 from service.live_accuracy import LiveAccuracy
 from service.matching import Matcher
 from service.metrics import Metrics
+from service.packs import Packs
 from service.ports import Embedder, GalleryIndex, Store
 from service.verification import VerificationService
+from tests import synthetic
 from tests.fake_transactions import FakeWriting
 from tests.fakes import FakeStore
-from tests.synthetic import PACK_ID, packs, sample_of
+from tests.synthetic import PACK_ID, sample_of
 
 GALLERY = "camp"
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -80,13 +82,14 @@ class World:
         has_gallery: bool = False,
         embedder: Embedder | None = None,
         sites: tuple[str, ...] = (),
+        packs: Packs | None = None,
     ) -> None:
         self.clock = Clock()
         self.store: Store = FakeStore(clock=self.clock) if store is None else store
         self.metrics = Metrics(CollectorRegistry())
         self.new_index = index
         self.indexes: list[GalleryIndex] = []
-        self.packs = packs(self.store, embedder)
+        self.packs = (packs or synthetic.packs(embedder=embedder)).beside(self.store)
         self.matcher = matcher(self.store, self._new_index, self.packs, self.metrics)
         self.accuracy = LiveAccuracy(self.matcher, self.packs, self.metrics, sites=sites, clock=self.clock.seconds)
         policy = FacePolicy.REFUSE
@@ -117,9 +120,9 @@ class World:
         )
 
     @classmethod
-    def beside(cls, store: Store) -> "World":
+    def beside(cls, store: Store, packs: Packs | None = None) -> "World":
         """Another process on the same record, with an index of its own."""
-        return cls(store, has_gallery=True)
+        return cls(store, has_gallery=True, packs=packs)
 
     def _new_index(self, gallery: Gallery, embedder: Embedder) -> GalleryIndex:
         self.indexes.append(self.new_index(embedder.dimension))

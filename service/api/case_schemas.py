@@ -22,7 +22,7 @@ class CaseCandidateOut(CandidateOut):
 
 
 class CaseOut(Out):
-    """What a human must look at. `candidate` and `job_id` are those of a sweep's case, null for the other kinds."""
+    """What a human must look at. `candidate` and `job_id` are those of a sweep's or a migration's case, else null."""
 
     case_id: int
     gallery_id: str
@@ -32,10 +32,11 @@ class CaseOut(Out):
     subject_id: str
     encounter_id: str
     candidate: CaseCandidateOut | None = Field(
-        description="The other subject of the pair that a sweep found; the candidates of the other kinds are in the "
+        description="The other subject of the pair that a sweep found, or an enrolment in the standby pack alone "
+        "(`MIGRATION`); the candidates of the other kinds are in the "
         "enrolment."
     )
-    job_id: int | None = Field(description="The sweep that opened the case.")
+    job_id: int | None = Field(description="The sweep or migration that opened the case.")
     created_at: datetime
 
     @classmethod
@@ -74,6 +75,10 @@ class SweepPlanOut(Out):
     expected_fnir: float = Field(description="Share of duplicates that the threshold is expected to miss.")
     expected_fnir_population: str
     estimated_s: float = Field(description="Seconds of work, from a search of a few templates just now.")
+    left_out: int = Field(
+        description="While the gallery changes its model: templates of people whom only the standby pack knows; they "
+        "are not compared."
+    )
 
 
 class SweepOut(Out):
@@ -93,6 +98,7 @@ class SweepOut(Out):
         description="Pairs of templates of different subjects at or above the threshold; each once."
     )
     cases_opened: int = Field(description="One for each pair of subjects that had no case yet.")
+    left_out: int = Field(description="Templates that only the standby pack had when it began: not compared.")
     error_code: str | None = Field(description="Why it failed.")
     created_at: datetime
     updated_at: datetime
@@ -112,6 +118,7 @@ class SweepOut(Out):
             seconds_left=seconds_left(sweep),
             found_pairs=sweep.found_pairs,
             cases_opened=sweep.cases_opened,
+            left_out=sweep.left_out,
             error_code=sweep.error_code,
             created_at=sweep.created_at,
             updated_at=sweep.updated_at,

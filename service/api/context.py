@@ -18,10 +18,12 @@ from service.index_care import IndexCare
 from service.live_accuracy import LiveAccuracy
 from service.matching import Matcher
 from service.metrics import Metrics
+from service.migration import MigrationService
 from service.packs import Packs
 from service.plans import PlanService
 from service.ports import Store
 from service.sweep import SweepService
+from service.template_making import TemplateMaking
 from service.verification import VerificationService
 
 RETRY_WHILE_STARTING_S = 2
@@ -53,6 +55,8 @@ class Service:
     index_care: IndexCare
     sweeps: SweepService
     plans: PlanService
+    migrations: MigrationService
+    template_making: TemplateMaking
     store: CheckedStore
     matcher: Matcher
     packs: Packs

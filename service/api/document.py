@@ -17,6 +17,7 @@ from service.api import (
     galleries,
     identifications,
     index,
+    migrations,
     operations,
     plans,
     subjects,
@@ -47,6 +48,7 @@ _ROUTES = (
     cases,
     sweeps,
     plans,
+    migrations,
     operations,
 )
 

@@ -62,6 +62,13 @@ EXAMPLES: dict[type[BiodedupError], str] = {
         "the galleries have different model packs: opencv-zoo in camp, buffalo_s in village"
     ),
     errors.CalibrationUnfit: "a calibration needs 100 people or more, not 12",
+    errors.MigrationNotFound: "the model pack of this gallery was never changed",
+    errors.MigrationUnderway: "the model pack of this gallery is being changed already",
+    errors.MigrationNotReady: "templates are still being made",
+    errors.PeopleWouldBeMissed: (
+        "12 people have no template of buffalo_s and would be searched by opencv-zoo alone until they are captured "
+        "again; accept it by their number: accepted_missing=12"
+    ),
     errors.Overloaded: "too many samples are waiting; try again",
     errors.StoreUnavailable: "the record does not answer",
     errors.IndexUnavailable: "the gallery changes faster than its index can follow; try again",

@@ -92,6 +92,7 @@ def _out(report: GalleryReport) -> GalleryOut:
     return GalleryOut(
         gallery_id=gallery.gallery_id,
         pack_id=gallery.pack_id,
+        standby_pack_id=gallery.standby_pack_id,
         review_fpir=gallery.review_fpir,
         duplicate_fpir=gallery.duplicate_fpir,
         verification_fmr=gallery.verification_fmr,

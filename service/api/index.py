@@ -1,5 +1,6 @@
 """The index of a gallery, for those who run the service: what it is, whether it is right, making it anew."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -36,6 +37,7 @@ class IndexOut(_Out):
     """A gallery's index beside its record, both at one moment."""
 
     gallery_id: str
+    pack_id: str
     high_water_mark: int = Field(description="The last change that the index has applied.")
     last_seq: int = Field(description="The last change of the record.")
     index_templates: int
@@ -47,12 +49,19 @@ class IndexOut(_Out):
     ram_bytes: int
     disk_bytes: int
     parts: list[IndexPartOut]
+    standby: "IndexOut | None" = Field(
+        description="While the gallery changes its model: the index of the pack that does not rule."
+    )
 
     @classmethod
-    def of(cls, gallery_id: str, status: IndexStatus) -> "IndexOut":
+    def of(cls, gallery_id: str, statuses: Sequence[IndexStatus]) -> "IndexOut":
+        """`statuses`: of the ruling pack, then of one that stands by."""
+        status, *others = statuses
         state = status.state
         return cls(
             gallery_id=gallery_id,
+            pack_id=status.pack_id,
+            standby=cls.of(gallery_id, others) if others else None,
             high_water_mark=state.high_water_mark,
             last_seq=state.last_seq,
             index_templates=state.index_templates,

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from service.api.context import Service
 from service.domain import Gallery
 from service.errors import BiodedupError
-from service.fusion import comparisons
+from service.fusion import comparisons_of
 
 
 class ChecksOut(BaseModel):
@@ -80,8 +80,8 @@ def _store_answers(service: Service) -> bool:
 def _check_gallery(service: Service, gallery: Gallery, warnings: list[str]) -> ReadyGalleryOut:
     """Raises PackNotLoaded, IndexUnavailable, StoreUnavailable."""
     rule = service.packs.rule(gallery)
-    thresholds = rule.thresholds(gallery, comparisons(gallery.template_count, gallery.several_count))
-    state = service.matcher.state(gallery.gallery_id)
+    thresholds = rule.thresholds(gallery, comparisons_of(gallery))
+    state, *standby = [service.matcher.state(gallery.gallery_id, pack_id) for pack_id in gallery.pack_ids]
     warnings.extend(f"{gallery.gallery_id}: {warning}" for warning in rule.warnings(thresholds))
     return ReadyGalleryOut(
         gallery_id=gallery.gallery_id,
@@ -90,7 +90,7 @@ def _check_gallery(service: Service, gallery: Gallery, warnings: list[str]) -> R
         last_seq=state.last_seq,
         index_templates=state.index_templates,
         record_templates=state.record_templates,
-        in_step=state.in_step,
+        in_step=all(each.in_step for each in (state, *standby)),
         expected_fnir=thresholds.expected_fnir,
     )
 
@@ -113,10 +113,11 @@ def _refresh(service: Service, gallery: Gallery) -> None:
     metrics, name = service.metrics, gallery.gallery_id
     lag = service.matcher.lag(gallery)
     metrics.gallery_templates.labels(gallery=name).set(gallery.template_count)
+    metrics.standby_only_templates.labels(gallery=name).set(gallery.standby_only_count)
     metrics.open_cases.labels(gallery=name).set(service.store.open_case_count(name))
     metrics.index_lag_changes.labels(gallery=name).set(lag)
     metrics.miss_bound.labels(gallery=name).set(service.matcher.miss_bound(gallery))
-    parts = service.matcher.parts(name)
+    parts = service.matcher.parts(gallery)
     for state in ("open", "sealing", "sealed"):
         metrics.index_templates.labels(gallery=name, state=state).set(
             sum(part.templates for part in parts if part.state == state)
@@ -127,6 +128,6 @@ def _refresh(service: Service, gallery: Gallery) -> None:
     metrics.index_high_water_mark.labels(gallery=name).set(gallery.last_seq - lag)
     if gallery.pack_id in service.packs.loaded():
         rule = service.packs.rule(gallery)
-        fnir = rule.thresholds(gallery, comparisons(gallery.template_count, gallery.several_count)).expected_fnir
+        fnir = rule.thresholds(gallery, comparisons_of(gallery)).expected_fnir
         metrics.expected_fnir.labels(gallery=name).set(fnir)
         metrics.fnir_warning.labels(gallery=name).set(fnir > service.fnir_warning)

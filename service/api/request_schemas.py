@@ -155,3 +155,13 @@ class SweepIn(Body):
         default=None, description="Compare with every template of this gallery; without it with those of the gallery."
     )
     dry_run: bool = Field(default=False, description="Only return the plan.")
+
+
+class MigrationIn(Body):
+    to_pack_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+
+
+class SwapIn(Body):
+    accepted_missing: Annotated[int, Field(ge=0)] = Field(
+        0, description="How many people have no template of the pack that is to rule, as the migration names it."
+    )

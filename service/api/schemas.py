@@ -69,6 +69,10 @@ class CandidateOut(Out):
     years_between: float | None = Field(
         description="Between the candidate's capture and the probe's; null where one is not known."
     )
+    pack_id: str | None = Field(
+        description="While the gallery changes its model: the pack whose score this is, if not the ruling one's; it is "
+        "not to be held against the thresholds. Else null."
+    )
 
     @classmethod
     def of(cls, candidate: domain.Candidate) -> "CandidateOut":
@@ -85,6 +89,7 @@ class CandidateOut(Out):
             extrapolated=rate.extrapolated,
             age_at_capture=candidate.age_at_capture,
             years_between=candidate.years_between,
+            pack_id=candidate.pack_id,
         )
 
 
@@ -305,6 +310,7 @@ class MetadataOut(Out):
 class GalleryOut(Out):
     gallery_id: str
     pack_id: str
+    standby_pack_id: str | None = Field(description="While the gallery changes its model: the pack that does not rule.")
     review_fpir: float
     duplicate_fpir: float
     verification_fmr: float

@@ -101,6 +101,12 @@ def _post(client: ServiceClient, gallery: str, what: str) -> Json:
 
 
 def _print_index(index: Json) -> None:
+    _print_one(index)
+    if index["standby"] is not None:  # the gallery changes its model
+        _print_one(index["standby"])
+
+
+def _print_one(index: Json) -> None:
     rows = [
         [
             plain(part["state"]),
@@ -114,7 +120,7 @@ def _print_index(index: Json) -> None:
     ]
     out = console()
     columns = ["part", "templates", "removed", "memory", "disk", "file"]
-    out.print(table(f"Index of {plain(index['gallery_id'])}", columns, rows))
+    out.print(table(f"Index of {plain(index['gallery_id'])} ({plain(index['pack_id'])})", columns, rows))
     if index["in_step"]:
         step = f"In step with the record (change {index['last_seq']:,})"
     else:

@@ -14,7 +14,8 @@ from service.settings import load_settings
 
 models_commands = typer.Typer(
     no_args_is_help=True,
-    help="List, fetch and check model packs.\n\nExample: biodedup models fetch opencv-zoo\n\n"
+    help="List, fetch and check model packs; give a gallery another one (migrate).\n\n"
+    "Example: biodedup models fetch opencv-zoo\n\n"
     "Exit codes: 0 done, 1 a pack is missing, damaged or not allowed, 2 wrong usage.",
 )
 

@@ -122,6 +122,8 @@ def _show_plan(plan: Json) -> None:
         ["expected misses", misses],
         ["estimated time", _duration(plan["estimated_s"])],
     ]
+    if plan["left_out"]:
+        rows.append(["not compared", f"{plan['left_out']:,} templates that only the standby pack has"])
     title = f"Sweep of {plain(plan['gallery_id'])}"
     if plan["other_gallery_id"] is not None:
         title += f" against {plain(plan['other_gallery_id'])}"

@@ -15,6 +15,7 @@ from service.gallery.code_error import CodeError, CodeErrors
 from service.gallery.damage import Damage, SnapshotDamaged
 from service.gallery.durable_files import set_aside, sync_folder, writing_errors
 from service.gallery.fine_codes import FineCodes
+from service.gallery.index_folders import folder_name
 from service.gallery.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -48,6 +49,7 @@ class SnapshotFolder:
         key: bytes,
         *,
         gallery_id: str,
+        pack_id: str,
         timeline_id: str,
         model_id: str,
         dimension: int,
@@ -58,7 +60,8 @@ class SnapshotFolder:
         Args:
             var_index: folder of all galleries' folders.
             key: 32 bytes, the master key.
-            gallery_id: kept in the encrypted manifest; the folder's name is its digest.
+            gallery_id: kept in the encrypted manifest.
+            pack_id: of the templates; the folder is named for the two.
             timeline_id: the record's; segments of another are of no use.
             model_id: of the templates.
             dimension: of the embeddings.
@@ -67,7 +70,7 @@ class SnapshotFolder:
         Raises:
             VarUnusable: the folder cannot be made.
         """
-        self._folder = var_index / hashlib.sha256(gallery_id.encode()).hexdigest()[:32]
+        self._folder = var_index / folder_name(gallery_id, pack_id)
         self._key, self._on_damage = key, on_damage
         self._gallery_id, self._timeline_id, self._model_id = gallery_id, timeline_id, model_id
         self._dimension = dimension

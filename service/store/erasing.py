@@ -7,9 +7,10 @@ from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, o
 
 from service.domain import CaseKind, CaseStatus, Encounter, EncounterFacts, EncounterStatus
 from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, SubjectNotFound
+from service.store.counts import Place
 from service.store.import_erasures import note_erasure
 from service.store.metadata_counts import count_encounters
-from service.store.reading import in_parts
+from service.store.parts import in_parts
 from service.store.records import build_encounters
 from service.store.rows import AnyRow, facts_columns, finding_json, to_finding
 from service.store.tables import (
@@ -27,10 +28,11 @@ from service.store.tables import (
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The references that a change takes out of the index or puts back, and how many of them were searched before."""
+    """The references that a change takes out of the indexes or puts back, each with its place and pack."""
 
     reference_ids: tuple[int, ...]
-    active_count: int
+    places: tuple[Place, ...]
+    active: tuple[Place, ...]  # those that were searched before
 
 
 def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> tuple[Moved, int, int]:
@@ -49,12 +51,12 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> t
         encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id
     )
     encounter_ids = list(connection.execute(its_encounters).scalars())
-    moved = Moved((), 0)
+    moved = Moved((), (), ())
     sample_count = 0
     for part in in_parts(encounter_ids):
         count_encounters(connection, gallery_id, part, -1)
         gone, images = _clear_encounters(connection, gallery_id, part)
-        moved = Moved(moved.reference_ids + gone.reference_ids, moved.active_count + gone.active_count)
+        moved = Moved(moved.reference_ids + gone.reference_ids, moved.places + gone.places, moved.active + gone.active)
         sample_count += images
     connection.execute(
         delete(idempotency_keys).where(
@@ -142,11 +144,19 @@ def _of_encounters(
 
 def _references_of(connection: Connection, gallery_id: str, encounter_ids: Sequence[str]) -> Moved:
     rows = connection.execute(
-        select(templates.c.reference_id, templates.c.active)
+        select(
+            templates.c.reference_id,
+            templates.c.pack_id,
+            templates.c.encounter_id,
+            templates.c.position,
+            templates.c.active,
+        )
         .where(*_of_encounters(templates, gallery_id, encounter_ids))
         .order_by(templates.c.reference_id)
     ).all()
-    return Moved(tuple(row.reference_id for row in rows), sum(row.active for row in rows))
+    places = tuple(Place(row.pack_id, row.encounter_id, row.position) for row in rows)
+    active = tuple(place for place, row in zip(places, rows, strict=True) if row.active)
+    return Moved(tuple(row.reference_id for row in rows), places, active)
 
 
 def move_encounter(

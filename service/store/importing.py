@@ -13,7 +13,8 @@ from service.import_request import ImportBlock, ImportSource, ImportState
 from service.store.bulk import insert_rows
 from service.store.import_erasures import Erased, forget_erasures
 from service.store.keys import insert_or_ignore
-from service.store.reading import in_parts, read_gallery
+from service.store.parts import in_parts
+from service.store.reading import read_gallery
 from service.store.rows import facts_columns, finding_json, to_bytes
 from service.store.several import searched_counts, several_growth
 from service.store.tables import changes, encounters, enrolments, galleries, imports, subjects, templates
@@ -169,7 +170,7 @@ class _Block:
         self._insert_findings(reference_ids)
         self._insert_changes(reference_ids)
         growth = Counter(name.subject_id for name in self._names)
-        several = several_growth(searched_counts(self._connection, self._gallery.gallery_id, list(growth)), growth)
+        several = several_growth(searched_counts(self._connection, self._gallery, list(growth)), growth)
         self._connection.execute(
             update(galleries)
             .where(galleries.c.gallery_id == self._gallery.gallery_id)

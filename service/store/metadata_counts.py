@@ -1,4 +1,6 @@
-"""How many templates of a gallery are searched by sex and year of birth, kept in the transaction of each change.
+"""How many samples of a gallery are searched by sex and year of birth, kept in the transaction of each change.
+
+One counts once, also while the gallery has templates of two packs (docs/decisions/0016).
 
 At a million templates counting them anew takes longer than the search; the table has a row for each sex and year.
 """
@@ -18,12 +20,13 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
     update,
 )
 
 from service.domain import FILTERED_SEXES, Band, CaptureFacts, MetadataAgreement
 from service.store.prepared import Prepared
-from service.store.tables import encounters, metadata_counts, templates
+from service.store.tables import encounters, galleries, metadata_counts, templates
 
 _UNKNOWN_SEX, _UNKNOWN_YEAR = "", 0
 
@@ -55,19 +58,33 @@ def count_in(connection: Connection, gallery_id: str, capture: CaptureFacts, gro
 
 
 def count_encounters(connection: Connection, gallery_id: str, encounter_ids: Sequence[str], sign: int) -> None:
-    """Count the templates of encounters that are searched now, once more (`sign` 1) or no more (-1)."""
-    wanted = encounters.c.encounter_id.in_(encounter_ids)
-    rows = connection.execute(
-        select(_known_sex.label("of_sex"), _known_year.label("born_in"), func.count().label("number"))
-        .join_from(encounters, templates)
-        .where(encounters.c.gallery_id == gallery_id, wanted, templates.c.active)
-        .group_by("of_sex", "born_in")
-    ).all()
-    for row in rows:
-        count_in(connection, gallery_id, CaptureFacts(row.of_sex, row.born_in or None), sign * row.number)
+    """Count the samples of encounters that are searched now, once more (`sign` 1) or no more (-1)."""
+    _count(connection, gallery_id, encounters.c.encounter_id.in_(encounter_ids), sign)
     if sign < 0:
         is_empty = (metadata_counts.c.gallery_id == gallery_id, metadata_counts.c.templates <= 0)
         connection.execute(delete(metadata_counts).where(*is_empty))
+
+
+def count_anew(connection: Connection, gallery_id: str) -> None:
+    """Count all samples of a gallery. Takes seconds a million templates."""
+    connection.execute(delete(metadata_counts).where(metadata_counts.c.gallery_id == gallery_id))
+    _count(connection, gallery_id, true(), 1)
+
+
+def _count(connection: Connection, gallery_id: str, wanted: ColumnElement[bool], sign: int) -> None:
+    # a sample counts once, by whichever of the gallery's packs it has templates
+    found = (
+        select(_known_sex.label("of_sex"), _known_year.label("born_in"), templates.c.encounter_id, templates.c.position)
+        .join_from(encounters, templates)
+        .join(galleries, galleries.c.gallery_id == encounters.c.gallery_id)
+        .where(encounters.c.gallery_id == gallery_id, wanted, templates.c.active)
+        .where(or_(templates.c.pack_id == galleries.c.pack_id, templates.c.pack_id == galleries.c.standby_pack_id))
+        .distinct()
+        .subquery()
+    )
+    each = found.c.of_sex, found.c.born_in
+    for row in connection.execute(select(*each, func.count().label("number")).group_by(*each)).all():
+        count_in(connection, gallery_id, CaptureFacts(row.of_sex, row.born_in or None), sign * row.number)
 
 
 def count_left_out(connection: Connection, gallery_id: str, band: Band) -> int:

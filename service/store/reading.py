@@ -1,8 +1,8 @@
 """Reads of the record on one connection: what a search and a decision need."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Select, and_, bindparam, func, select
@@ -21,6 +21,8 @@ from service.domain import (
 )
 from service.errors import GalleryNotFound
 from service.store.metadata_counts import count_left_out
+from service.store.pack_reading import PackReading
+from service.store.parts import in_parts
 from service.store.prepared import Prepared
 from service.store.rows import AnyRow, gallery_of, to_candidate, to_embedding, to_enrolment, to_reference
 from service.store.tables import (
@@ -34,11 +36,6 @@ from service.store.tables import (
     idempotency_keys,
 )
 from service.store.tables import templates as templates_table
-
-T = TypeVar("T")
-
-# SQLite may be compiled with a limit of 999 parameters a statement (SQLITE_MAX_VARIABLE_NUMBER before 3.32).
-IDS_PER_STATEMENT = 900
 
 ENROLMENT_ROWS: Select[*tuple[Any, ...]] = select(
     enrolments, encounters.c.subject_id, encounters.c.biometric_exception, encounters.c.captured_at
@@ -57,6 +54,8 @@ CASE_ROWS: Select[*tuple[Any, ...]] = select(
     case_pairs.c.fmr,
     case_pairs.c.fmr_upper,
     case_pairs.c.extrapolated,
+    case_pairs.c.pair_score,
+    case_pairs.c.pack_id.label("score_pack_id"),
 ).select_from(cases.join(enrolments).join(encounters).outerjoin(case_pairs, case_pairs.c.case_id == cases.c.case_id))
 
 _ALL_REFERENCE_ROWS: Select[*tuple[Any, ...]] = select(
@@ -87,7 +86,7 @@ _CHANGES_AFTER = (
 _EMBEDDINGS = select(templates_table.c.reference_id, templates_table.c.embedding).where(
     templates_table.c.reference_id.in_(bindparam("wanted", expanding=True))
 )
-
+_EMBEDDINGS_OF_PACK = _EMBEDDINGS.where(templates_table.c.pack_id == bindparam("of_pack"))
 
 _PROBES = (
     select(templates_table.c.reference_id, templates_table.c.embedding)
@@ -100,17 +99,12 @@ _PROBES = (
     .order_by(templates_table.c.reference_id)
     .limit(bindparam("most"))
 )
+_PROBES_OF_PACK = _PROBES.where(templates_table.c.pack_id == bindparam("of_pack"))
 
 
 _IS_SEEN = and_(
     encounters.c.gallery_id == candidates.c.gallery_id, encounters.c.encounter_id == candidates.c.encounter_id
 )
-
-
-def in_parts(ids: Sequence[T], most: int = IDS_PER_STATEMENT) -> Iterator[Sequence[T]]:
-    """Yield `ids` in parts that fit into one statement."""
-    for start in range(0, len(ids), most):
-        yield ids[start : start + most]
 
 
 def read_gallery(connection: Connection, gallery_id: str) -> Gallery:
@@ -139,7 +133,8 @@ def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[Any
             .where(
                 cases.c.gallery_id == gallery_id,
                 cases.c.enrolment_id.in_(part),
-                cases.c.kind != CaseKind.SWEEP.value,  # what was answered stays as it was
+                # what was answered stays as it was
+                cases.c.kind.in_((CaseKind.DUPLICATE.value, CaseKind.CONTINUITY.value)),
             )
             .order_by(cases.c.case_id)
         ):
@@ -154,20 +149,24 @@ def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[Any
     ]
 
 
-class SqlReading:
-    """`service.ports.Reading` on one connection whose transaction the store began."""
+def _of_pack(wanted: Select[*tuple[Any, ...]], pack_id: str | None) -> Select[*tuple[Any, ...]]:
+    return wanted if pack_id is None else wanted.where(templates_table.c.pack_id == pack_id)
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+
+class SqlReading(PackReading):
+    """`service.ports.Reading` on one connection whose transaction the store began."""
 
     def gallery(self, gallery_id: str) -> Gallery:
         """Raises GalleryNotFound."""
         return read_gallery(self._connection, gallery_id)
 
-    def changes_after(self, gallery_id: str, seq: int, limit: int) -> list[Change]:
-        """Return up to `limit` changes with numbers above `seq`, in order; erased templates are left out of `added`."""
+    def changes_after(self, gallery_id: str, seq: int, limit: int, pack_id: str | None = None) -> list[Change]:
+        """Return up to `limit` changes with numbers above `seq`, in order; erased templates are left out of `added`.
+
+        They add the templates of that pack only, None: of every pack.
+        """
         rows = self._connection.execute(_CHANGES_AFTER, {"wanted": gallery_id, "after": seq, "most": limit}).all()
-        embeddings = self._embeddings([reference_id for row in rows for reference_id in row.added_ids])
+        embeddings = self._embeddings([reference_id for row in rows for reference_id in row.added_ids], pack_id)
         return [
             Change(
                 seq=row.seq,
@@ -177,22 +176,24 @@ class SqlReading:
             for row in rows
         ]
 
-    def _embeddings(self, reference_ids: Sequence[int]) -> dict[int, Embedding]:
+    def _embeddings(self, reference_ids: Sequence[int], pack_id: str | None) -> dict[int, Embedding]:
+        wanted = _EMBEDDINGS if pack_id is None else _EMBEDDINGS_OF_PACK
         return {
             row.reference_id: to_embedding(row.embedding)
             for part in in_parts(reference_ids)
-            for row in self._connection.execute(_EMBEDDINGS, {"wanted": part})
+            for row in self._connection.execute(wanted, {"wanted": part, "of_pack": pack_id})
         }
 
-    def references(self, gallery_id: str, reference_ids: Sequence[int]) -> dict[int, Reference]:
-        """Return those of the references that exist and are searched now."""
+    def references(
+        self, gallery_id: str, reference_ids: Sequence[int], pack_id: str | None = None
+    ) -> dict[int, Reference]:
+        """Return those of the references that exist and are searched now, of one pack or (None) of every pack."""
+        of_pack = _of_pack(_REFERENCE_ROWS, pack_id)
         return {
             row.reference_id: to_reference(row)
             for part in in_parts(reference_ids)
             for row in self._connection.execute(
-                _REFERENCE_ROWS.where(
-                    templates_table.c.gallery_id == gallery_id, templates_table.c.reference_id.in_(part)
-                )
+                of_pack.where(templates_table.c.gallery_id == gallery_id, templates_table.c.reference_id.in_(part))
             )
         }
 
@@ -200,9 +201,11 @@ class SqlReading:
         """Return how many templates that are searched now are known to be of somebody outside the band."""
         return count_left_out(self._connection, gallery_id, band)
 
-    def subject_references(self, gallery_id: str, subject_id: str, *, inactive: bool = False) -> list[Reference]:
+    def subject_references(
+        self, gallery_id: str, subject_id: str, *, inactive: bool = False, pack_id: str | None = None
+    ) -> list[Reference]:
         """Return the searched references of a subject, oldest first; with `inactive` also the others."""
-        chosen = _ALL_REFERENCE_ROWS if inactive else _REFERENCE_ROWS
+        chosen = _of_pack(_ALL_REFERENCE_ROWS if inactive else _REFERENCE_ROWS, pack_id)
         rows = self._connection.execute(
             chosen.where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id).order_by(
                 templates_table.c.reference_id
@@ -210,31 +213,35 @@ class SqlReading:
         )
         return [to_reference(row) for row in rows]
 
-    def references_of(self, gallery_id: str, subject_ids: Sequence[str]) -> list[Reference]:
+    def references_of(self, gallery_id: str, subject_ids: Sequence[str], pack_id: str | None = None) -> list[Reference]:
         """Return the searched references of several subjects, in the order of their ids."""
+        of_pack = _of_pack(_REFERENCE_ROWS, pack_id)
         found = [
             to_reference(row)
             for part in in_parts(subject_ids)
             for row in self._connection.execute(
-                _REFERENCE_ROWS.where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id.in_(part))
+                of_pack.where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id.in_(part))
             )
         ]
         return sorted(found, key=lambda each: each.reference_id)
 
-    def references_after(self, gallery_id: str, after: int, last: int, limit: int) -> list[Reference]:
+    def references_after(
+        self, gallery_id: str, after: int, last: int, limit: int, pack_id: str | None = None
+    ) -> list[Reference]:
         """Return up to `limit` searched references above `after` and up to `last`, in the order of their ids."""
         number = templates_table.c.reference_id
-        wanted = _REFERENCE_ROWS.where(_gallery_of_template == gallery_id, number > after, number <= last)
+        of_pack = _of_pack(_REFERENCE_ROWS, pack_id)
+        wanted = of_pack.where(_gallery_of_template == gallery_id, number > after, number <= last)
         return [to_reference(row) for row in self._connection.execute(wanted.order_by(number).limit(limit))]
 
     def last_reference_id(self) -> int:
         """Return the highest reference id of all galleries, 0 where there is none."""
         return self._connection.execute(select(func.max(templates_table.c.reference_id))).scalar_one() or 0
 
-    def probes_after(self, gallery_id: str, after: int, last: int, limit: int) -> Probes:
+    def probes_after(self, gallery_id: str, after: int, last: int, limit: int, pack_id: str | None = None) -> Probes:
         """Return up to `limit` searched references above `after` and up to `last`, without whose they are."""
-        bounds = {"in_gallery": gallery_id, "after": after, "last": last, "most": limit}
-        rows = self._connection.execute(_PROBES, bounds).all()
+        bounds = {"in_gallery": gallery_id, "after": after, "last": last, "most": limit, "of_pack": pack_id}
+        rows = self._connection.execute(_PROBES if pack_id is None else _PROBES_OF_PACK, bounds).all()
         embeddings = np.frombuffer(b"".join([data for _, data in rows]), "<f4").astype(np.float32, copy=False)
         shape = (len(rows), len(embeddings) // len(rows)) if rows else (0, 0)
         return Probes(tuple([number for number, _ in rows]), embeddings.reshape(shape))

@@ -15,6 +15,9 @@ from service.domain import (
     GalleryCounts,
     JobState,
     MetadataAgreement,
+    Migration,
+    MigrationStage,
+    MissingSubject,
     OutcomeKind,
     Page,
     Subject,
@@ -26,18 +29,25 @@ from service.errors import (
     EncounterNotFound,
     EnrolmentNotFound,
     InvalidRequest,
+    MigrationNotFound,
     NotFound,
     SubjectNotFound,
     SweepNotFound,
 )
 from service.store.metadata_counts import agreement_of
-from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, in_parts, read_gallery
-from service.store.rows import AnyRow, to_case, to_encounter, to_sweep, to_template_facts
+from service.store.pack_reading import missing_count, missing_subjects
+from service.store.parts import in_parts
+from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, read_gallery
+from service.store.rows import AnyRow, to_case, to_encounter, to_migration, to_sweep, to_template_facts
+from service.store.standby_cases import MIGRATION_KIND, SWEEP_KIND
 from service.store.tables import audit, case_pairs, cases, encounters, enrolments, jobs, samples, subjects, templates
 
 T = TypeVar("T")
 
 MAX_ROW_NUMBER = 2**63 - 1
+
+_SWEEPS = select(jobs).where(jobs.c.kind == SWEEP_KIND)
+_MIGRATIONS = select(jobs).where(jobs.c.kind == MIGRATION_KIND)
 
 _TEMPLATE_FACTS = select(
     templates.c.reference_id,
@@ -59,7 +69,7 @@ def build_encounters(connection: Connection, gallery_id: str, rows: Iterable[Any
     for part in in_parts(list(found)):
         for template in connection.execute(
             _TEMPLATE_FACTS.where(templates.c.gallery_id == gallery_id, templates.c.encounter_id.in_(part)).order_by(
-                templates.c.position
+                templates.c.position, templates.c.reference_id
             )
         ):
             found[template.encounter_id].append(to_template_facts(template))
@@ -168,12 +178,12 @@ class SqlRecords:
 
     def sweep(self, gallery_id: str, job_id: int) -> Sweep:
         """Raises GalleryNotFound, SweepNotFound."""
-        wanted = select(jobs).where(jobs.c.job_id == min(max(job_id, 0), MAX_ROW_NUMBER))
+        wanted = _SWEEPS.where(jobs.c.job_id == min(max(job_id, 0), MAX_ROW_NUMBER))
         return self._single(gallery_id, wanted, jobs.c.gallery_id, build_sweeps, SweepNotFound)
 
     def sweeps(self, gallery_id: str, after: str | None, limit: int) -> Page[Sweep]:
         """Return sweeps in the order of their numbers."""
-        wanted = select(jobs).where(jobs.c.job_id > to_number(after))
+        wanted = _SWEEPS.where(jobs.c.job_id > to_number(after))
         return self._page(gallery_id, wanted, (jobs.c.gallery_id, jobs.c.job_id), limit, build_sweeps)
 
     def audit(self, gallery_id: str, after: str | None, limit: int) -> Page[AuditEntry]:
@@ -184,9 +194,38 @@ class SqlRecords:
     def unfinished_sweeps(self) -> list[Sweep]:
         """Return the sweeps of all galleries that have not ended, oldest first."""
         unfinished = [state.value for state in JobState if not state.has_ended]
-        wanted = select(jobs).where(jobs.c.state.in_(unfinished)).order_by(jobs.c.job_id)
+        wanted = _SWEEPS.where(jobs.c.state.in_(unfinished)).order_by(jobs.c.job_id)
         with self._read() as connection:
             return [to_sweep(row) for row in connection.execute(wanted)]
+
+    def migration(self, gallery_id: str) -> Migration:
+        """Return the last one that was begun. Raises GalleryNotFound, MigrationNotFound."""
+        last = _MIGRATIONS.where(jobs.c.gallery_id == gallery_id).order_by(jobs.c.job_id.desc()).limit(1)
+        with self._read() as connection:
+            row = connection.execute(last).one_or_none()
+            if row is None:
+                read_gallery(connection, gallery_id)
+                raise MigrationNotFound("the model pack of this gallery was never changed")
+            return to_migration(row)
+
+    def unfinished_migrations(self) -> list[Migration]:
+        """Return the migrations of all galleries that need work, oldest first."""
+        stages = [stage.value for stage in MigrationStage if stage.needs_work]
+        with self._read() as connection:
+            rows = connection.execute(_MIGRATIONS.where(jobs.c.stage.in_(stages)).order_by(jobs.c.job_id))
+            return [to_migration(row) for row in rows]
+
+    def missing_subjects(self, gallery_id: str, pack_id: str, after: str | None, limit: int) -> Page[MissingSubject]:
+        """Return whom `pack_id` would not find, in the order of their ids. Raises GalleryNotFound."""
+        with self._read() as connection:
+            read_gallery(connection, gallery_id)
+            found = missing_subjects(connection, gallery_id, pack_id, after, limit + 1)
+        return Page(tuple(found[:limit]), found[limit - 1].subject_id if len(found) > limit else None)
+
+    def missing_count(self, gallery_id: str, pack_id: str) -> int:
+        """Return how many these are."""
+        with self._read() as connection:
+            return missing_count(connection, gallery_id, pack_id)
 
     def gallery_counts(self, gallery_id: str) -> GalleryCounts:
         """Return what a gallery holds now; encounters count whatever their status. Raises GalleryNotFound.

@@ -1,5 +1,6 @@
 """Between rows and the nouns of the domain."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy import Row
 
 from service.ages import age_at_capture, years_between
 from service.domain import (
+    GALLERY_SETTINGS,
     Box,
     Candidate,
     CaptureFacts,
@@ -23,6 +25,9 @@ from service.domain import (
     FalseMatchRate,
     Gallery,
     JobState,
+    Migration,
+    MigrationStage,
+    NewEnrolment,
     NewTemplate,
     OutcomeKind,
     Quality,
@@ -74,6 +79,26 @@ def to_gallery(row: AnyRow) -> Gallery:
 
 def gallery_of(columns: Mapping[str, Any]) -> Gallery:
     return Gallery(**{**columns, "quality_gate": QualityGate(columns["quality_gate"])})
+
+
+def gallery_settings(gallery: Gallery) -> dict[str, float | int | bool | str]:
+    settings = {name: getattr(gallery, name) for name in GALLERY_SETTINGS}
+    return {**settings, "quality_gate": gallery.quality_gate.value}
+
+
+def new_gallery_columns(gallery: Gallery) -> dict[str, Any]:
+    """Return the columns of an empty gallery, with a timeline of its own."""
+    return {
+        "gallery_id": gallery.gallery_id,
+        "pack_id": gallery.pack_id,
+        **gallery_settings(gallery),
+        "timeline_id": uuid.uuid4().hex,
+        "model_id": None,
+        "created_at": gallery.created_at,
+        "last_seq": 0,
+        "template_count": 0,
+        "several_count": 0,
+    }
 
 
 def to_reference(row: AnyRow) -> Reference:
@@ -157,6 +182,7 @@ def candidate_columns(candidate: Candidate) -> dict[str, Any]:
         "fmr_upper": float(candidate.false_match.fmr_upper),
         "extrapolated": bool(candidate.false_match.extrapolated),
         "pair_score": None if candidate.pair_score is None else float(candidate.pair_score),
+        "pack_id": candidate.pack_id,
     }
 
 
@@ -173,7 +199,23 @@ def to_candidate(row: AnyRow, probe: CaptureFacts = _NOTHING) -> Candidate:
         pair_score=row.pair_score,
         age_at_capture=age_at_capture(capture),
         years_between=years_between(capture, probe),
+        pack_id=row.pack_id,
     )
+
+
+def findings_of(enrolment: NewEnrolment, reference_ids: Mapping[int, int]) -> list[SampleFinding]:
+    """Return what became of each sample, in the order of their positions."""
+    accepted = [
+        SampleFinding(
+            position=each.position,
+            reference_id=reference_ids[each.position],
+            rejection_code=None,
+            quality=each.template.quality,
+            box=each.template.box,
+        )
+        for each in enrolment.templates
+    ]
+    return sorted([*accepted, *enrolment.rejected_samples], key=lambda finding: finding.position)
 
 
 def finding_json(finding: SampleFinding) -> dict[str, Any]:
@@ -228,6 +270,8 @@ def to_case(row: AnyRow) -> Case:
             score=row.score,
             false_match=FalseMatchRate(row.fmr, row.fmr_upper, row.extrapolated),
             gallery_id=row.other_gallery_id if row.other_gallery_id != row.gallery_id else None,
+            pair_score=row.pair_score,
+            pack_id=row.score_pack_id,
         )
     return Case(
         case_id=row.case_id,
@@ -243,6 +287,15 @@ def to_case(row: AnyRow) -> Case:
     )
 
 
+_OF_OTHERS = {"kind", "leased_by", "leased_until", "from_pack_id", "to_pack_id", "stage"}
+_OF_MIGRATION = frozenset(Migration.__slots__)
+
+
 def to_sweep(row: AnyRow) -> Sweep:
-    columns = {name: value for name, value in row._mapping.items() if name not in {"kind", "leased_by", "leased_until"}}
-    return Sweep(**{**columns, "state": JobState(row.state)})
+    columns = {name: value for name, value in row._mapping.items() if name not in _OF_OTHERS}
+    return Sweep(**{**columns, "state": JobState(row.state), "left_out": row.left_out or 0})
+
+
+def to_migration(row: AnyRow) -> Migration:
+    columns = {name: value for name, value in row._mapping.items() if name in _OF_MIGRATION}
+    return Migration(**{**columns, "stage": MigrationStage(row.stage)})

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, inspect, select, text, update
 
 from service.calibration import Calibration
-from service.domain import GALLERY_SETTINGS, Gallery, ThresholdChange
+from service.domain import Gallery, ThresholdChange
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.ports import KeptCalibration
@@ -18,10 +18,11 @@ from service.store.checkpoints import Checkpoints
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
+from service.store.migrating import SqlMigrating
 from service.store.migrations.upgrade import head_revision, upgrade
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
-from service.store.rows import to_gallery
+from service.store.rows import gallery_settings, new_gallery_columns, to_gallery
 from service.store.sweeping import SqlSweeping
 from service.store.tables import galleries
 from service.store.writing import SqlWriting
@@ -128,12 +129,8 @@ class SqlStore(SqlRecords):
             yield writing
             if not writing.has_changed:
                 connection.rollback()
-        if writing.has_erased and self._is_sqlite:
-            # the erasure is committed: a record that is busy now must not turn its answer into an error
-            with suppress(StoreUnavailable), self._alone():
-                if self._checkpoints is not None:
-                    self._checkpoints.close()  # one that runs would keep the log from being emptied
-                empty_log(self._engine)
+        if writing.has_erased:
+            self._empty_log()
 
     @contextmanager
     def sweeping(self, gallery_id: str, other_gallery_id: str | None = None) -> Iterator[SqlSweeping]:
@@ -144,6 +141,19 @@ class SqlStore(SqlRecords):
         """
         with self._write_transaction() as connection:
             yield SqlSweeping(connection, gallery_id, other_gallery_id, self._clock().astimezone(UTC))
+
+    @contextmanager
+    def migrating(self, gallery_id: str) -> Iterator[SqlMigrating]:
+        """Hold the gallery's lock; commit on leaving, roll back on an exception.
+
+        Raises:
+            GalleryNotFound, StoreUnavailable
+        """
+        with self._write_transaction() as connection:
+            migrating = SqlMigrating(connection, gallery_id, self._clock().astimezone(UTC))
+            yield migrating
+        if migrating.has_erased:
+            self._empty_log()
 
     def import_state(self, gallery_id: str, source_id: str) -> ImportState:
         """Return how far the import of a source is, also when it never began. Raises GalleryNotFound."""
@@ -185,19 +195,7 @@ class SqlStore(SqlRecords):
     def create_gallery(self, gallery: Gallery) -> Gallery:
         """Begin an empty gallery. Raises GalleryExists."""
         with self._write_transaction() as connection:
-            row = {
-                "gallery_id": gallery.gallery_id,
-                "pack_id": gallery.pack_id,
-                **_settings(gallery),
-                "timeline_id": uuid.uuid4().hex,
-                "model_id": None,
-                "created_at": gallery.created_at,
-                "last_seq": 0,
-                "template_count": 0,
-                "calibration_id": None,
-                "thresholds_key": None,
-                "several_count": 0,
-            }
+            row = new_gallery_columns(gallery)
             if connection.execute(insert_or_ignore(connection.dialect.name, galleries), row).rowcount == 0:
                 raise GalleryExists("there is a gallery of this name")
             return read_gallery(connection, gallery.gallery_id)
@@ -212,7 +210,7 @@ class SqlStore(SqlRecords):
             row = connection.execute(
                 update(galleries)
                 .where(galleries.c.gallery_id == gallery.gallery_id)
-                .values(**_settings(gallery))
+                .values(**gallery_settings(gallery))
                 .returning(*galleries.c)
             ).one_or_none()
             if row is None:
@@ -275,6 +273,16 @@ class SqlStore(SqlRecords):
             raise
         self._kept = connection
 
+    def _empty_log(self) -> None:
+        """Leave nothing of what was erased in SQLite's log."""
+        if not self._is_sqlite:
+            return
+        # the erasure is committed: a record that is busy now must not turn its answer into an error
+        with suppress(StoreUnavailable), self._alone():
+            if self._checkpoints is not None:
+                self._checkpoints.close()  # one that runs would keep the log from being emptied
+            empty_log(self._engine)
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """On SQLite: no other thread of this process writes meanwhile."""
@@ -287,8 +295,3 @@ class SqlStore(SqlRecords):
             yield
         finally:
             self._write_lock.release()
-
-
-def _settings(gallery: Gallery) -> dict[str, float | int | bool | str]:
-    settings = {name: getattr(gallery, name) for name in GALLERY_SETTINGS}
-    return {**settings, "quality_gate": gallery.quality_gate.value}

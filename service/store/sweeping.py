@@ -7,14 +7,15 @@ from sqlalchemy import Connection, Join, Table, func, insert, or_, select, updat
 
 from service.domain import CaseKind, CaseStatus, FoundPair, Gallery, JobState, Lease, Sweep, SweepStep
 from service.errors import SweepNotFound, SweepUnderway
-from service.store.reading import IDS_PER_STATEMENT, SqlReading, in_parts, read_gallery
+from service.store.parts import IDS_PER_STATEMENT, in_parts
+from service.store.reading import SqlReading, read_gallery
 from service.store.rows import AnyRow, candidate_columns, to_sweep
+from service.store.standby_cases import SWEEP_KIND
 from service.store.tables import candidates, case_pairs, cases, encounters, enrolments, galleries, jobs, templates
 
 PairKey = frozenset[tuple[str, str | None]]
 """Two subjects, each with its gallery."""
 
-SWEEP_KIND = "sweep"
 _UNFINISHED = (JobState.QUEUED.value, JobState.RUNNING.value)
 _PAIRS_PER_STATEMENT = IDS_PER_STATEMENT // 4  # a pair is two ids, and each list of ids is sent twice
 _INSERT_CASES = insert(cases).returning(cases.c.case_id, sort_by_parameter_order=True)
@@ -43,11 +44,13 @@ class SqlSweeping(SqlReading):
         Raises:
             SweepUnderway
         """
-        in_gallery = jobs.c.gallery_id == self._gallery_id
-        if self._connection.execute(select(jobs.c.job_id).where(in_gallery, jobs.c.state.in_(_UNFINISHED))).first():
+        is_sweep = jobs.c.gallery_id == self._gallery_id, jobs.c.kind == SWEEP_KIND
+        if self._connection.execute(select(jobs.c.job_id).where(*is_sweep, jobs.c.state.in_(_UNFINISHED))).first():
             raise SweepUnderway("a sweep of this gallery has not ended yet")
         total = func.count().filter(templates.c.gallery_id == self._gallery_id)
-        searched = templates.c.gallery_id.in_(self._both), templates.c.active
+        own = read_gallery(self._connection, self._gallery_id)
+        # both galleries have one pack: else they could not be compared
+        searched = templates.c.gallery_id.in_(self._both), templates.c.active, templates.c.pack_id == own.pack_id
         total, last = self._connection.execute(
             # one number ends both sides: the galleries share the numbers of their references
             select(total, func.max(templates.c.reference_id)).where(*searched)
@@ -69,6 +72,7 @@ class SqlSweeping(SqlReading):
             "created_at": self._now,
             "updated_at": self._now,
             "other_gallery_id": self._other_gallery_id,
+            "left_out": own.standby_only_count + (self._searched.standby_only_count if self._other_gallery_id else 0),
         }
         return to_sweep(self._connection.execute(insert(jobs).values(row).returning(*jobs.c)).one())
 
@@ -132,7 +136,9 @@ class SqlSweeping(SqlReading):
 
     def _row(self, job_id: int) -> AnyRow:
         row = self._connection.execute(
-            select(jobs).where(jobs.c.gallery_id == self._gallery_id, jobs.c.job_id == job_id)
+            select(jobs).where(
+                jobs.c.gallery_id == self._gallery_id, jobs.c.job_id == job_id, jobs.c.kind == SWEEP_KIND
+            )
         ).one_or_none()
         if row is None:
             raise SweepNotFound("there is no such sweep in this gallery")
@@ -166,7 +172,8 @@ class SqlSweeping(SqlReading):
         found: set[PairKey] = set()
         # a sweep the other way round has its cases in the other gallery
         for way in {(self._gallery_id, self._searched_id), (self._searched_id, self._gallery_id)}:
-            found |= self._pairs_in(way, ids, case_pairs, of_pair, CaseKind.SWEEP)
+            for kind in (CaseKind.SWEEP, CaseKind.MIGRATION):
+                found |= self._pairs_in(way, ids, case_pairs, of_pair, kind)
             if self._other_gallery_id is None:
                 found |= self._pairs_in(way, ids, candidates, duplicates, CaseKind.DUPLICATE)
         return found

@@ -93,13 +93,20 @@ galleries = Table(
     Column("template_count", BigInteger, nullable=False),
     Column("calibration_id", Text),  # that judges its scores, null for the one of its pack
     Column("thresholds_key", Text),  # what the thresholds last written to the audit trail followed from
-    Column("several_count", BigInteger, nullable=False, server_default="0"),  # subjects with several searched templates
+    # subjects with several samples that are searched, by whichever of its packs
+    Column("several_count", BigInteger, nullable=False, server_default="0"),
     Column("quality_gate", Text, nullable=False, server_default="off"),
     Column("filter_by_sex", Boolean, nullable=False, server_default=false()),
     Column("filter_by_birth_year", Boolean, nullable=False, server_default=false()),
     Column("birth_year_tolerance", Integer, nullable=False, server_default="5"),
     Column("min_duplicate_age", Integer, nullable=False, server_default="18"),
     Column("review_unknown_age", Boolean, nullable=False, server_default=false()),
+    # while its model pack changes: the one that does not rule
+    Column("standby_pack_id", Text),
+    Column("standby_model_id", Text),
+    Column("standby_calibration_id", Text),
+    Column("standby_template_count", BigInteger, nullable=False, server_default="0"),
+    Column("paired_count", BigInteger, nullable=False, server_default="0"),
 )
 
 # templates searched now by what is known of their person; those of whom nothing is known are in no row
@@ -184,7 +191,7 @@ templates = Table(
     Column("quality", JSON, nullable=False),
     Column("box", JSON, nullable=False),
     _of_encounter(),
-    UniqueConstraint("gallery_id", "encounter_id", "position"),
+    UniqueConstraint("gallery_id", "encounter_id", "position", "pack_id"),
     sqlite_autoincrement=True,
 )
 
@@ -226,6 +233,7 @@ candidates = Table(
     Column("fmr_upper", Double, nullable=False),
     Column("extrapolated", Boolean, nullable=False),
     Column("pair_score", Double),  # of the best single pair, where several samples were fused
+    Column("pack_id", Text),  # null: of the pack that ruled then
     _of_enrolment(),
     _of_subject(),
     Index(None, "gallery_id", "subject_id"),
@@ -270,12 +278,17 @@ jobs = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("other_gallery_id", Identifier),  # of a sweep: the gallery it is against, null for the gallery itself
+    Column("left_out", BigInteger),  # of a sweep: templates that only the standby pack had
+    # of a migration, which has no threshold and finds its pairs otherwise
+    Column("from_pack_id", Text),
+    Column("to_pack_id", Text),
+    Column("stage", Text),
     Index(None, "gallery_id", "job_id"),
     Index(None, "state"),
     sqlite_autoincrement=True,
 )
 
-# the other half of a sweep's case: the earlier encounter of another subject, or one in another gallery
+# the other half of a case of a sweep or a migration: the earlier encounter of another subject, perhaps elsewhere
 case_pairs = Table(
     "case_pairs",
     metadata,
@@ -289,6 +302,8 @@ case_pairs = Table(
     Column("fmr", Double, nullable=False),
     Column("fmr_upper", Double, nullable=False),
     Column("extrapolated", Boolean, nullable=False),
+    Column("pair_score", Double),  # as of a candidate
+    Column("pack_id", Text),  # null: of the pack that ruled then
     _of_subject(),
     Index(None, "gallery_id", "subject_id"),
     Index(None, "job_id", "case_id"),

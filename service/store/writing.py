@@ -1,5 +1,9 @@
-"""The write transaction of one gallery: an enrolment, with all that it puts into the record."""
+"""The write transaction of one gallery: an enrolment, with all that it puts into the record.
 
+A little over 300 lines: what one change writes stands in one place.
+"""
+
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, insert, select, update
@@ -12,10 +16,12 @@ from service.domain import (
     Erasure,
     Gallery,
     NewEnrolment,
+    NewTemplate,
     SampleFinding,
 )
 from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused
 from service.store.calibrating import record_thresholds
+from service.store.counts import Growth, growth_of
 from service.store.erasing import clear_subject, move_encounter
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.metadata_counts import count_in
@@ -25,12 +31,14 @@ from service.store.rows import (
     candidate_columns,
     facts_columns,
     finding_json,
+    findings_of,
     flat,
     gallery_of,
     searched_json,
     template_columns,
 )
 from service.store.several import searched_counts, several_growth
+from service.store.standby_cases import open_standby_cases
 from service.store.tables import (
     candidates,
     cases,
@@ -54,6 +62,8 @@ _USE_NEXT_SEQ = Prepared(
         last_seq=bindparam("number", type_=BigInteger),
         template_count=galleries.c.template_count + bindparam("growth"),
         several_count=galleries.c.several_count + bindparam("several_growth"),
+        standby_template_count=galleries.c.standby_template_count + bindparam("standby_growth"),
+        paired_count=galleries.c.paired_count + bindparam("paired_growth"),
         model_id=func.coalesce(galleries.c.model_id, bindparam("made_by", type_=Text)),
     )
 )
@@ -73,8 +83,7 @@ class SqlWriting(SqlReading):
     def __init__(self, connection: Connection, gallery_id: str, now: datetime) -> None:
         """Take the gallery's lock, and with it its next number. Raises GalleryNotFound."""
         super().__init__(connection)
-        row = _LOCK.one_or_none(connection, {"locked": gallery_id})
-        if row is None:
+        if (row := _LOCK.one_or_none(connection, {"locked": gallery_id})) is None:
             raise GalleryNotFound("there is no such gallery")
         self._gallery_id = gallery_id
         self._before = gallery_of(row)
@@ -108,19 +117,23 @@ class SqlWriting(SqlReading):
         """
         self._expect_no_change()
         is_new = self._insert_encounter(enrolment)
-        reference_ids = self._insert_templates(enrolment)
+        reference_ids = self._insert_templates(enrolment.encounter_id, enrolment.templates)
+        standby_ids = self._insert_templates(enrolment.encounter_id, enrolment.standby_templates)
         count_in(self._connection, self._gallery_id, enrolment.facts.capture(), len(reference_ids))
-        findings = _findings(enrolment, reference_ids)
+        findings = findings_of(enrolment, reference_ids)
         self._insert_finding(enrolment, findings)
         case_ids = self._insert_cases(enrolment)
+        if enrolment.standby_candidates:
+            open_standby_cases(self._connection, self._gallery_id, enrolment, self._now)
         self._insert_key(enrolment)
         record_thresholds(self._connection, self._gallery_id, enrolment.threshold_change, self._now)
         model_id = enrolment.templates[0].model_id if enrolment.templates else None
-        added = sorted(reference_ids.values())
+        added = sorted([*reference_ids.values(), *standby_ids.values()])
+        growth = Growth(len(reference_ids), len(standby_ids), len(reference_ids.keys() & standby_ids.keys()))
         # nobody has templates of a subject that is new
-        searched = {enrolment.subject_id: len(added)} if is_new else self._searched(enrolment.subject_id)
-        several = several_growth(searched, {enrolment.subject_id: len(added)})
-        self._record_change("enrolment", added=added, growth=len(added), several=several, model_id=model_id)
+        searched = {enrolment.subject_id: growth.samples} if is_new else self._searched(enrolment.subject_id)
+        several = several_growth(searched, {enrolment.subject_id: growth.samples})
+        self._record_change("enrolment", added=added, growth=growth, several=several, model_id=model_id)
         if self._seq % CHANGES_BETWEEN_PURGES == 0:
             purge_keys(self._connection, self._gallery_id, self._now)
         return Enrolment(
@@ -149,8 +162,9 @@ class SqlWriting(SqlReading):
         """
         self._expect_no_change()
         moved, encounter_count, sample_count = clear_subject(self._connection, self._gallery_id, subject_id)
-        several = several_growth({}, {subject_id: -moved.active_count})
-        self._record_change("erasure", removed=moved.reference_ids, growth=-moved.active_count, several=several)
+        growth = growth_of(self._before, moved.active).negated()
+        several = several_growth({}, {subject_id: growth.samples})
+        self._record_change("erasure", removed=moved.reference_ids, growth=growth, several=several)
         self._has_erased = True
         return Erasure(encounter_count, len(moved.reference_ids), sample_count, self._seq)
 
@@ -168,13 +182,14 @@ class SqlWriting(SqlReading):
         encounter, moved = move_encounter(self._connection, self._gallery_id, encounter_id, status, self._seq)
         if moved is not None:
             returns = status is EncounterStatus.ACTIVE
-            growth = len(moved.reference_ids) if returns else -moved.active_count
+            gone = growth_of(self._before, moved.active).negated()
+            growth = growth_of(self._before, moved.places) if returns else gone
             self._record_change(
                 status.value,
                 added=moved.reference_ids if returns else (),
                 removed=() if returns else moved.reference_ids,
                 growth=growth,
-                several=several_growth(self._searched(encounter.subject_id), {encounter.subject_id: growth}),
+                several=several_growth(self._searched(encounter.subject_id), {encounter.subject_id: growth.samples}),
             )
             self._has_erased = status is EncounterStatus.WITHDRAWN
         return encounter
@@ -184,7 +199,7 @@ class SqlWriting(SqlReading):
             raise RuntimeError("a write transaction makes one change")
 
     def _searched(self, subject_id: str) -> dict[str, int]:
-        return searched_counts(self._connection, self._gallery_id, [subject_id])
+        return searched_counts(self._connection, self._before, [subject_id])
 
     def _insert_encounter(self, enrolment: NewEnrolment) -> bool:
         """Return whether its subject is new."""
@@ -211,11 +226,11 @@ class SqlWriting(SqlReading):
             raise EncounterExists("the encounter is enrolled already")
         return subject.rowcount > 0
 
-    def _insert_templates(self, enrolment: NewEnrolment) -> dict[int, int]:
+    def _insert_templates(self, encounter_id: str, templates: Sequence[NewTemplate]) -> dict[int, int]:
         """Return the reference id by the position of its sample."""
-        owner = {"gallery_id": self._gallery_id, "encounter_id": enrolment.encounter_id}
+        owner = {"gallery_id": self._gallery_id, "encounter_id": encounter_id}
         reference_ids: dict[int, int] = {}
-        for each in enrolment.templates:
+        for each in templates:
             row = {**owner, **template_columns(each), "active": True}
             reference_ids[each.position] = _INSERT_TEMPLATE.run(self._connection, row).scalar_one()
             if each.sample is not None:
@@ -270,8 +285,8 @@ class SqlWriting(SqlReading):
         *,
         added: list[int] | tuple[int, ...] = (),
         removed: list[int] | tuple[int, ...] = (),
-        growth: int,
-        several: int,
+        growth: Growth = Growth(),  # noqa: B008  (frozen)
+        several: int = 0,
         model_id: str | None = None,
     ) -> None:
         _INSERT_CHANGE.run(
@@ -290,23 +305,11 @@ class SqlWriting(SqlReading):
             {
                 "changed": self._gallery_id,
                 "number": self._seq,
-                "growth": growth,
+                "growth": growth.ruling,
+                "standby_growth": growth.standby,
+                "paired_growth": growth.paired,
                 "several_growth": several,
                 "made_by": model_id,
             },
         )
         self._has_changed = True
-
-
-def _findings(enrolment: NewEnrolment, reference_ids: dict[int, int]) -> list[SampleFinding]:
-    accepted = [
-        SampleFinding(
-            position=each.position,
-            reference_id=reference_ids[each.position],
-            rejection_code=None,
-            quality=each.template.quality,
-            box=each.template.box,
-        )
-        for each in enrolment.templates
-    ]
-    return sorted([*accepted, *enrolment.rejected_samples], key=lambda finding: finding.position)

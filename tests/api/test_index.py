@@ -16,6 +16,8 @@ def test_the_status_shows_the_index_beside_its_record(client: httpx.Client, gall
     assert body.pop("ram_bytes") == part["ram_bytes"] > 0
     assert body == {
         "gallery_id": gallery.rpartition("/")[2],
+        "pack_id": "fake",
+        "standby": None,
         "high_water_mark": 3,
         "last_seq": 3,
         "index_templates": 1,

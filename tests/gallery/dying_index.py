@@ -61,6 +61,7 @@ def open_index(folder: Path, last_seq: int, damages: list[str]) -> SegmentedInde
         folder,
         _KEY,
         gallery_id="camp",
+        pack_id="pack",
         timeline_id="t1",
         model_id="m1",
         dimension=DIMENSION,

@@ -74,6 +74,7 @@ class IndexMachine(RuleBasedStateMachine):
             Path(self.folder.name),
             bytes(32),
             gallery_id="camp",
+            pack_id="pack",
             timeline_id="t1",
             model_id="m1",
             dimension=DIMENSION,

@@ -54,6 +54,7 @@ class Record:
             self.folder,
             key,
             gallery_id="camp",
+            pack_id="pack",
             timeline_id=timeline_id,
             model_id=model_id,
             dimension=DIMENSION,

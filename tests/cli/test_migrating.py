@@ -1,0 +1,84 @@
+"""`biodedup models migrate` beside a service that needs no weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.app import create_app
+from tests.api.live import fake_settings, running, wait_until_ready
+from tests.api.test_migrations import enrol
+from tests.cli.conftest import run
+from tests.migrating import NEW_PACK, UNSEEN, two_packs
+from tests.synthetic import PACK_ID
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    settings = fake_settings(tmp_path / "var", pack=PACK_ID, keep_samples=True)
+    with running(create_app(settings, packs=two_packs())) as url:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            wait_until_ready(client)
+            for person, capture in ((1, 0), (1, 1), (2, 0), (UNSEEN, 0)):
+                enrol(client, person, capture, subject_id=f"S{person}")
+        yield url
+
+
+def migrate(url: str, step: str, *options: str) -> str:
+    result = run("models", "migrate", step, "default", *options, "--url", url)
+    assert result.exit_code == 0, result.stderr + result.stdout
+    return result.stdout
+
+
+def refused(url: str, step: str, *options: str) -> str:
+    result = run("models", "migrate", step, "default", *options, "--url", url)
+    assert result.exit_code == 1, result.stdout
+    return result.stderr
+
+
+def test_the_steps_in_their_order(url: str) -> None:
+    started = migrate(url, "start", "--to", NEW_PACK)
+    for words in ("synthetic to better", "ready", "cut-over --accept-missing 1", "4 of 4", "1 people"):
+        assert words in started
+    compared = migrate(url, "compare")
+    for words in (
+        "Both packs on your own people",
+        "1 pairs of encounters of 1 people",
+        "1 pairs of 2 different people",
+    ):
+        assert words in compared
+    assert migrate(url, "missing").splitlines() == ["subject_id,reason", f"S{UNSEEN},unusable"]
+    assert "(people_would_be_missed)" in refused(url, "cut-over", "--yes")
+
+    cut = migrate(url, "cut-over", "--yes", "--accept-missing", "1")
+
+    assert "the new pack answers" in cut
+    assert "(people_would_be_missed)" in refused(url, "finish", "--yes")
+    assert "ready" in migrate(url, "back")
+    migrate(url, "cut-over", "--yes", "--accept-missing", "1")
+    httpx.delete(f"{url}/v1/galleries/default/subjects/S{UNSEEN}").raise_for_status()
+    assert "only the new pack is left" in migrate(url, "finish", "--yes")
+    assert "only the new pack is left" in migrate(url, "status")
+    assert "(better)" in run("index", "status", "default", "--url", url).stdout
+
+
+def test_a_cut_over_shows_the_comparison_and_asks(url: str) -> None:
+    migrate(url, "start", "--to", NEW_PACK)
+    result = run("models", "migrate", "cut-over", "default", "--accept-missing", "1", "--url", url)
+    assert result.exit_code == 1
+    assert "Both packs on your own people" in result.stdout
+    assert "Let the new pack answer from now on?" in result.stdout
+    assert "ready" in migrate(url, "status")
+    assert "(synthetic)" in run("index", "status", "default", "--url", url).stdout
+
+
+def test_what_was_made_is_deleted_when_it_is_cancelled(url: str) -> None:
+    migrate(url, "start", "--to", NEW_PACK)
+    assert "only the old pack is left" in migrate(url, "cancel", "--yes")
+
+
+def test_a_pack_that_is_not_loaded_is_refused_with_a_word(url: str) -> None:
+    says = refused(url, "start", "--to", "unknown")
+    assert "BIODEDUP_EXTRA_PACKS" in says
+    assert "(migration_not_found)" in refused(url, "status")
