@@ -115,7 +115,7 @@ class FakeMigrating(FakeWriting):
         if any(not each.state.has_ended for each in concerned):
             raise SweepUnderway("a sweep of this gallery, or against it, has not ended yet: wait for it or cancel it")
         self.records.gallery = self.records.gallery.swapped()
-        record_thresholds(self.records, change, self._now, self._numbers)
+        record_thresholds(self.records, change, self._now)
         self._change(added=(), removed=())
         return self._moved(before, stage=stage)
 
