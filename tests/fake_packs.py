@@ -54,7 +54,7 @@ class FakePackReading:
     """The part of `service.ports.Reading` that a change of the model pack needs."""
 
     def _records(self, gallery_id: str) -> "Records":
-        raise NotImplementedError
+        raise NotImplementedError  # the fakes that mix this in have them
 
     def without_counterpart(self, gallery_id: str, reference_ids: Sequence[int], pack_id: str) -> set[int]:
         records = self._records(gallery_id)

@@ -98,7 +98,7 @@ def test_after_the_cut_over_answers_are_those_of_a_fresh_enrolment_into_the_new_
     fresh = World(packs=two_packs())
     fresh.store.update_gallery(fresh.gallery())
     fresh_store = fresh.store
-    fresh_store._galleries[GALLERY].gallery = replace(fresh.gallery(), pack_id=NEW_PACK)  # type: ignore[attr-defined]
+    fresh_store._galleries[GALLERY].gallery = replace(fresh.gallery(), pack_id=NEW_PACK)  # type: ignore[attr-defined]  # of the fake
     for person in range(12):
         fresh.enrol(person, subject_id=f"S{person}")
 
@@ -301,11 +301,11 @@ def test_who_is_erased_while_a_block_is_embedded_gets_no_new_template(world: Wor
     made = making._make
 
     def erase_between(*arguments: object) -> object:
-        templates = made(*arguments)  # type: ignore[arg-type]
+        templates = made(*arguments)  # type: ignore[arg-type]  # passed on as they came
         world.erasure.erase_subject(GALLERY, "S0")
         return templates
 
-    making._make = erase_between  # type: ignore[method-assign, assignment]
+    making._make = erase_between  # type: ignore[method-assign, assignment]  # for this test
     moved = making.advance(migration, LEASE)
     assert moved is not None
     assert state_of(world) == (PACK_ID, 1, 1, 1)

@@ -100,7 +100,7 @@ def test_templates_of_two_packs_are_never_fused(world: World) -> None:
     for person in range(6):
         world.answer(sample_of(person), sample_of(person, 1), subject_id=f"S{person}")
     fresh = World(packs=two_packs())
-    fresh.store._galleries[GALLERY].gallery = replace(fresh.gallery(), pack_id=NEW_PACK)  # type: ignore[attr-defined]
+    fresh.store._galleries[GALLERY].gallery = replace(fresh.gallery(), pack_id=NEW_PACK)  # type: ignore[attr-defined]  # of the fake
     for person in range(6):
         fresh.answer(sample_of(person), sample_of(person, 1), subject_id=f"S{person}")
     before = [world.identify(person).decision for person in range(7)]
