@@ -293,7 +293,7 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     raise RuntimeError("the service did not become ready")
 
 
-def _fill(path: Path, pack: InstalledPack, count: int, each: int = 100) -> None:
+def _fill(path: Path, pack: InstalledPack, count: int, each: int = 1) -> None:
     """Put random unit templates (seeded) into the gallery, through the record, before the service starts."""
     store = SqlStore(f"sqlite:///{path}")
     store.migrate()
