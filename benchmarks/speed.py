@@ -94,6 +94,7 @@ def pipeline(
     pack_id: Annotated[str, typer.Option("--pack", help="Model pack.")] = "opencv-zoo",
     clients: Annotated[int, typer.Option(min=1, help="HTTP clients; they share the cores with the service.")] = 8,
     enrolled: Annotated[int, typer.Option(min=0, help="Templates in the gallery before the first request.")] = 10_000,
+    each: Annotated[int, typer.Option(min=1, help="Templates of each person in it.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures both sides, in turn.")] = 3,
     photographs: Annotated[int, typer.Option(min=1, help="Photographs a round.")] = 480,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -112,7 +113,7 @@ def pipeline(
     )
     work = _prepared(pack, samples)
     results: list[Round] = []
-    with tempfile.TemporaryDirectory() as folder, _service(pack, Path(folder), enrolled) as url:
+    with tempfile.TemporaryDirectory() as folder, _service(pack, Path(folder), enrolled, each) as url:
         _enrol_all(url, [one.sample for one in work[:20]], clients)  # warm
         for number in range(rounds):
             part = work[number * photographs : (number + 1) * photographs]
@@ -253,9 +254,9 @@ def _answer(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def _service(pack: InstalledPack, folder: Path, enrolled: int) -> Iterator[str]:
+def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int) -> Iterator[str]:
     """`biodedup serve` in a process of its own with a filled gallery; gives its address."""
-    _fill(folder / "biodedup.sqlite", pack, enrolled)
+    _fill(folder / "biodedup.sqlite", pack, enrolled, each)
     pack_id, port = pack.manifest.pack_id, _free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BIODEDUP_")} | {
         "BIODEDUP_VAR_DIR": str(folder),
@@ -293,7 +294,7 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     raise RuntimeError("the service did not become ready")
 
 
-def _fill(path: Path, pack: InstalledPack, count: int, each: int = 1) -> None:
+def _fill(path: Path, pack: InstalledPack, count: int, each: int) -> None:
     """Put random unit templates (seeded) into the gallery, through the record, before the service starts."""
     store = SqlStore(f"sqlite:///{path}")
     store.migrate()

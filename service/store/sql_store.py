@@ -20,6 +20,7 @@ from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrating import SqlMigrating
 from service.store.migrations.upgrade import head_revision, upgrade
+from service.store.planner_statistics import tell_planner
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
 from service.store.rows import gallery_settings, new_gallery_columns, to_gallery
@@ -73,6 +74,8 @@ class SqlStore(SqlRecords):
             if not self._is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             upgrade(connection)
+            if self._is_sqlite:
+                tell_planner(connection)
 
     def is_migrated(self) -> bool:
         """Whether the database has the schema that this code expects. Raises StoreUnavailable."""
