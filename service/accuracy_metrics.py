@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 # cosine; above 0.2 is where thresholds and mated pairs lie
 SCORE_BUCKETS = (-0.2, 0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0)
@@ -37,6 +37,14 @@ class AccuracyMetrics:
             "biodedup_verification_score",
             "Best score of a verification of a subject, by whether it matched (true, false).",
             ("gallery", "matched"),
+        )
+
+    def _define_decisions(self) -> None:
+        self.decided_cases = Gauge(
+            "biodedup_decided_cases",
+            "Cases that a human decided on, by their kind and the verdict, since the gallery began.",
+            ("gallery", "kind", "verdict"),
+            registry=self.registry,
         )
 
     def _define_drift(self) -> None:

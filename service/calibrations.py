@@ -51,8 +51,9 @@ class CalibrationService:
     def make(self, gallery_id: str, seed: int = 0) -> CalibrationReport:
         """Make a calibration of the gallery's own templates, without any label, and keep it; it is not used yet.
 
-        Nearly all pairs of a gallery are different people. Templates of one subject count as one person; those of one
-        person under two names are told apart by the fit. Of a large gallery a part is drawn.
+        Nearly all pairs of a gallery are different people. Templates of one subject count as one person. Of a person
+        under two names one is left out where a human decided so; the others are told apart by the fit. Of a large
+        gallery a part is drawn.
 
         Raises:
             GalleryNotFound, PackNotLoaded
@@ -142,8 +143,12 @@ class CalibrationService:
                     most = MOST_TEMPLATES // _BLOCKS
                     drawn = reading.references_after(gallery.gallery_id, start, last, most, gallery.pack_id)
                     found |= {each.reference_id: each for each in drawn}
-        # one that did not look like its own subject may be anyone
-        usable = sorted((each for each in found.values() if each.verifies), key=lambda each: each.subject_id)
+        # of one person under two names only one stays; what did not look like its own subject may be anyone
+        twice = {subject_id for subject_id, _ in self._store.same_people(gallery.gallery_id)}
+        usable = sorted(
+            (each for each in found.values() if each.verifies and each.subject_id not in twice),
+            key=lambda each: each.subject_id,
+        )
         if not usable:
             raise CalibrationUnfit("the gallery holds no template that can be compared")
         return population_of(np.stack([each.embedding for each in usable]), [each.subject_id for each in usable])

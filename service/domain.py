@@ -45,7 +45,16 @@ class CaseKind(StrEnum):
 
 class CaseStatus(StrEnum):
     OPEN = "OPEN"
+    DECIDED = "DECIDED"
     VOID = "VOID"  # every record it compared the person with was erased
+
+
+class CaseVerdict(StrEnum):
+    """What a human made of a case."""
+
+    SAME_PERSON = "SAME_PERSON"
+    DIFFERENT_PEOPLE = "DIFFERENT_PEOPLE"
+    CANNOT_TELL = "CANNOT_TELL"
 
 
 class EncounterStatus(StrEnum):
@@ -600,6 +609,17 @@ class Case:
     created_at: datetime
     candidate: Candidate | None = None
     job_id: int | None = None  # of the sweep that opened it
+    verdict: CaseVerdict | None = None
+    decided_by: str | None = None  # a code, not a name
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseDecision:
+    """What a human says of a case; `decided_by` is a code, not a name."""
+
+    verdict: CaseVerdict | None  # None: it is open again
+    decided_by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,12 @@ class EncounterWithdrawn(Conflict):
     code = "encounter_withdrawn"
 
 
+class CaseVoid(Conflict):
+    """Every record that the case compared the person with was erased."""
+
+    code = "case_void"
+
+
 class EncounterOutdated(Conflict):
     """Others were enrolled while the encounter was inactive, and were not compared with it."""
 

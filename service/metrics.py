@@ -58,6 +58,7 @@ class Metrics(AccuracyMetrics):
         self._define_queue()
         self._define_sweeps()
         self._define_searches()
+        self._define_decisions()
         self._define_drift()
         self._define_continuity()
         self._define_sites()

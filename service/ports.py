@@ -17,6 +17,9 @@ from service.domain import (
     AuditEntry,
     Band,
     Case,
+    CaseDecision,
+    CaseKind,
+    CaseVerdict,
     Change,
     EarlierRequest,
     Embeddings,
@@ -524,3 +527,20 @@ class Store(Records, Protocol):
         ...
 
     def open_case_count(self, gallery_id: str) -> int: ...
+
+    def decide_case(self, gallery_id: str, case_id: int, decision: CaseDecision) -> Case:
+        """Keep what a human says of a case: the last verdict counts, each goes into the audit trail.
+
+        Raises:
+            GalleryNotFound, CaseNotFound
+            CaseVoid: every record it compared the person with was erased.
+        """
+        ...
+
+    def verdict_counts(self, gallery_id: str) -> dict[tuple[CaseKind, CaseVerdict], int]:
+        """Return how many cases have each verdict, those that became void since among them."""
+        ...
+
+    def same_people(self, gallery_id: str) -> list[tuple[str, str]]:
+        """Return the pairs of subjects of a gallery that were decided to be one person."""
+        ...

@@ -3,6 +3,7 @@
 import itertools
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,10 @@ from service.domain import (
     GALLERY_SETTINGS,
     AuditEntry,
     Case,
+    CaseDecision,
+    CaseKind,
     CaseStatus,
+    CaseVerdict,
     Encounter,
     Enrolment,
     Gallery,
@@ -32,6 +36,7 @@ from service.domain import (
 from service.errors import (
     CalibrationNotFound,
     CaseNotFound,
+    CaseVoid,
     EncounterNotFound,
     EnrolmentNotFound,
     GalleryExists,
@@ -248,6 +253,43 @@ class FakeStore:
     def open_case_count(self, gallery_id: str) -> int:
         records = self._galleries.get(gallery_id)
         return sum(each.status is CaseStatus.OPEN for each in records.cases.values()) if records is not None else 0
+
+    def decide_case(self, gallery_id: str, case_id: int, decision: CaseDecision) -> Case:
+        verdict, decided_by = decision.verdict, decision.decided_by
+        with self._lock:
+            records = self._of(gallery_id)
+            before = existing(records.cases, case_id, CaseNotFound)
+            if before.status is CaseStatus.VOID:
+                raise CaseVoid("the records it compared were erased: there is nothing left to decide")
+            who = None if verdict is None else decided_by
+            if (before.verdict, before.decided_by) == (verdict, who):
+                return before
+            now = self._clock()
+            records.cases[case_id] = replace(
+                before,
+                status=CaseStatus.OPEN if verdict is None else CaseStatus.DECIDED,
+                verdict=verdict,
+                decided_by=who,
+                decided_at=None if verdict is None else now,
+            )
+            details = {"case_id": case_id, "verdict": verdict, "before": before.verdict, "decided_by": decided_by}
+            append_audit(records, "case.decided", details, now)
+            return records.cases[case_id]
+
+    def verdict_counts(self, gallery_id: str) -> dict[tuple[CaseKind, CaseVerdict], int]:
+        cases = self._galleries[gallery_id].cases.values() if gallery_id in self._galleries else ()
+        return dict(Counter((each.kind, each.verdict) for each in cases if each.verdict is not None))
+
+    def same_people(self, gallery_id: str) -> list[tuple[str, str]]:
+        found = []
+        records = self._of(gallery_id)
+        for case in records.cases.values():
+            if case.verdict is not CaseVerdict.SAME_PERSON or case.kind is CaseKind.CONTINUITY:
+                continue
+            other = case.candidate or records.enrolments[case.enrolment_id].candidates[0]
+            if other.subject_id is not None and other.gallery_id in {None, gallery_id}:
+                found.append((case.subject_id, other.subject_id))
+        return found
 
     def _of(self, gallery_id: str) -> Records:
         return existing(self._galleries, gallery_id, GalleryNotFound)

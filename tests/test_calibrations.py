@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.domain import AuditEntry, OutcomeKind
+from service.domain import AuditEntry, CaseDecision, CaseVerdict, OutcomeKind
 from service.errors import CalibrationNotFound, CalibrationUnfit
 from service.galleries import GalleryChange
 from service.packs import Packs
@@ -133,6 +133,16 @@ def test_several_encounters_of_a_subject_are_one_person_and_tell_of_misses(world
     assert made.mated_population == made.population
     assert made.found_mates < 1
     assert made.expected_fnir(0.5) == 0
+
+
+def test_who_was_decided_to_be_enrolled_twice_counts_once(world: World) -> None:
+    for person in range(119):
+        world.enrol(person)
+    again = world.enrol(0, 1)
+    before = world.calibrations.make(GALLERY).calibration
+    world.store.decide_case(GALLERY, again.case_ids[0], CaseDecision(CaseVerdict.SAME_PERSON, "analyst-7"))
+
+    assert (before.people, world.calibrations.make(GALLERY).calibration.people) == (120, 119)
 
 
 def test_a_large_gallery_is_drawn_from_all_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

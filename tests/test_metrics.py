@@ -37,6 +37,7 @@ def test_no_label_names_a_person() -> None:
         "state",
         "status",
         "usable",
+        "verdict",
     }
 
 

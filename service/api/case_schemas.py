@@ -7,7 +7,7 @@ from pydantic import Field
 from service import domain
 from service.api.sample_schemas import Out
 from service.api.schemas import CandidateOut, PageOut
-from service.domain import CaseKind, CaseStatus, JobState
+from service.domain import CaseKind, CaseStatus, CaseVerdict, JobState
 from service.sweep import progress_of, seconds_left
 
 
@@ -38,6 +38,9 @@ class CaseOut(Out):
     )
     job_id: int | None = Field(description="The sweep or migration that opened the case.")
     created_at: datetime
+    verdict: CaseVerdict | None = Field(description="What a human decided last; null while nobody did.")
+    decided_by: str | None
+    decided_at: datetime | None
 
     @classmethod
     def of(cls, case: domain.Case) -> "CaseOut":
@@ -52,6 +55,9 @@ class CaseOut(Out):
             candidate=CaseCandidateOut.in_case(case, case.candidate) if case.candidate else None,
             job_id=case.job_id,
             created_at=case.created_at,
+            verdict=case.verdict,
+            decided_by=case.decided_by,
+            decided_at=case.decided_at,
         )
 
 

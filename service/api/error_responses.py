@@ -54,6 +54,7 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.GalleryExists: "there is a gallery of this name",
     errors.EncounterExists: "this encounter_id is already enrolled with other content",
     errors.EncounterOutdated: "others were enrolled while this encounter was inactive: enrol the sample again",
+    errors.CaseVoid: "the records it compared were erased: there is nothing left to decide",
     errors.EncounterWithdrawn: "a withdrawn encounter cannot become active again",
     errors.IdempotencyKeyReused: "this Idempotency-Key was used for other content; use a new key for a new request",
     errors.NoReference: "this subject has no active template that may verify: enrol a new sample first",

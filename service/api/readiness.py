@@ -1,11 +1,12 @@
 """Whether the service can answer, and the gauges that a scrape refreshes."""
 
+import itertools
 from typing import Literal
 
 from pydantic import BaseModel
 
 from service.api.context import Service
-from service.domain import Gallery
+from service.domain import CaseKind, CaseVerdict, Gallery
 from service.errors import BiodedupError
 from service.fusion import comparisons_of
 
@@ -115,6 +116,11 @@ def _refresh(service: Service, gallery: Gallery) -> None:
     metrics.gallery_templates.labels(gallery=name).set(gallery.template_count)
     metrics.standby_only_templates.labels(gallery=name).set(gallery.standby_only_count)
     metrics.open_cases.labels(gallery=name).set(service.store.open_case_count(name))
+    counts = service.store.verdict_counts(name)
+    for kind, verdict in itertools.product(CaseKind, CaseVerdict):
+        metrics.decided_cases.labels(gallery=name, kind=kind.value, verdict=verdict.value).set(
+            counts.get((kind, verdict), 0)
+        )
     metrics.index_lag_changes.labels(gallery=name).set(lag)
     metrics.miss_bound.labels(gallery=name).set(service.matcher.miss_bound(gallery))
     parts = service.matcher.parts(gallery)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from service.api.parameters import GalleryName, RecordId
-from service.domain import EncounterStatus, QualityGate
+from service.domain import CaseVerdict, EncounterStatus, QualityGate
 
 # control characters do not print, and a NUL has no place in PostgreSQL
 _TEXT = r"^[^\x00-\x1f\x7f-\x9f]+$"
@@ -145,6 +145,16 @@ class EncounterIn(Body):
     status: Annotated[
         EncounterStatus, WithJsonSchema({"type": "string", "enum": [status.value for status in EncounterStatus]})
     ]
+
+
+class CaseDecisionIn(Body):
+    verdict: (
+        Annotated[CaseVerdict, WithJsonSchema({"type": "string", "enum": [verdict.value for verdict in CaseVerdict]})]
+        | None
+    ) = Field(
+        description="Whether both are one person, of a case of continuity too; null opens it again. The last counts."
+    )
+    decided_by: ShortText = Field(description="Who decided: a code, not a name. It goes into the audit trail.")
 
 
 class SweepIn(Body):

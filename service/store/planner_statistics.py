@@ -26,7 +26,14 @@ LARGE = (
     "idempotency_keys",
 )
 # rows with one value of a column; of any other column: `_FEW`
-_ROWS_OF = {"gallery_id": ROWS, "status": ROWS // 10, "kind": ROWS // 10, "job_id": ROWS // 100, "created_at": 100}
+_ROWS_OF = {
+    "gallery_id": ROWS,
+    "status": ROWS // 10,
+    "kind": ROWS // 10,
+    "verdict": ROWS // 10,
+    "job_id": ROWS // 100,
+    "created_at": 100,
+}
 _FEW = 2
 
 

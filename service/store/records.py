@@ -12,7 +12,9 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 from service.domain import (
     AuditEntry,
     Case,
+    CaseKind,
     CaseStatus,
+    CaseVerdict,
     Encounter,
     Enrolment,
     GalleryCounts,
@@ -37,17 +39,28 @@ from service.errors import (
     SubjectNotFound,
     SweepNotFound,
 )
+from service.store import deciding
 from service.store.metadata_counts import agreement_of
 from service.store.pack_reading import missing_count, missing_subjects
 from service.store.parts import in_parts
 from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, read_gallery
 from service.store.rows import AnyRow, to_case, to_encounter, to_migration, to_sweep, to_template_facts
 from service.store.standby_cases import MIGRATION_KIND, SWEEP_KIND
-from service.store.tables import audit, case_pairs, cases, encounters, enrolments, jobs, samples, subjects, templates
+from service.store.tables import (
+    MAX_ROW_NUMBER,
+    audit,
+    case_pairs,
+    cases,
+    encounters,
+    enrolments,
+    jobs,
+    samples,
+    subjects,
+    templates,
+)
 
 T = TypeVar("T")
 
-MAX_ROW_NUMBER = 2**63 - 1
 
 _SWEEPS = select(jobs).where(jobs.c.kind == SWEEP_KIND)
 _MIGRATIONS = select(jobs).where(jobs.c.kind == MIGRATION_KIND)
@@ -271,6 +284,16 @@ class SqlRecords:
         """Return how many cases are open, quickly, however large the gallery is; 0 where there is none."""
         with self._read() as connection:
             return _open_case_count(connection, gallery_id)
+
+    def verdict_counts(self, gallery_id: str) -> dict[tuple[CaseKind, CaseVerdict], int]:
+        """Return how many cases have each verdict, quickly; nothing where there is no such gallery."""
+        with self._read() as connection:
+            return deciding.verdict_counts(connection, gallery_id)
+
+    def same_people(self, gallery_id: str) -> list[tuple[str, str]]:
+        """Return the pairs of subjects of a gallery that were decided to be one person."""
+        with self._read() as connection:
+            return deciding.same_people(connection, gallery_id)
 
     def _single(
         self,

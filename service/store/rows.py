@@ -19,6 +19,7 @@ from service.domain import (
     Case,
     CaseKind,
     CaseStatus,
+    CaseVerdict,
     Continuity,
     Embedding,
     Encounter,
@@ -287,6 +288,9 @@ def to_case(row: AnyRow) -> Case:
         created_at=row.created_at,
         candidate=candidate,
         job_id=row.job_id,
+        verdict=None if row.verdict is None else CaseVerdict(row.verdict),
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
     )
 
 

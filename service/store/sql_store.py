@@ -1,4 +1,7 @@
-"""The record in SQLite or PostgreSQL: transactions, galleries, migration."""
+"""The record in SQLite or PostgreSQL: transactions, galleries, migration.
+
+A little over 300 lines: each use of the record opens its transaction here.
+"""
 
 import threading
 import uuid
@@ -9,11 +12,11 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, inspect, select, text, update
 
 from service.calibration import Calibration
-from service.domain import Gallery, ThresholdChange
+from service.domain import Case, CaseDecision, Gallery, ThresholdChange
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.ports import KeptCalibration
-from service.store import calibrating
+from service.store import calibrating, deciding
 from service.store.checkpoints import Checkpoints
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.importing import check_import, import_state, write_block
@@ -230,6 +233,11 @@ class SqlStore(SqlRecords):
         """Judge a gallery by one of its calibrations, None: by that of its pack. Raises GalleryNotFound."""
         with self._write_transaction() as connection:
             calibrating.use_calibration(connection, gallery_id, calibration_id, change, self._clock())
+
+    def decide_case(self, gallery_id: str, case_id: int, decision: CaseDecision) -> Case:
+        """Keep what a human says of a case. Raises GalleryNotFound, CaseNotFound, CaseVoid."""
+        with self._write_transaction() as connection:
+            return deciding.decide_case(connection, gallery_id, case_id, decision, self._clock())
 
     def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:
         """Raises GalleryNotFound, CalibrationNotFound."""

@@ -53,6 +53,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 Identifier = String().with_variant(String(collation="C"), "postgresql")
 
 # SQLite numbers rows by itself only in a column of type INTEGER.
+MAX_ROW_NUMBER = 2**63 - 1
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData(
@@ -248,7 +249,11 @@ cases = Table(
     Column("kind", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("verdict", Text),  # null: not decided
+    Column("decided_by", Text),
+    Column("decided_at", UtcDateTime),
     _of_enrolment(),
+    Index(None, "gallery_id", "verdict", "kind"),
     Index(None, "gallery_id", "enrolment_id"),
     Index(None, "gallery_id", "case_id"),
     Index(None, "gallery_id", "status"),

@@ -83,6 +83,38 @@ def test_a_duplicate_opens_a_case(client: httpx.Client, gallery: str, enrol: Enr
     assert client.get(f"{gallery}/cases/{case['case_id']}").json() == case
 
 
+def test_a_human_decides_and_may_decide_anew(client: httpx.Client, gallery: str, enrol: Enrol) -> None:
+    enrol(b"anna/1", subject_id="S-1")
+    (case_id,) = enrol(b"anna/2", subject_id="S-2")["case_ids"]
+    opened = client.get(f"{gallery}/cases/{case_id}").json()
+    path = f"{gallery}/cases/{case_id}/decision"
+
+    decided = client.put(path, json={"verdict": "SAME_PERSON", "decided_by": "analyst-7"}).json()
+    assert (decided["status"], decided["verdict"], decided["decided_by"]) == ("DECIDED", "SAME_PERSON", "analyst-7")
+    assert client.get(f"{gallery}/cases/{case_id}").json() == decided
+    labels = f'gallery="{gallery.rpartition("/")[2]}",kind="DUPLICATE",verdict="SAME_PERSON"'
+    series = f"biodedup_decided_cases{{{labels}}}"
+    assert f"{series} 1.0" in client.get("/metrics").text
+
+    assert client.put(path, json={"verdict": None, "decided_by": "analyst-8"}).json() == opened
+    assert f"{series} 0.0" in client.get("/metrics").text
+    trail = client.get(f"{gallery}/audit").json()["items"]
+    assert [each["details"]["verdict"] for each in trail if each["event"] == "case.decided"] == ["SAME_PERSON", None]
+
+
+def test_a_decision_needs_a_verdict_and_who_gave_it(client: httpx.Client, gallery: str, enrol: Enrol) -> None:
+    enrol(b"anna/1", subject_id="S-1")
+    (case_id,) = enrol(b"anna/2", subject_id="S-2")["case_ids"]
+    path = f"{gallery}/cases/{case_id}/decision"
+
+    for body in ({"verdict": "SAME_PERSON"}, {"decided_by": "a"}, {"verdict": "same", "decided_by": "a"}):
+        assert problem_of(client.put(path, json=body), 422) == "invalid_request"
+    good = {"verdict": "SAME_PERSON", "decided_by": "a"}
+    assert problem_of(client.put(f"{gallery}/cases/{2**63 - 1}/decision", json=good), 404) == "case_not_found"
+    client.delete(f"{gallery}/subjects/S-1")
+    assert problem_of(client.put(path, json=good), 409) == "case_void"
+
+
 def test_someone_else_under_the_same_registration_opens_a_continuity_case(
     client: httpx.Client, gallery: str, enrol: Enrol
 ) -> None:
