@@ -13,6 +13,7 @@ from service.errors import CalibrationNotFound, CalibrationUnfit
 from service.packs import Packs
 from service.population import Population, population_of
 from service.ports import Store
+from service.same_people import one_name
 
 MOST_TEMPLATES = 4000  # 8 million pairs: some seconds of work
 _BLOCKS = 80  # of a larger gallery: places where templates are taken from
@@ -144,9 +145,13 @@ class CalibrationService:
                     drawn = reading.references_after(gallery.gallery_id, start, last, most, gallery.pack_id)
                     found |= {each.reference_id: each for each in drawn}
         # of one person under two names only one stays; what did not look like its own subject may be anyone
-        twice = {subject_id for subject_id, _ in self._store.same_people(gallery.gallery_id)}
+        names = one_name(self._store.same_people(gallery.gallery_id))
         usable = sorted(
-            (each for each in found.values() if each.verifies and each.subject_id not in twice),
+            (
+                each
+                for each in found.values()
+                if each.verifies and names.get(each.subject_id, each.subject_id) == each.subject_id
+            ),
             key=lambda each: each.subject_id,
         )
         if not usable:

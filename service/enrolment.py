@@ -37,6 +37,7 @@ from service.probes import ProbeMaker
 from service.quality_rule import refuses
 from service.standby import BothSearches, PacksChanged, StandbyMatcher, known_references
 
+_BROKEN = ("These photographs and the earlier ones of this subject may show different people: a human must look.",)
 _ATTEMPTS = 5  # each begins with an index that caught up; five in a row mean that it cannot
 
 
@@ -281,7 +282,7 @@ def _new_enrolment(
         standby_templates=work.probes.standby_templates(work.gallery.standby_model_id, verifies),
         rejected_samples=work.probes.rejected,
         cases=tuple(kind for kind, applies in found if applies),
-        warnings=decision.warnings + _waived(work),
+        warnings=decision.warnings + (_BROKEN if broken else ()) + _waived(work),
     )
 
 

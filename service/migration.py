@@ -1,7 +1,7 @@
 """Change the model pack of a gallery: new templates from kept samples, a comparison, the cut-over, and the way back."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.domain import (
     Gallery,
@@ -22,6 +22,7 @@ from service.metrics import Metrics
 from service.pack_comparison import Judge, PackComparison, compare_packs
 from service.packs import Packs
 from service.ports import Migrating, Reading, Store
+from service.same_people import one_name
 
 _COMPARED_SUBJECTS = 2000  # with several encounters; and as many others
 _PARTS = 20  # of the gallery, from which the others are taken
@@ -105,7 +106,11 @@ class MigrationService:
             if set(gallery.pack_ids) != set(packs):
                 raise MigrationNotReady("the gallery has templates of one pack only: there is nothing to compare")
             repeated = reading.repeated_templates(gallery_id, packs, _COMPARED_SUBJECTS)
+            names = one_name(self._store.same_people(gallery_id))
+            confirmed = reading.paired_templates_of(gallery_id, packs, sorted(names)[:_COMPARED_SUBJECTS])
             others = _spread(reading, migration)
+        repeated = _under_one_name([*repeated, *confirmed], names)
+        others = [each for each in others if names.get(each.subject_id, each.subject_id) == each.subject_id]
         of_pack = {side.pack_id: self._judge(side) for side in gallery.sides()}
         return compare_packs(repeated, others, (of_pack[packs[0]], of_pack[packs[1]]))
 
@@ -201,6 +206,15 @@ def _wrong_stage(migration: Migration) -> str:
         MigrationStage.FINISHED: "the migration is finished: the old pack's templates are deleted",
         MigrationStage.CANCELLED: "the migration was cancelled",
     }[migration.stage]
+
+
+def _under_one_name(samples: list[PairedTemplate], names: dict[str, str]) -> list[PairedTemplate]:
+    """Return the samples, each once, those of a person together, whatever names the person has."""
+    found = {
+        (each.encounter_id, each.first.tobytes()): replace(each, subject_id=names.get(each.subject_id, each.subject_id))
+        for each in samples
+    }
+    return sorted(found.values(), key=lambda each: each.subject_id)
 
 
 def _spread(reading: Reading, migration: Migration) -> list[PairedTemplate]:

@@ -263,6 +263,12 @@ class Reading(Protocol):
         """Return the samples, searched in both packs, of the first `subjects` by id with several encounters."""
         ...
 
+    def paired_templates_of(
+        self, gallery_id: str, packs: tuple[str, str], subject_ids: Sequence[str]
+    ) -> PairedTemplates:
+        """Return the samples of some subjects that are searched in both packs."""
+        ...
+
     def earlier_request(
         self, gallery_id: str, idempotency_key: str | None, encounter_id: str | None, not_before: datetime
     ) -> EarlierRequest | None:

@@ -98,6 +98,11 @@ class FakePackReading:
     def paired_templates(self, gallery_id: str, packs: tuple[str, str], after: int, limit: int) -> list[PairedTemplate]:
         return [pair for number, pair in self._paired(gallery_id, packs) if number > after][:limit]
 
+    def paired_templates_of(
+        self, gallery_id: str, packs: tuple[str, str], subject_ids: Sequence[str]
+    ) -> list[PairedTemplate]:
+        return [pair for _, pair in self._paired(gallery_id, packs) if pair.subject_id in subject_ids]
+
     def repeated_templates(self, gallery_id: str, packs: tuple[str, str], subjects: int) -> list[PairedTemplate]:
         known = self._records(gallery_id).subjects
         several = [each for each in sorted(known) if len(known[each].encounter_ids) > 1][:subjects]

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from service.domain import (
+    CaseDecision,
     CaseKind,
+    CaseVerdict,
     EncounterStatus,
     FacePolicy,
     Migration,
@@ -346,6 +348,19 @@ def test_a_cancelled_migration_leaves_nothing(world: World) -> None:
     again.cut_over(GALLERY)
     assert candidates(world, 3, OLD_BLIND) == ["S3"]
     assert_in_step(world)
+
+
+def test_who_was_decided_to_be_one_person_is_a_mated_pair_and_no_other(world: World) -> None:
+    for person in range(12):
+        world.enrol(person, subject_id=f"S{person}")
+    again = world.enrol(3, 1, subject_id="S3-again")
+    migrations = make_all(world)
+    before = migrations.comparison(GALLERY)
+    world.store.decide_case(GALLERY, again.case_ids[0], CaseDecision(CaseVerdict.SAME_PERSON, "analyst-7"))
+    after = migrations.comparison(GALLERY)
+
+    assert (before.subjects, before.mated_pairs, before.non_mated_subjects) == (0, 0, 13)
+    assert (after.subjects, after.mated_pairs, after.non_mated_subjects) == (1, 1, 12)
 
 
 def test_steps_that_do_not_follow_are_refused(world: World) -> None:

@@ -108,6 +108,7 @@ def _out(report: GalleryReport) -> GalleryOut:
             subjects=counts.subjects,
             encounters=counts.encounters,
             templates=counts.templates,
+            standby_only_templates=gallery.standby_only_count,
             biometric_exceptions=counts.biometric_exceptions,
             open_cases=counts.open_cases,
             outcomes=dict(counts.outcomes),

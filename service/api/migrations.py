@@ -87,8 +87,8 @@ def read_migration(service: ServiceDep, gallery_id: GalleryPath) -> Response:
 def compare_packs(service: ServiceDep, gallery_id: GalleryPath) -> Response:
     """Return how often each pack misses a person and how often it takes two for one, with 95 % intervals.
 
-    Mated pairs are several encounters of one subject whose continuity was accepted; decisions on cases do not count
-    yet. Non-mated pairs are of different subjects: duplicates that nobody found are among them.
+    Mated pairs are several encounters of one subject whose continuity was accepted, and of subjects that were
+    decided to be one person. Non-mated pairs are of different subjects: undecided duplicates are among them.
     """
     return answer(PackComparisonOut.model_validate(service.migrations.comparison(gallery_id)))
 

@@ -280,7 +280,10 @@ class EncounterOut(Out):
 class CountsOut(Out):
     subjects: int
     encounters: int
-    templates: int
+    templates: int = Field(description="Of the pack that rules, and searched now.")
+    standby_only_templates: int = Field(
+        description="While the gallery changes its model: templates that only the other pack has; searched too."
+    )
     biometric_exceptions: int
     open_cases: int
     outcomes: dict[OutcomeKind, int]

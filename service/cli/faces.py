@@ -98,9 +98,11 @@ def _found_sentence(candidates: list[Json], thresholds: Json, gallery_size: int)
             f"is expected to miss {percent(thresholds['expected_fnir'])} of the people who are enrolled."
         )
     best = candidates[0]
+    # a score of the pack that stands by has a threshold of its own, and none of these scales
+    above = f"is at or above the threshold {review}" if best["pack_id"] is None else f"by {plain(best['pack_id'])}"
     return (
         f"[bold]Possibly {plain(best['subject_id'] or 'an erased subject')}[/bold]: score {score_text(best['score'])} "
-        f"is at or above the threshold {review}. Chance that two different people score this high: {chance(best)}. "
+        f"{above}. Chance that two different people score this high: {chance(best)}. "
         "A person must decide."
     )
 

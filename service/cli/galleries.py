@@ -225,6 +225,8 @@ def print_gallery(gallery: Json, step: Json | None = None) -> None:
         ["wrong metadata", _wrong_metadata(gallery["metadata"])],
         ["DUPLICATE only from", _least_age(gallery)],
     ]
+    if gallery["standby_pack_id"] is not None:
+        rows.insert(1, ["changes its model", _model_change(gallery)])
     if step is not None:
         rows.append(["index", _step(step)])
     console().print(table(f"Gallery {plain(gallery['gallery_id'])}", ["what", "now"], rows))
@@ -237,6 +239,14 @@ def _rates(review_fpir: float | None, duplicate_fpir: float | None, verification
 
 def _rules(quality_gate: QualityGate | None, *, keep_samples: bool | None) -> Json:
     return {"keep_samples": keep_samples, "quality_gate": quality_gate.value if quality_gate is not None else None}
+
+
+def _model_change(gallery: Json) -> str:
+    alone = gallery["counts"]["standby_only_templates"]
+    return (
+        f"{plain(gallery['pack_id'])} rules, {plain(gallery['standby_pack_id'])} stands by; {alone:,} templates that "
+        "only the latter has are searched too (biodedup models migrate status)"
+    )
 
 
 def _filter(gallery: Json) -> str:

@@ -258,7 +258,8 @@ def _show_comparison(found: Json) -> None:
         f"It rests on {found['mated_pairs']:,} pairs of encounters of {found['subjects']:,} people who came several "
         f"times, and on {found['non_mated_pairs']:,} pairs of {found['non_mated_subjects']:,} different people. "
         f"{found['left_out_pairs']:,} pairs of encounters were left out, since the pack that ruled doubted that they "
-        "show one person: this favours that pack. Duplicates that nobody found count as different people."
+        "show one person: this favours that pack. Duplicates count as different people "
+        "until a human decided on their case."
     )
     if not found["subjects"]:
         out.print("Nobody came several times: how many people either pack misses cannot be told from this gallery.")

@@ -93,6 +93,18 @@ class PackReading:
         )
         return self._pairs(wanted.order_by(encounters.c.subject_id, templates.c.reference_id))
 
+    def paired_templates_of(
+        self, gallery_id: str, packs: tuple[str, str], subject_ids: Sequence[str]
+    ) -> list[PairedTemplate]:
+        """Return the samples of some subjects that are searched in both packs."""
+        return [
+            pair
+            for part in in_parts(subject_ids)
+            for pair in self._pairs(
+                _paired(packs).where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id.in_(part))
+            )
+        ]
+
     def _pairs(self, wanted: Select[*tuple[Any, ...]]) -> list[PairedTemplate]:
         return [
             PairedTemplate(subject_id, encounter_id, verifies, to_embedding(first), to_embedding(second))

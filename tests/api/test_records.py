@@ -133,6 +133,7 @@ def test_a_gallery_says_what_it_holds_and_how_it_decides(client: httpx.Client, g
         "subjects": 2,
         "encounters": 2,
         "templates": 2,
+        "standby_only_templates": 0,
         "biometric_exceptions": 0,
         "open_cases": 1,
         "outcomes": {"DUPLICATE": 1, "UNIQUE": 1},

@@ -233,6 +233,8 @@ def test_people_with_several_encounters_are_the_mated_pairs(store: AnyStore) -> 
         all_of = [each.encounter_id for each in tx.repeated_templates("camp", (OLD, NEW), 10)]
         assert all_of == ["e-a1", "e-a2", "e-b1", "e-b2"]
         assert len(tx.repeated_templates("camp", (OLD, NEW), 1)) == 2
+        of_two = tx.paired_templates_of("camp", (OLD, NEW), ["s-b", "s-c", "s-nobody"])
+        assert sorted(each.encounter_id for each in of_two) == ["e-b1", "e-b2", "e-c1"]
     with store.writing("camp") as tx:
         tx.set_encounter_status("e-a1", EncounterStatus.INACTIVE)
     with store.reading() as tx:
