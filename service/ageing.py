@@ -9,7 +9,11 @@ from service.domain import Candidate, CaptureFacts, Continuity, Decision, Galler
 
 
 def with_ages(
-    decision: Decision, gallery: Gallery, probe: CaptureFacts, references: Mapping[int, Reference]
+    decision: Decision,
+    gallery: Gallery,
+    probe: CaptureFacts,
+    references: Mapping[int, Reference],
+    youngest: Mapping[str, int],
 ) -> Decision:
     """Return the decision with the candidates' ages, and REVIEW where only children, or unknown ages, are DUPLICATE.
 
@@ -18,6 +22,7 @@ def with_ages(
         gallery: with the age below which nothing is DUPLICATE.
         probe: of whom the sample is.
         references: of the candidates.
+        youngest: the last year of birth that any encounter gives, by subject: one that gives none is as young.
     """
     known = {reference.reference_id: reference.capture for reference in references.values()}
     captures = [known.get(each.reference_id or 0, CaptureFacts()) for each in decision.candidates]
@@ -29,7 +34,11 @@ def with_ages(
     limit = decision.thresholds.duplicate
     if decision.outcome is not OutcomeKind.DUPLICATE or limit is None:
         return decision
-    proven = [capture for each, capture in zip(candidates, captures, strict=True) if pair_score(each) >= limit]
+    proven = [
+        replace(capture, birth_year=youngest.get(each.subject_id or "", capture.birth_year))
+        for each, capture in zip(candidates, captures, strict=True)
+        if pair_score(each) >= limit
+    ]
     if _is_grown_up(gallery, probe) and any(_is_grown_up(gallery, capture) for capture in proven):
         return decision
     return replace(decision, outcome=OutcomeKind.REVIEW, warnings=(*decision.warnings, _why(gallery, [probe, *proven])))

@@ -20,12 +20,13 @@ def age_at_capture(capture: CaptureFacts) -> int | None:
 def least_age(capture: CaptureFacts) -> int | None:
     """Return the least age, in full years, that a person may have had when captured.
 
-    Where nobody says when that was, it counts as captured when it was recorded: at a desk. None: no year of birth.
+    Where nobody says when that was, it counts as captured when it was recorded: at a desk. None was captured later
+    than that, whatever somebody says. None: no year of birth.
     """
-    moment = capture.captured_at or capture.recorded_at
-    if capture.birth_year is None or moment is None:
+    moments = [moment for moment in (capture.captured_at, capture.recorded_at) if moment is not None]
+    if capture.birth_year is None or not moments:
         return None
-    return max(0, moment.year - capture.birth_year - 1)
+    return max(0, min(moments).year - capture.birth_year - 1)
 
 
 def years_between(one: CaptureFacts, other: CaptureFacts) -> float | None:

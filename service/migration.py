@@ -59,9 +59,11 @@ class MigrationService:
         """
         embedder = self._packs.of(to_pack_id).embedder
         with self._store.migrating(gallery_id) as migrating:
-            if migrating.gallery(gallery_id).pack_id == to_pack_id:
+            pack_id = migrating.gallery(gallery_id).pack_id
+            if pack_id == to_pack_id:
                 raise InvalidRequest(f"to_pack_id: the gallery has the pack {to_pack_id} already")
-            migration = migrating.begin_migration(to_pack_id, embedder.model_id)
+            own_model_id = self._packs.of(pack_id).embedder.model_id
+            migration = migrating.begin_migration(to_pack_id, embedder.model_id, own_model_id)
         self._metrics.migration_progress.labels(gallery=gallery_id).set(0.0)
         self._matcher.follow(gallery_id)
         self._tell_making()

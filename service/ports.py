@@ -346,7 +346,7 @@ class Migrating(Reading, Protocol):
     `MigrationNotFound` where there is no migration of this number in the gallery.
     """
 
-    def begin_migration(self, to_pack_id: str, to_model_id: str) -> Migration:
+    def begin_migration(self, to_pack_id: str, to_model_id: str, own_model_id: str) -> Migration:
         """Let a pack stand by: from now on every enrolment brings templates of both.
 
         Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from service import fusion
 from service.ageing import with_ages
 from service.decision import DecisionRule
-from service.domain import CaptureFacts, Decision, Embeddings, Gallery, Hit, Reference, Searched
+from service.domain import CaptureFacts, Decision, Embeddings, Gallery, Hit, OutcomeKind, Reference, Searched
 from service.filters import Judged, Limits, judge, limits_now
 from service.fusion import FusedScore
 from service.matching import IndexSearch, Matcher, SearchAgain
@@ -43,6 +43,25 @@ class Compared:
     def subject_ids(self, own_subject_id: str | None) -> list[str]:
         """Return who was found, without the subject whose samples these are."""
         return sorted({each.subject_id for each in self.references.values()} - {own_subject_id})
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """Where a probe is judged, and whose it is said to be; a person is no duplicate of themselves."""
+
+    reading: Reading
+    gallery: Gallery
+    own_subject_id: str | None
+
+    def youngest(self, others: Sequence[str | None]) -> dict[str, int]:
+        """Return the last year of birth that any encounter gives, of the subject itself and of others."""
+        found: dict[str, int] = {}
+        for subject_id in {each for each in (self.own_subject_id, *others) if each is not None}:
+            own = self.reading.subject_references(self.gallery.gallery_id, subject_id, inactive=True)
+            years = [each.capture.birth_year for each in own if each.capture.birth_year is not None]
+            if years:
+                found[subject_id] = max(years)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +117,8 @@ def finish(
         search.embeddings, references_of(search, reading, gallery, compared.subject_ids(own_subject_id))
     )
     found = compared.pairs, fused
-    decision = decide(search, rule, judged, compared, gallery=gallery, found=found, own_subject_id=own_subject_id)
+    of_probe = Probed(reading, gallery, own_subject_id)
+    decision = decide(search, rule, judged, compared, found=found, of_probe=of_probe)
     searched = Searched(templates, compared.high_water_mark, complete=True, miss_bound=search.found.miss_bound)
     return Finding(
         decision=replace(decision, warnings=(*decision.warnings, *judged.warnings)),
@@ -127,16 +147,22 @@ def decide(
     judged: Judged,
     compared: Compared,
     *,
-    gallery: Gallery,
     found: tuple[Sequence[Hit], Mapping[str, FusedScore]],
-    own_subject_id: str | None,
+    of_probe: Probed,
 ) -> Decision:
     """Return what follows from some of the pairs and of the fused scores that were found."""
     pairs, fused = found
     known = compared.references | {each.best.reference_id: each.best for each in fused.values()}
     kept, together = judged.kept(pairs, compared.references), judged.kept_together(fused)
+    own_subject_id = of_probe.own_subject_id
     decision = rule.decide(kept, compared.references, own_subject_id, judged.thresholds, together)
-    return with_ages(decision, gallery, search.capture, known)
+    youngest: Mapping[str, int] = {}
+    if decision.outcome is OutcomeKind.DUPLICATE:
+        youngest = of_probe.youngest([each.subject_id for each in decision.candidates])
+    capture = search.capture
+    if own_subject_id is not None and own_subject_id in youngest:
+        capture = replace(capture, birth_year=max(youngest[own_subject_id], capture.birth_year or 0))
+    return with_ages(decision, of_probe.gallery, capture, known, youngest)
 
 
 def compare(search: Search, reading: Reading, gallery: Gallery) -> Compared:

@@ -10,7 +10,7 @@ from service.filters import Filters
 from service.matching import Matcher, SearchAgain
 from service.packs import Packs
 from service.ports import Reading
-from service.searching import Finding, Search
+from service.searching import Finding, Probed, Search
 
 _STRENGTH = {OutcomeKind.UNIQUE: 0, OutcomeKind.REVIEW: 1, OutcomeKind.DUPLICATE: 2}
 
@@ -143,7 +143,7 @@ class StandbyMatcher:
         fused = fusion.fused_scores(search.embeddings, [each for each in own if each.subject_id in in_both_packs])
         decision, others = (
             searching.decide(
-                search, rule, judged, compared, gallery=gallery, found=found, own_subject_id=own_subject_id
+                search, rule, judged, compared, found=found, of_probe=Probed(reading, gallery, own_subject_id)
             )
             for found in ((known_alone, fused_alone), (known_to_both, fused))
         )
@@ -181,14 +181,16 @@ class StandbyMatcher:
 def known_references(reading: Reading, gallery: Gallery, subject_id: str | None) -> tuple[Gallery, Sequence[Reference]]:
     """Return all references of a subject by the ruling pack, those not searched now too, and the gallery.
 
-    Where that pack has none: those of the standby pack, and the gallery as that sees it.
+    Where that pack has none that verify: those of the standby pack, and the gallery as that sees it, if it has some.
     """
-    if subject_id is not None:
-        for side in gallery.sides():
-            own = reading.subject_references(gallery.gallery_id, subject_id, inactive=True, pack_id=side.pack_id)
-            if own:
-                return side, own
-    return gallery, ()
+    if subject_id is None:
+        return gallery, ()
+    known = [
+        (side, reading.subject_references(gallery.gallery_id, subject_id, inactive=True, pack_id=side.pack_id))
+        for side in gallery.sides()
+    ]
+    proven = [found for found in known if any(each.verifies for each in found[1])]
+    return next(iter([*proven, *(found for found in known if found[1])]), (gallery, ()))
 
 
 def _known_to_it_alone(reading: Reading, gallery: Gallery, reference_ids: set[int]) -> set[int]:
@@ -221,7 +223,9 @@ def united(ruling: Decision, gallery: Gallery, finding: StandbyFinding | None) -
     candidates = ruling.candidates
     if finding.alone.candidates:
         candidates = _ranked([*ruling.candidates, *finding.alone.candidates])
-    return Decision(outcome, candidates, ruling.thresholds, (*ruling.warnings, said)), True
+    # both packs may say the same
+    warnings = tuple(dict.fromkeys((*ruling.warnings, *finding.alone.warnings, said)))
+    return Decision(outcome, candidates, ruling.thresholds, warnings), True
 
 
 def found_in_standby_alone(decision: Decision, finding: StandbyFinding | None) -> tuple[Candidate, ...]:

@@ -22,7 +22,7 @@ from tests.fake_transactions import FakeWriting, existing, record_thresholds
 class FakeMigrating(FakeWriting):
     """`service.ports.Migrating`: works on a copy, which the store keeps."""
 
-    def begin_migration(self, to_pack_id: str, to_model_id: str) -> Migration:
+    def begin_migration(self, to_pack_id: str, to_model_id: str, own_model_id: str) -> Migration:
         records = self.records
         if any(not each.stage.has_ended for each in records.migrations.values()):
             raise MigrationUnderway("the model pack of this gallery is being changed already")
@@ -32,7 +32,12 @@ class FakeMigrating(FakeWriting):
             0, max(old, default=0), 0, len(old), 0, 0.0, None, self._now, self._now,
         )  # fmt: skip
         records.migrations[migration.job_id] = migration
-        records.gallery = replace(records.gallery, standby_pack_id=to_pack_id, standby_model_id=to_model_id)
+        records.gallery = replace(
+            records.gallery,
+            model_id=records.gallery.model_id or own_model_id,
+            standby_pack_id=to_pack_id,
+            standby_model_id=to_model_id,
+        )
         self._change(added=(), removed=())
         return migration
 

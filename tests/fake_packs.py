@@ -38,13 +38,16 @@ def missing(records: "Records", pack_id: str) -> list[MissingSubject]:
     lacks: dict[str, bool] = {}
     for subject_id in records.subjects:
         theirs = [each for each in records.encounters.values() if each.subject_id == subject_id]
-        with_pack = [each for each in theirs if any(one.pack_id == pack_id for one in each.templates)]
-        is_searched = any(each.status is EncounterStatus.ACTIVE for each in with_pack)
+        with_pack = [(each, one) for each in theirs for one in each.templates if one.pack_id == pack_id]
         for encounter in theirs:
             made = {one.position for one in encounter.templates if one.pack_id == pack_id}
             is_active = encounter.status is EncounterStatus.ACTIVE
             for one in encounter.templates:
-                if one.position not in made and not (is_searched or (with_pack and not is_active)):
+                stands_in = any(
+                    (each.status is EncounterStatus.ACTIVE or not is_active) and (other.verifies or not one.verifies)
+                    for each, other in with_pack
+                )
+                if one.position not in made and not stands_in:
                     is_kept = one.position in records.samples[encounter.encounter_id]
                     lacks[subject_id] = lacks.get(subject_id, False) or is_kept
     return [MissingSubject(subject_id, lacks[subject_id]) for subject_id in sorted(lacks)]

@@ -301,6 +301,8 @@ class FakeWriting(FakeReading):
         self.records.enrolments[enrolment.enrolment_id] = replace(enrolment, candidates=candidates)
         if any(each.subject_id is not None for each in candidates):
             return
+        if enrolment.searched is None or not enrolment.searched.complete:
+            return
         for case_id in enrolment.case_ids:
             if self.records.cases[case_id].kind is CaseKind.DUPLICATE:
                 self.records.cases[case_id] = replace(self.records.cases[case_id], status=CaseStatus.VOID)

@@ -363,6 +363,35 @@ def test_who_was_decided_to_be_one_person_is_a_mated_pair_and_no_other(world: Wo
     assert (after.subjects, after.mated_pairs, after.non_mated_subjects) == (1, 1, 12)
 
 
+def test_a_doubtful_template_does_not_stand_in_for_a_proven_one(world: World) -> None:
+    world.store.update_gallery(replace(world.gallery(), keep_samples=False))
+    world.enrol(1, subject_id="S")
+    migrations = make_all(world)
+    stranger = world.enrol(2, subject_id="S")  # in both packs, and it may show anyone
+    assert stranger.continuity is not None
+    assert not stranger.continuity.passed
+    assert migrations.report(GALLERY).missing_in_new == 1
+    with pytest.raises(PeopleWouldBeMissed):
+        migrations.cut_over(GALLERY)
+    migrations.cut_over(GALLERY, 1)
+    with pytest.raises(PeopleWouldBeMissed):
+        migrations.finish(GALLERY)
+    assert candidates(world, 1) == ["S"]
+    # their own proven template is of the other pack: the stranger's does not hide it
+    again = world.enrol(1, 3, subject_id="S").continuity
+    assert again is not None
+    assert again.passed
+
+
+def test_an_empty_gallery_changes_its_model_and_enrols(world: World) -> None:
+    migrations = make_all(world)
+    migrations.cut_over(GALLERY)
+    assert world.enrol(1, subject_id="S").outcome is OutcomeKind.UNIQUE
+    migrations.back(GALLERY)
+    assert candidates(world, 1) == ["S"]
+    assert_in_step(world)
+
+
 def test_steps_that_do_not_follow_are_refused(world: World) -> None:
     world.enrol(1)
     migrations = migrations_of(world)

@@ -73,7 +73,8 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> t
 def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_id: str) -> None:
     """Null a subject's ids among the candidates of others; void the duplicate cases that have no candidate left.
 
-    A continuity case compares a person with itself, so nobody else's erasure voids it.
+    A continuity case compares a person with itself, so nobody else's erasure voids it. One that was opened since not
+    everybody could be compared is about all others, too.
     """
     is_about = (candidates.c.gallery_id == gallery_id, candidates.c.subject_id == subject_id)
     touched = list(connection.execute(select(candidates.c.enrolment_id).where(*is_about).distinct()).scalars())
@@ -86,11 +87,15 @@ def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_i
         candidates.c.subject_id.is_not(None),
     )
     for part in in_parts(touched):
+        searches = select(enrolments.c.enrolment_id, enrolments.c.searched).where(
+            enrolments.c.gallery_id == gallery_id, enrolments.c.enrolment_id.in_(part)
+        )
+        complete = [row.enrolment_id for row in connection.execute(searches) if (row.searched or {}).get("complete")]
         connection.execute(
             update(cases)
             .where(
                 cases.c.gallery_id == gallery_id,
-                cases.c.enrolment_id.in_(part),
+                cases.c.enrolment_id.in_(complete),
                 cases.c.kind == CaseKind.DUPLICATE.value,
                 ~has_candidate,
             )

@@ -34,8 +34,11 @@ _other = templates.alias("other")
 class SqlMigrating(SqlWriting):
     """`service.ports.Migrating` on one connection, which the store commits. `MigrationNotFound`: no such job here."""
 
-    def begin_migration(self, to_pack_id: str, to_model_id: str) -> Migration:
-        """Let a pack stand by: from now on every enrolment brings templates of both. Raises MigrationUnderway."""
+    def begin_migration(self, to_pack_id: str, to_model_id: str, own_model_id: str) -> Migration:
+        """Let a pack stand by: from now on every enrolment brings templates of both. Raises MigrationUnderway.
+
+        An empty gallery gets the model of its own pack, as its first template would have given it.
+        """
         in_gallery = jobs.c.gallery_id == self._gallery_id, jobs.c.kind == MIGRATION_KIND
         if self._connection.execute(
             select(jobs.c.job_id).where(*in_gallery, jobs.c.stage.in_(UNFINISHED_STAGES))
@@ -48,7 +51,11 @@ class SqlMigrating(SqlWriting):
         ).one()
         self._connection.execute(
             self._gallery_update().values(
-                standby_pack_id=to_pack_id, standby_model_id=to_model_id, standby_template_count=0, paired_count=0
+                model_id=before.model_id or own_model_id,
+                standby_pack_id=to_pack_id,
+                standby_model_id=to_model_id,
+                standby_template_count=0,
+                paired_count=0,
             )
         )
         self._record_change("migration_begun")

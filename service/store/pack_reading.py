@@ -147,6 +147,8 @@ def _missing(gallery_id: str, pack_id: str) -> Select[*tuple[Any, ...]]:
             _other.c.encounter_id == theirs.c.encounter_id,
             _other.c.pack_id == pack_id,
             _other.c.active | ~templates.c.active,
+            # what failed the continuity check may show somebody else: it does not stand in for what passed
+            _other.c.verifies | ~templates.c.verifies,
         )
         .correlate(encounters, templates)
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.domain import CaseDecision, CaseKind, CaseStatus, CaseVerdict
+from service.domain import CaseDecision, CaseKind, CaseStatus, CaseVerdict, Searched
 from service.errors import CaseNotFound, CaseVoid, GalleryNotFound
 from tests.store.building import KINDS, AnyStore, Clock, candidate_of, enrol, new_enrolment, new_gallery, open_store
 
@@ -122,3 +122,13 @@ def test_continuity_says_nothing_of_two_subjects(store: AnyStore) -> None:
 
     assert store.same_people("camp") == []
     assert store.verdict_counts("camp") == {(CaseKind.CONTINUITY, SAME): 1}
+
+
+def test_a_case_about_those_who_could_not_be_compared_outlives_its_candidate(store: AnyStore) -> None:
+    first = enrol(store, new_enrolment("a"))
+    new = new_enrolment("b", candidates=[candidate_of(first)], cases=[CaseKind.DUPLICATE])
+    case_id = enrol(store, replace(new, searched=Searched(41, 7, complete=False))).case_ids[0]
+    with store.writing("camp") as tx:
+        tx.erase_subject("s-a")
+
+    assert store.case("camp", case_id).status is CaseStatus.OPEN

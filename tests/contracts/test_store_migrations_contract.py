@@ -61,7 +61,7 @@ def of_new(name: str) -> Template:
 
 def begin(store: AnyStore, *, is_leased: bool = True) -> Migration:
     with store.migrating("camp") as tx:
-        migration = tx.begin_migration(NEW, NEW_MODEL)
+        migration = tx.begin_migration(NEW, NEW_MODEL, "opencv-zoo@1")
         return (tx.lease_migration(migration.job_id, MINE) or migration) if is_leased else migration
 
 
@@ -104,7 +104,7 @@ def test_a_migration_begins_with_all_there_is_and_is_remembered(store: AnyStore)
     assert (gallery.pack_ids, gallery.standby_model_id) == ((OLD, NEW), NEW_MODEL)
     assert gallery.last_seq == before.last_seq + 1
     with store.migrating("camp") as tx, pytest.raises(MigrationUnderway):
-        tx.begin_migration(NEW, NEW_MODEL)
+        tx.begin_migration(NEW, NEW_MODEL, "opencv-zoo@1")
 
 
 def test_a_migration_is_no_sweep(store: AnyStore) -> None:
@@ -344,7 +344,7 @@ def test_what_was_given_up_is_deleted_in_parts(store: AnyStore) -> None:
     assert counts(store) == (2, 0, 0)
     with store.migrating("camp") as tx:
         assert tx.lease_migration(job_id, MINE) is None
-        assert tx.begin_migration(OLD, "opencv-zoo@2").from_pack_id == NEW
+        assert tx.begin_migration(OLD, "opencv-zoo@2", NEW_MODEL).from_pack_id == NEW
 
 
 def test_why_it_gets_no_further_is_noted_until_it_does(store: AnyStore) -> None:
@@ -371,7 +371,7 @@ def test_another_gallery_is_not_touched(store: AnyStore) -> None:
 def test_nothing_of_a_failed_transaction_stays(store: AnyStore) -> None:
     def fail() -> None:
         with store.migrating("camp") as tx:
-            tx.begin_migration(NEW, NEW_MODEL)
+            tx.begin_migration(NEW, NEW_MODEL, "opencv-zoo@1")
             raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError, match="interrupted"):
