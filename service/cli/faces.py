@@ -27,15 +27,33 @@ FmrOption = Annotated[
 ]
 
 
-def identify(sample: SampleFile, gallery: GalleryOption = "default", url: UrlOption = DEFAULT_URL) -> None:
+SexOption = Annotated[str | None, typer.Option("--sex", help="Of the person: a gallery that filters goes by it.")]
+YearOption = Annotated[
+    int | None, typer.Option("--birth-year", min=1900, max=2100, help="Of the person, for filters and ages.")
+]
+
+
+def identify(
+    sample: SampleFile,
+    *,
+    gallery: GalleryOption = "default",
+    sex: SexOption = None,
+    birth_year: YearOption = None,
+    url: UrlOption = DEFAULT_URL,
+) -> None:
     """Who is this? Search a gallery for the face in FILE. Nothing is recorded.
 
     Example: biodedup identify visitor.jpg --gallery default
 
+    Example: biodedup identify visitor.jpg -g camp-north --sex female --birth-year 1990
+
     Exit codes: 0 the search was answered (found or not), 1 it was not (no usable face, no service), 2 wrong usage.
     """
+    fields = {} if sex is None else {"sex": sex}
+    fields |= {} if birth_year is None else {"birth_year": str(birth_year)}
+    path = gallery_path(gallery, "identifications")
     with ServiceClient(url) as client:
-        answer = client.post_samples(gallery_path(gallery, "identifications"), [("sample", sample.read_bytes())], {})
+        answer = client.post_samples(path, [("sample", sample.read_bytes())], fields)
     out, candidates, searched = console(), answer["candidates"], answer["searched"]
     if candidates:
         out.print(candidates_table(candidates, answer["thresholds"]))

@@ -82,7 +82,10 @@ def candidates_table(candidates: Sequence[Json], thresholds: Json) -> Table:
                 plain(candidate["subject_id"] or "(erased)"),
                 plain(candidate["encounter_id"] or "(erased)"),
                 score_text(candidate["score"]),
-                score_text(thresholds["review"]),
+                # a score of the pack that stands by has a threshold of its own
+                score_text(thresholds["review"])
+                if candidate["pack_id"] is None
+                else f"by {plain(candidate['pack_id'])}",
                 chance(candidate),
             ]
             for candidate in candidates

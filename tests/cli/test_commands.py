@@ -1,11 +1,13 @@
 """The commands that ask a running service, and `serve` itself."""
 
+import re
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from benchmarks.recapture import recapture
@@ -50,6 +52,19 @@ def test_identify_says_what_a_search_without_candidates_may_have_missed(here: Pa
     assert result.exit_code == 0
     assert "Not found among 2 templates" in result.stdout
     assert "expected to miss" in result.stdout
+
+
+def test_identify_is_judged_by_what_is_said_of_the_person(here: Path, server: Server) -> None:
+    assert run("gallery", "create", "men", "--filter-by-sex").exit_code == 0
+    url = f"{server.url}/v1/galleries/men/enrolments"
+    for name in ("ada", "bob"):
+        sample = (here / "enrolled" / name / "1.jpg").read_bytes()
+        httpx.post(url, files={"sample": sample}, data={"sex": "male"}, timeout=60).raise_for_status()
+    unknown = run("identify", here / "stranger.jpg", "-g", "men")
+    woman = run("identify", here / "stranger.jpg", "-g", "men", "--sex", "female", "--birth-year", "1990")
+    assert (unknown.exit_code, woman.exit_code) == (0, 0)
+    scores = [re.findall(r"nobody scores ([\d.]+)", " ".join(each.stdout.split())) for each in (unknown, woman)]
+    assert float(scores[0][0]) > float(scores[1][0])
 
 
 def test_identify_says_when_there_was_nobody_to_compare_with(here: Path) -> None:

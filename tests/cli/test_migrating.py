@@ -82,3 +82,13 @@ def test_a_pack_that_is_not_loaded_is_refused_with_a_word(url: str) -> None:
     says = refused(url, "start", "--to", "unknown")
     assert "BIODEDUP_EXTRA_PACKS" in says
     assert "(migration_not_found)" in refused(url, "status")
+
+
+def test_a_gallery_shows_that_its_model_changes(url: str) -> None:
+    assert "changes its model" not in run("gallery", "show", "default", "--url", url).stdout
+    migrate(url, "start", "--to", NEW_PACK)
+    migrate(url, "cut-over", "--yes", "--accept-missing", "1")
+
+    shown = " ".join(run("gallery", "show", "default", "--url", url).stdout.split())
+    for words in ("changes its model", "better rules, synthetic stands by", "1 templates that only the latter"):
+        assert words in shown

@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.cli.faces import _found_sentence
 from service.cli.show import chance, one_in, plain
 
 
@@ -33,3 +34,13 @@ def test_what_was_not_measured_is_marked() -> None:
 
 def test_texts_from_outside_cannot_colour_or_move_the_terminal() -> None:
     assert plain("[red]\x1b[2Jx") == "\\[red]?[2Jx"
+
+
+def test_a_score_of_the_pack_that_stands_by_is_compared_with_no_threshold() -> None:
+    thresholds = {"review": 0.25, "expected_fnir": 0.01}
+    of_ruling = {"subject_id": "S", "score": 0.4, "pack_id": None, "fmr": 1e-6, "extrapolated": False}
+
+    assert "is at or above the threshold 0.250" in _found_sentence([of_ruling], thresholds, 10)
+    of_standby = _found_sentence([of_ruling | {"pack_id": "opencv-zoo"}], thresholds, 10)
+    assert "score 0.400 by opencv-zoo" in of_standby
+    assert "threshold" not in of_standby
