@@ -82,15 +82,18 @@ def candidates_table(candidates: Sequence[Json], thresholds: Json) -> Table:
                 plain(candidate["subject_id"] or "(erased)"),
                 plain(candidate["encounter_id"] or "(erased)"),
                 score_text(candidate["score"]),
-                # a score of the pack that stands by has a threshold of its own
-                score_text(thresholds["review"])
-                if candidate["pack_id"] is None
-                else f"by {plain(candidate['pack_id'])}",
+                _limit(candidate, thresholds),
                 chance(candidate),
             ]
             for candidate in candidates
         ],
     )
+
+
+def _limit(candidate: Json, thresholds: Json) -> str:
+    """Return what a candidate's score is compared with; that of the pack that stands by has a threshold of its own."""
+    own = candidate["pack_id"]
+    return score_text(thresholds["review"]) if own is None else f"by {plain(own)}"
 
 
 def warn(lines: Sequence[str]) -> None:

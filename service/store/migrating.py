@@ -17,6 +17,7 @@ from service.domain import (
 from service.errors import MigrationNotFound, MigrationUnderway, SweepUnderway
 from service.store.calibrating import record_thresholds
 from service.store.counts import Growth
+from service.store.leases import release_lease, take_lease
 from service.store.metadata_counts import count_anew
 from service.store.pack_reading import missing_count
 from service.store.parts import in_parts
@@ -92,22 +93,12 @@ class SqlMigrating(SqlWriting):
     def lease_migration(self, job_id: int, lease: Lease) -> Migration | None:
         """Take a migration to work on it; None where it needs no work or somebody else is at it."""
         self._row(job_id)
-        is_free = or_(jobs.c.leased_by.is_(None), jobs.c.leased_by == lease.owner, jobs.c.leased_until < self._now)
-        row = self._connection.execute(
-            update(jobs)
-            .where(jobs.c.job_id == job_id, jobs.c.stage.in_(_NEEDS_WORK), is_free)
-            .values(state=JobState.RUNNING.value, leased_by=lease.owner, leased_until=lease.until)
-            .returning(*jobs.c)
-        ).one_or_none()
+        row = take_lease(self._connection, job_id, lease, jobs.c.stage.in_(_NEEDS_WORK), self._now)
         return None if row is None else to_migration(row)
 
     def release_migration(self, job_id: int, owner: str) -> None:
         """Let somebody else go on with it, if it is this owner's."""
-        self._connection.execute(
-            update(jobs)
-            .where(jobs.c.gallery_id == self._gallery_id, jobs.c.job_id == job_id, jobs.c.leased_by == owner)
-            .values(leased_by=None, leased_until=None)
-        )
+        release_lease(self._connection, self._gallery_id, job_id, owner)
 
     def advance_migration(self, job_id: int, lease: Lease, step: MigrationStep) -> Migration | None:
         """Write the templates of a step whose old ones are still there, as one change, and move on.

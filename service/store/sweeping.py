@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Join, Table, func, insert, or_, select, update
+from sqlalchemy import Connection, Join, Table, func, insert, select, update
 
 from service.domain import CaseKind, CaseStatus, FoundPair, Gallery, JobState, Lease, Sweep, SweepStep
 from service.errors import SweepNotFound, SweepUnderway
+from service.store.leases import release_lease, take_lease
 from service.store.parts import IDS_PER_STATEMENT, in_parts
 from service.store.reading import SqlReading, read_gallery
 from service.store.rows import AnyRow, candidate_columns, to_sweep
@@ -79,25 +80,12 @@ class SqlSweeping(SqlReading):
     def lease_sweep(self, job_id: int, lease: Lease) -> Sweep | None:
         """Take a sweep to work on it; None where it ended or somebody else is at it. Raises SweepNotFound."""
         self._row(job_id)
-        row = self._connection.execute(
-            update(jobs)
-            .where(
-                jobs.c.job_id == job_id,
-                jobs.c.state.in_(_UNFINISHED),
-                or_(jobs.c.leased_by.is_(None), jobs.c.leased_by == lease.owner, jobs.c.leased_until < self._now),
-            )
-            .values(state=JobState.RUNNING.value, leased_by=lease.owner, leased_until=lease.until)
-            .returning(*jobs.c)
-        ).one_or_none()
+        row = take_lease(self._connection, job_id, lease, jobs.c.state.in_(_UNFINISHED), self._now)
         return None if row is None else to_sweep(row)
 
     def release_sweep(self, job_id: int, owner: str) -> None:
         """Let somebody else go on with it, if it is this owner's."""
-        self._connection.execute(
-            update(jobs)
-            .where(jobs.c.gallery_id == self._gallery_id, jobs.c.job_id == job_id, jobs.c.leased_by == owner)
-            .values(leased_by=None, leased_until=None)
-        )
+        release_lease(self._connection, self._gallery_id, job_id, owner)
 
     def advance_sweep(self, job_id: int, lease: Lease, step: SweepStep) -> Sweep | None:
         """Move the sweep on and open a case for each pair of subjects that has none yet. Raises SweepNotFound.
