@@ -1,5 +1,6 @@
 """The transaction of `tests.fakes.FakeStore` that works on the change of a gallery's model pack."""
 
+import uuid
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +33,12 @@ class FakeMigrating(FakeWriting):
             0, max(old, default=0), 0, len(old), 0, 0.0, None, self._now, self._now,
         )  # fmt: skip
         records.migrations[migration.job_id] = migration
-        records.gallery = replace(records.gallery, standby_pack_id=to_pack_id, standby_model_id=to_model_id)
+        records.gallery = replace(
+            records.gallery,
+            standby_pack_id=to_pack_id,
+            standby_model_id=to_model_id,
+            standby_timeline_id=uuid.uuid4().hex,
+        )
         self._change(added=(), removed=())
         return migration
 
@@ -124,7 +130,11 @@ class FakeMigrating(FakeWriting):
         assert records.gallery.standby_pack_id is not None
         total = len(of_pack(records, records.references, records.gallery.standby_pack_id))
         records.gallery = replace(
-            records.gallery, standby_pack_id=None, standby_model_id=None, standby_calibration_id=None
+            records.gallery,
+            standby_pack_id=None,
+            standby_model_id=None,
+            standby_timeline_id="",
+            standby_calibration_id=None,
         )
         self._change(added=(), removed=())
         return self._moved(before, stage=MigrationStage.DROPPING, cursor=0, done=0, total=total)
