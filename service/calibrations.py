@@ -139,7 +139,7 @@ class CalibrationService:
                 drawn = reading.references_after(gallery.gallery_id, 0, last, MOST_TEMPLATES, gallery.pack_id)
                 found = {each.reference_id: each for each in drawn}
             else:
-                highest = reading.last_reference_id()
+                highest = max(reading.last_reference_id(), 1)  # the gallery was read before: all may be erased by now
                 for start in sorted(rng.integers(0, highest, _BLOCKS).tolist()):
                     most = MOST_TEMPLATES // _BLOCKS
                     drawn = reading.references_after(gallery.gallery_id, start, last, most, gallery.pack_id)

@@ -227,7 +227,7 @@ class Gallery:
     last_seq: int = 0
     template_count: int = 0  # templates that are searched now
     model_id: str | None = None  # of its templates, set by the first: templates of two models are never compared
-    timeline_id: str = ""  # given by the record; a restore renews it, so that indexes of before are noticed
+    timeline_id: str = ""  # of the ruling pack's templates; a restore renews it, so that indexes of before are noticed
     calibration_id: str | None = None  # that judges its scores; None: the one that comes with the pack
     thresholds_key: str | None = (
         None  # what its thresholds followed from when they were last written to the audit trail
@@ -242,6 +242,7 @@ class Gallery:
     # while the model pack changes: the pack that does not rule, into which everything is written too
     standby_pack_id: str | None = None
     standby_model_id: str | None = None
+    standby_timeline_id: str = ""  # new whenever a pack begins to stand by: the log tells of no dropped templates
     standby_calibration_id: str | None = None
     standby_template_count: int = 0
     paired_count: int = 0  # samples with a template of each pack that are searched now
@@ -263,10 +264,12 @@ class Gallery:
             self,
             pack_id=self.standby_pack_id,
             model_id=self.standby_model_id,
+            timeline_id=self.standby_timeline_id,
             calibration_id=self.standby_calibration_id,
             template_count=self.standby_template_count,
             standby_pack_id=self.pack_id,
             standby_model_id=self.model_id,
+            standby_timeline_id=self.timeline_id,
             standby_calibration_id=self.calibration_id,
             standby_template_count=self.template_count,
         )

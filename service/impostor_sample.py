@@ -139,7 +139,7 @@ def draw(reading: Reading, gallery: Gallery, rng: np.random.Generator) -> list[R
         found = reading.references(gallery.gallery_id, ids, gallery.pack_id)
     else:
         last = reading.last_reference_id()
-        for _ in range(_READS):
+        for _ in range(_READS if last else 0):  # people without a usable face are changes too
             ids = sorted(set((rng.integers(0, last, _IDS_PER_READ) + 1).tolist()))
             found |= reading.references(gallery.gallery_id, ids, gallery.pack_id)
             if len(found) >= SAMPLE_SIZE:

@@ -142,15 +142,21 @@ class IndexKeeper:
     def forget_other_packs(self) -> None:
         """Leave nothing, in memory and in files, of the indexes of packs that a gallery does not have any more.
 
+        A pack that was given up and stands by again is another one: of its earlier index nothing stays in memory.
+
         Raises:
             StoreUnavailable, VarUnusable
         """
         with self._files_lock:
             galleries = {gallery.gallery_id: gallery for gallery in self._store.galleries()}
             for key, slot in list(self._slots.items()):
-                gallery = galleries.get(key[0])  # none: made a moment ago
-                if gallery is not None and key[1] not in gallery.pack_ids:
+                gallery = galleries.get(key[0])
+                if gallery is None:
+                    continue  # made a moment ago
+                if key[1] not in gallery.pack_ids:
                     self._remove(key, slot, slot.index.close)
+                elif slot.timeline_id != side_of(gallery, key[1]).timeline_id:
+                    self._throw_away(key, slot, "other_timeline")
             for gallery in galleries.values():
                 sample = self.samples.of(gallery.gallery_id)
                 if sample is not None and sample.calibration.pack_id not in gallery.pack_ids:
@@ -197,7 +203,7 @@ class IndexKeeper:
             slot = self._slots.get(key)
             if slot is None or slot.timeline_id != gallery.timeline_id:
                 if slot is not None:
-                    slot.index.discard()  # of another history
+                    slot.index.discard("other_timeline")
                 slot = self._fill(gallery)
                 with self._slots_lock:
                     self._slots[key] = slot
@@ -250,9 +256,11 @@ class IndexKeeper:
     def _throw_away_other_history(self, gallery: Gallery) -> None:
         """Throw the index away if it is of another timeline than the record, or ahead of it."""
         slot = self._slots.get(index_key(gallery))
-        if slot is not None and (
-            slot.timeline_id != gallery.timeline_id or slot.index.high_water_mark > gallery.last_seq
-        ):
+        if slot is None:
+            return
+        if slot.timeline_id != gallery.timeline_id:
+            self._throw_away(index_key(gallery), slot, "other_timeline")
+        elif slot.index.high_water_mark > gallery.last_seq:
             self._throw_away(index_key(gallery), slot)
 
     def _throw_away(self, key: IndexKey, slot: Slot, reason: str = "differs_from_record") -> None:

@@ -1,5 +1,6 @@
 """The transaction of `tests.fakes.FakeStore` that works on the change of a gallery's model pack."""
 
+import uuid
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +38,7 @@ class FakeMigrating(FakeWriting):
             model_id=records.gallery.model_id or own_model_id,
             standby_pack_id=to_pack_id,
             standby_model_id=to_model_id,
+            standby_timeline_id=uuid.uuid4().hex,
         )
         self._change(added=(), removed=())
         return migration
@@ -129,7 +131,11 @@ class FakeMigrating(FakeWriting):
         assert records.gallery.standby_pack_id is not None
         total = len(of_pack(records, records.references, records.gallery.standby_pack_id))
         records.gallery = replace(
-            records.gallery, standby_pack_id=None, standby_model_id=None, standby_calibration_id=None
+            records.gallery,
+            standby_pack_id=None,
+            standby_model_id=None,
+            standby_timeline_id="",
+            standby_calibration_id=None,
         )
         self._change(added=(), removed=())
         return self._moved(before, stage=MigrationStage.DROPPING, cursor=0, done=0, total=total)

@@ -76,7 +76,9 @@ class FakeStore:
     def renew_timelines(self) -> None:
         with self._lock:
             for records in self._galleries.values():
-                records.gallery = replace(records.gallery, timeline_id=uuid.uuid4().hex)
+                standby = uuid.uuid4().hex if records.gallery.standby_pack_id is not None else ""
+                timeline = uuid.uuid4().hex
+                records.gallery = replace(records.gallery, timeline_id=timeline, standby_timeline_id=standby)
 
     @contextmanager
     def reading(self) -> Iterator[FakeReading]:

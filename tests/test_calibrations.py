@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from service.domain import AuditEntry, CaseDecision, CaseVerdict, OutcomeKind
@@ -152,6 +153,19 @@ def test_a_large_gallery_is_drawn_from_all_over(world: World, monkeypatch: pytes
     made = world.calibrations.make(GALLERY).calibration
     assert 100 <= made.people <= 160
     assert world.calibrations.make(GALLERY).calibration == made
+
+
+def test_a_large_gallery_that_is_erased_before_it_is_drawn_makes_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.calibrations.MOST_TEMPLATES", 2)
+    for person in range(3):
+        world.enrol(person, subject_id=f"S{person}")
+    as_read_before = world.gallery()
+    for person in range(3):
+        world.erasure.erase_subject(GALLERY, f"S{person}")
+    with pytest.raises(CalibrationUnfit, match="no template"):
+        world.calibrations._drawn(as_read_before, np.random.default_rng(0))
 
 
 def test_few_people_make_no_calibration(world: World) -> None:

@@ -1,5 +1,7 @@
 """The random part of a gallery that enrolments are compared with: fair, without the subject, and without who left."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,20 @@ def test_every_reference_is_as_likely_as_any_other(few_changes: int, monkeypatch
     # 100 each, with a deviation of 8.7
     assert min(times.values()) > 65
     assert max(times.values()) < 135
+
+
+def test_of_a_record_without_templates_nothing_is_drawn_however_many_changes_it_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("service.impostor_sample._FEW_CHANGES", 1)
+    store = SqlStore(f"sqlite:///{tmp_path}/record.sqlite")
+    store.migrate()
+    for world in (World(), World(store)):
+        for _ in range(2):
+            world.answer(biometric_exception="no usable face")
+        world.accuracy.refresh(world.gallery())
+        assert subjects_of(world) == set()
+    store.close()
 
 
 def test_a_sample_is_drawn_from_the_real_record_among_other_galleries(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.gallery import segmented_index
@@ -9,9 +10,10 @@ from service.gallery.index_folders import adopt_folder, delete_other_folders, fo
 from service.gallery.segmented_index import SegmentedIndex
 from service.index_care import IndexCare
 from service.indexes import files_forgetter, index_maker
-from service.matching import Matcher
+from service.matching import Matcher, SearchAgain
+from service.migration import MigrationService
 from service.store.sql_store import SqlStore
-from tests.migrating import NEW_PACK, OLD_BLIND, make_all, migrations_of, two_packs, work, world_of
+from tests.migrating import NEW_DIMENSION, NEW_PACK, OLD_BLIND, make_all, migrations_of, two_packs, work, world_of
 from tests.synthetic import PACK_ID
 from tests.world import GALLERY, World
 
@@ -78,6 +80,121 @@ def test_both_packs_have_files_until_one_is_given_up(tmp_path: Path, monkeypatch
     assert care_of(again).verify(GALLERY).compared == PEOPLE - 1
     again.matcher.close()
     store.close()
+
+
+def begin_again(world: World, migrations: MigrationService) -> None:
+    migrations.cancel(GALLERY)
+    work(world)
+    migrations.begin(GALLERY, NEW_PACK)
+    work(world)
+
+
+def searched_by(world: World) -> tuple[int, float]:
+    """Return the templates searched and the threshold that follows from their number."""
+    found = world.identify(1)
+    assert [each.subject_id for each in found.decision.candidates] == ["S1"]
+    return found.searched.gallery_size, found.decision.thresholds.review
+
+
+def test_a_pack_that_stood_by_before_is_not_searched_twice() -> None:
+    """Another process holds its index, and looks at nothing while the change is cancelled and begun again."""
+    here = world_of()
+    there = World.beside(here.store, two_packs())
+    for person in range(12):
+        here.enrol(person, subject_id=f"S{person}")
+    migrations = make_all(here)
+    there.identify(1)
+    there.matcher.catch_up(GALLERY)
+    for _ in range(2):
+        begin_again(here, migrations)
+        there.matcher.catch_up(GALLERY)
+    begin_again(here, migrations)
+    migrations.cut_over(GALLERY)
+    assert searched_by(there) == searched_by(here)
+    assert searched_by(there)[0] == 12
+    answer = there.enrol(50).searched
+    assert answer is not None
+    assert answer.gallery_size == 12
+    assert care_of(there).verify(GALLERY).is_same
+
+
+def test_an_old_pack_that_stands_by_again_is_not_searched_twice() -> None:
+    here = world_of()
+    there = World.beside(here.store, two_packs())
+    for person in range(12):
+        here.enrol(person, subject_id=f"S{person}")
+    there.identify(1)
+    migrations = make_all(here)
+    migrations.cut_over(GALLERY)
+    migrations.finish(GALLERY)
+    work(here)
+    migrations.begin(GALLERY, PACK_ID)
+    work(here)
+    migrations.cut_over(GALLERY)
+    assert searched_by(there) == searched_by(here)
+    assert searched_by(there)[0] == 12
+
+
+def test_nothing_is_kept_of_a_pack_that_stood_by_before() -> None:
+    here = world_of()
+    there = World.beside(here.store, two_packs())
+    here.enrol(1, subject_id="S1")
+    migrations = make_all(here)
+    there.matcher.catch_up(GALLERY)
+    begin_again(here, migrations)
+    there.matcher.forget_other_packs()
+    assert list(there.matcher._slots) == [(GALLERY, PACK_ID)]
+
+
+def test_the_index_of_a_pack_serves_on_when_the_pack_begins_to_rule_and_when_it_ends() -> None:
+    world = world_of()
+    world.enrol(1, subject_id="S1")
+    migrations = make_all(world)
+    world.identify(1)
+    slots = dict(world.matcher._slots)
+    migrations.cut_over(GALLERY)
+    world.identify(1)
+    assert world.matcher._slots == slots
+    migrations.back(GALLERY)
+    world.identify(1)
+    assert world.matcher._slots == slots
+
+
+def test_a_search_that_a_new_beginning_overtakes_is_made_again() -> None:
+    here = world_of()
+    there = World.beside(here.store, two_packs())
+    here.enrol(1, subject_id="S1")
+    migrations = make_all(here)
+    side = there.gallery().swapped()
+    probes = np.eye(1, NEW_DIMENSION, dtype=np.float32)
+    found = there.matcher.search(side, probes, 0.5)
+    begin_again(here, migrations)
+    with pytest.raises(SearchAgain):
+        there.matcher.check(there.gallery().swapped(), found)
+    assert (GALLERY, NEW_PACK) not in there.matcher._slots
+
+
+def test_files_of_a_pack_that_stood_by_before_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their process was down while the change was cancelled and begun again."""
+    monkeypatch.setattr(segmented_index.SegmentedIndex.__init__, "__kwdefaults__", SMALL)
+    here = world_of()
+    there = with_files(World.beside(here.store, two_packs()), tmp_path)
+    for person in range(PEOPLE):
+        here.enrol(person, subject_id=f"S{person}")
+    migrations = make_all(here)
+    there.matcher.catch_up(GALLERY)
+    settle(there)
+    there.matcher.close()
+    begin_again(here, migrations)
+    migrations.cut_over(GALLERY)
+
+    again = with_files(World.beside(here.store, two_packs()), tmp_path)
+    assert again.identify(1).searched.gallery_size == PEOPLE
+    assert care_of(again).verify(GALLERY).is_same
+    set_aside = again.metrics.index_files_set_aside.labels(reason="other_timeline")
+    assert set_aside._value.get() == 1  # of one pack: those of the other are as they were
+    settle(again)
+    again.matcher.close()
 
 
 def care_of(world: World) -> IndexCare:

@@ -1,5 +1,6 @@
 """The transaction that works on the change of a gallery's model pack: its job, its templates, the swap of the packs."""
 
+import uuid
 from collections.abc import Sequence
 
 from sqlalchemy import Update, delete, exists, func, insert, or_, select, update
@@ -55,6 +56,7 @@ class SqlMigrating(SqlWriting):
                 model_id=before.model_id or own_model_id,
                 standby_pack_id=to_pack_id,
                 standby_model_id=to_model_id,
+                standby_timeline_id=uuid.uuid4().hex,
                 standby_template_count=0,
                 paired_count=0,
             )
@@ -198,10 +200,12 @@ class SqlMigrating(SqlWriting):
             self._gallery_update().values(
                 pack_id=columns.standby_pack_id,
                 model_id=columns.standby_model_id,
+                timeline_id=columns.standby_timeline_id,
                 calibration_id=columns.standby_calibration_id,
                 template_count=columns.standby_template_count,
                 standby_pack_id=columns.pack_id,
                 standby_model_id=columns.model_id,
+                standby_timeline_id=columns.timeline_id,
                 standby_calibration_id=columns.calibration_id,
                 standby_template_count=columns.template_count,
             )
@@ -223,6 +227,7 @@ class SqlMigrating(SqlWriting):
             self._gallery_update().values(
                 standby_pack_id=None,
                 standby_model_id=None,
+                standby_timeline_id="",
                 standby_calibration_id=None,
                 standby_template_count=0,
                 paired_count=0,

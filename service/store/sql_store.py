@@ -110,9 +110,12 @@ class SqlStore(SqlRecords):
     def renew_timelines(self) -> None:
         """Begin another history of every gallery, after a restore: indexes of the old one are thrown away."""
         with self._write_transaction() as connection:
-            for gallery_id in connection.execute(select(galleries.c.gallery_id)).scalars().all():
-                renewed = update(galleries).where(galleries.c.gallery_id == gallery_id)
-                connection.execute(renewed.values(timeline_id=uuid.uuid4().hex))
+            for row in connection.execute(select(galleries.c.gallery_id, galleries.c.standby_pack_id)).all():
+                timelines = {"timeline_id": uuid.uuid4().hex}
+                if row.standby_pack_id is not None:
+                    timelines["standby_timeline_id"] = uuid.uuid4().hex
+                renewed = update(galleries).where(galleries.c.gallery_id == row.gallery_id)
+                connection.execute(renewed.values(timelines))
 
     @contextmanager
     def reading(self) -> Iterator[SqlReading]:

@@ -105,6 +105,7 @@ galleries = Table(
     # while its model pack changes: the one that does not rule
     Column("standby_pack_id", Text),
     Column("standby_model_id", Text),
+    Column("standby_timeline_id", Text, nullable=False, server_default=""),
     Column("standby_calibration_id", Text),
     Column("standby_template_count", BigInteger, nullable=False, server_default="0"),
     Column("paired_count", BigInteger, nullable=False, server_default="0"),

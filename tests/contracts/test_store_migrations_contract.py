@@ -107,6 +107,43 @@ def test_a_migration_begins_with_all_there_is_and_is_remembered(store: AnyStore)
         tx.begin_migration(NEW, NEW_MODEL, "opencv-zoo@1")
 
 
+def timelines(store: AnyStore) -> tuple[str, str]:
+    return store.galleries()[0].timeline_id, store.galleries()[0].standby_timeline_id
+
+
+def test_a_pack_has_a_timeline_of_its_own_from_each_time_it_begins_to_stand_by(store: AnyStore) -> None:
+    ruling = timelines(store)[0]
+    assert timelines(store) == (ruling, "")
+    begun = set()
+    for _ in range(2):
+        migration = begin(store)
+        standby = timelines(store)[1]
+        assert timelines(store) == (ruling, standby)
+        begun.add(standby)
+        advance(store, migration)
+        with store.migrating("camp") as tx:
+            tx.swap_packs(migration.job_id, MigrationStage.CUT_OVER, None)
+        assert timelines(store) == (standby, ruling)
+        with store.migrating("camp") as tx:
+            tx.swap_packs(migration.job_id, MigrationStage.READY, None)
+        assert timelines(store) == (ruling, standby)
+        with store.migrating("camp") as tx:
+            tx.give_up_standby(migration.job_id)
+        assert timelines(store) == (ruling, "")
+        with store.migrating("camp") as tx:
+            tx.lease_migration(migration.job_id, MINE)
+            tx.drop_templates(migration.job_id, MINE, 10)
+    assert len(begun) == 2
+    assert {"", ruling}.isdisjoint(begun)
+
+
+def test_a_restore_renews_the_timelines_of_both_packs(store: AnyStore) -> None:
+    begin(store)
+    before = timelines(store)
+    store.renew_timelines()
+    assert len({"", *before, *timelines(store)}) == 5
+
+
 def test_a_migration_is_no_sweep(store: AnyStore) -> None:
     job_id = begin(store).job_id
     assert store.sweeps("camp", None, 10).items == ()

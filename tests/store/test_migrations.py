@@ -205,6 +205,30 @@ def test_templates_enrolled_before_there_were_filters_are_counted(store: SqlStor
     assert (gallery.filter_by_sex, gallery.birth_year_tolerance, gallery.min_duplicate_age) == (False, 5, 18)
 
 
+def test_indexes_of_galleries_whose_model_changed_before_packs_had_timelines_are_filled_anew(
+    store: SqlStore, newest: SqlStore
+) -> None:
+    for gallery_id in ("changed", "unchanged"):
+        newest.create_gallery(new_gallery(gallery_id))
+    for gallery_id in ("camp", "changed"):
+        with newest.migrating(gallery_id) as tx:
+            job_id = tx.begin_migration("buffalo_s", "buffalo_s@1", "opencv-zoo@1").job_id
+    with newest.migrating("changed") as tx:
+        tx.give_up_standby(job_id)
+    migrate_to(store, "0010")
+    copy_rows(newest, store)
+    before = {each.gallery_id: each for each in newest.galleries()}
+
+    store.migrate()
+
+    after = {each.gallery_id: each for each in store.galleries()}
+    assert after["unchanged"] == before["unchanged"]
+    camp, changed = after["camp"], after["changed"]
+    assert changed.standby_timeline_id == ""
+    different = {each.timeline_id for each in (*before.values(), camp, changed)} | {camp.standby_timeline_id, ""}
+    assert len(different) == 7
+
+
 def test_several_that_start_at_once_migrate_once(url: str) -> None:
     def start(_: int) -> bool:
         store = SqlStore(url, Clock())
