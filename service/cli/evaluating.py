@@ -9,13 +9,13 @@ from pathlib import Path
 from service.calibration import Calibration
 from service.cli.failures import CommandFailed
 from service.cli.labelled import read_faces, stored_calibration
-from service.cli.show import console, plain
+from service.cli.show import console, plain, warn
 from service.domain import FacePolicy
 from service.evaluation.evaluation import FEWEST_PEOPLE, Evaluation
 from service.evaluation.evaluation import evaluate as evaluate_faces
 from service.evaluation.figures import to_csv
 from service.evaluation.photographs import FaceSet
-from service.evaluation.report import DOUBTFUL_FILE, FIGURES_FILE, REPORT_FILE, About, render, summary
+from service.evaluation.report import DOUBTFUL_FILE, FIGURES_FILE, REPORT_FILE, About, render, summary, warnings
 from service.face.extractor import template_model_id
 from service.face.model_packs import installed_pack
 from service.settings import Settings
@@ -87,4 +87,5 @@ def _write(out: Path, evaluation: Evaluation, page: str) -> None:
     say = console().print
     for line in summary(evaluation):
         say(plain(line))
+    warn(warnings(evaluation))
     say(f"Written: {plain(out / REPORT_FILE)} (open it in a browser), {FIGURES_FILE}, {DOUBTFUL_FILE}")

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from service.evaluation.evaluation import Evaluation
-from service.evaluation.figures import Figure
+from service.evaluation.figures import FEW_PEOPLE, Figure
 
 # text as text: small files that can be searched and read aloud
 STYLE: dict[Any, Any] = {
@@ -32,6 +32,8 @@ BLUE, ORANGE, GREY = "#0b62c4", "#c4460b", "#8a8a8a"
 _COLOURS = (BLUE, ORANGE, "#2c8a4b", "#7a4bb5")
 _WIDTH, _HEIGHT = 6.4, 3.6  # inches
 _LONGEST_NAME = 40  # characters
+_BESIDE = 1.04  # how much further right the next bar of one size stands
+IN_DOUBT = "pairs whose labels are in doubt"
 
 
 def score_histogram(evaluation: Evaluation, threshold: float, meaning: str) -> str:
@@ -61,17 +63,17 @@ def trade_off(evaluation: Evaluation) -> str:
     with rc_context(STYLE):
         canvas, axes = _panel()
         across = [match.value for match, _ in pairs]
-        axes.plot(across, [miss.value for _, miss in pairs], "o-", color=BLUE, markersize=4)
-        lows, highs = ([getattr(miss, end) for _, miss in pairs] for end in ("low", "high"))
-        axes.fill_between(across, lows, highs, color=BLUE, alpha=0.2, linewidth=0)
-        axes.axvline(max(evaluation.doubts.alike_share, 1e-9), color=GREY, linestyle=":", label="labels in doubt")
+        least, most = min(across) / 3, max(across) * 2
+        _with_intervals(axes, across, [miss for _, miss in pairs], BLUE, "rate, and its 95 % interval")
+        if least < evaluation.doubts.alike_share < most:
+            axes.axvline(evaluation.doubts.alike_share, color=GREY, linestyle=":", label=IN_DOUBT)
         axes.set_xscale("log")
-        axes.set_xlim(min(across) / 3, max(across) * 2)
-        axes.set_ylim(bottom=0)
+        axes.set_xlim(least, most)
+        axes.set_ylim(*around([miss for _, miss in pairs]))
         axes.yaxis.set_major_formatter(per_cent)
         axes.set_xlabel("false match rate: two people taken for one")
         axes.set_ylabel("false non-match rate")
-        axes.legend(frameon=False, fontsize=8)
+        canvas.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
         return as_svg(canvas, "False non-match rate against false match rate")
 
 
@@ -86,42 +88,75 @@ def misses_by_size(evaluation: Evaluation) -> str:
         return ""
     with rc_context(STYLE):
         canvas, axes = _panel()
-        for colour, target in zip(_COLOURS, sorted({each.target for each in chosen if each.target}), strict=False):
+        targets = sorted({each.target for each in chosen if each.target})
+        for place, (colour, target) in enumerate(zip(_COLOURS, targets, strict=False)):
             row = [each for each in chosen if each.target == target]
-            sizes = [each.gallery_size or 0 for each in row]
-            axes.plot(sizes, [each.value for each in row], "o-", color=colour, markersize=4, label=f"{target:.0%}")
-            axes.fill_between(
-                sizes, [each.low for each in row], [each.high for each in row], color=colour, alpha=0.15, linewidth=0
-            )
+            # a little beside each other: bars of one size would hide one another
+            sizes = [(each.gallery_size or 0) * _BESIDE ** (place - (len(targets) - 1) / 2) for each in row]
+            _with_intervals(axes, sizes, row, colour, f"{100 * target:g} %")
+        sizes = sorted({each.gallery_size or 0 for each in chosen})
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.xaxis.set_minor_formatter("")
-        axes.set_ylim(bottom=0)
+        axes.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.set_xticks([], minor=True)
+        axes.set_ylim(*around(chosen))
         axes.yaxis.set_major_formatter(per_cent)
         axes.set_xlabel("people enrolled")
-        axes.set_ylabel("duplicates missed")
-        axes.legend(frameon=False, fontsize=8, title="newcomers flagged by mistake", title_fontsize=8)
+        axes.set_ylabel("duplicates missed, with the 95 % interval")
+        canvas.legend(
+            loc="outside upper left",
+            ncols=4,
+            frameon=False,
+            fontsize=8,
+            title="newcomers flagged by mistake",
+            title_fontsize=8,
+            alignment="left",
+        )
         return as_svg(canvas, "Duplicates missed by size of the gallery")
 
 
 def groups(label: str, figures: Sequence[Figure], overall: Figure, what: str) -> str:
     """Draw one rate of the groups of a label beside that of all."""
     with rc_context(STYLE):
-        canvas = Canvas(figsize=(_WIDTH, 0.9 + 0.3 * len(figures)), layout="constrained")
+        canvas = Canvas(figsize=(_WIDTH, 1.3 + 0.3 * len(figures)), layout="constrained")
         axes = canvas.subplots()
         for place, each in enumerate(figures):
-            colour = GREY if each.rests_on_few else BLUE
-            axes.plot([each.low, each.high], [place, place], "-", color=colour, linewidth=2)
-            axes.plot([each.value], [place], "o", color=colour)
-        axes.axvspan(overall.low, overall.high, color=ORANGE, alpha=0.15, linewidth=0)
-        axes.axvline(overall.value, color=ORANGE, linestyle="--", linewidth=1)
+            _bar(axes, place, each)
+        axes.axvspan(overall.low, overall.high, color=ORANGE, alpha=0.15, linewidth=0, label="interval of all people")
+        axes.axvline(overall.value, color=ORANGE, linestyle="--", linewidth=1, label="all people")
         names = [_cut(str(each.group)) for each in figures]
         axes.set_yticks(range(len(figures)), names, parse_math=False)  # a dollar sign in a name is no formula
-        axes.invert_yaxis()
-        axes.set_xlim(left=0)
+        axes.set_ylim(len(figures) - 0.5, -0.5)
+        axes.set_xlim(*around([*figures, overall]))
         axes.xaxis.set_major_formatter(per_cent)
         axes.set_xlabel(what)
+        _group_legend(canvas, axes)
         return as_svg(canvas, f"{what}, by {label}")
+
+
+def _bar(axes: Axes, place: int, each: Figure) -> None:
+    colour, whose = (GREY, f"fewer than {FEW_PEOPLE} people") if each.rests_on_few else (BLUE, f"{FEW_PEOPLE} or more")
+    axes.plot([each.low, each.high], [place, place], "-", color=colour, linewidth=2)
+    axes.plot([each.value], [place], "o", color=colour, label=whose)
+
+
+def _group_legend(canvas: Canvas, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    once = dict(zip(names, handles, strict=True))
+    canvas.legend(once.values(), once.keys(), loc="outside upper left", ncols=4, frameon=False, fontsize=8)
+
+
+def _with_intervals(axes: Axes, across: Sequence[float], row: Sequence[Figure], colour: str, name: str) -> None:
+    """Draw a line of rates with their intervals."""
+    values = [each.value for each in row]
+    reach = [[each.value - each.low for each in row], [each.high - each.value for each in row]]
+    axes.errorbar(across, values, reach, fmt="o-", color=colour, markersize=4, capsize=3, elinewidth=1, label=name)
+
+
+def around(figures: Sequence[Figure]) -> tuple[float, float]:
+    """Return the ends of an axis that cuts off neither an interval nor a dot at zero."""
+    highest = max(each.high for each in figures) or 1.0
+    return -0.03 * highest, 1.05 * highest
 
 
 def paired(figures: Sequence[Figure]) -> list[tuple[Figure, Figure]]:

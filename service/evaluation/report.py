@@ -7,11 +7,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from service.errors import SeveralFaces
 from service.evaluation import plots
 from service.evaluation.comparisons import MOST_GROUPS
 from service.evaluation.evaluation import Evaluation
 from service.evaluation.figures import FEW_PEOPLE, FEWEST_TOLD, REPLICATES, Figure
-from service.evaluation.photographs import QUALITY, FaceSet
+from service.evaluation.photographs import GAP, QUALITY, FaceSet
+from service.evaluation.promises import FALSE_VERDICTS, FEWER, MORE, Promise, promises
 
 REPORT_FILE, FIGURES_FILE, DOUBTFUL_FILE = "report.html", "figures.csv", "doubtful_pairs.csv"
 _LARGE = 0.1  # share: from it on per cent say more than "1 in 7"
@@ -38,27 +40,29 @@ def render(evaluation: Evaluation, faces: FaceSet, about: About) -> str:
     environment.filters |= {
         "rate": rate,
         "percent": percent,
-        "one_in": lambda each: f"{one_in(each.value)} ({one_in(each.high)} to {one_in(each.low)})",
+        "one_in": rare_rate,
         "bare_one_in": one_in,
         "thousands": "{:,}".format,
     }
     figures = evaluation.figures
-    (fta,) = (each for each in figures if each.measure == "failure_to_acquire" and each.label is None)
-    misses, claims = _misses(figures), _claims(figures)
+    misses = _misses(figures)
     return environment.get_template("report.html").render(
         vars_of(about),
         evaluation=evaluation,
         doubts=evaluation.doubts,
         all_photographs=len(faces.all_photographs),
         all_people=len({each.person for each in faces.all_photographs}),
-        fta=fta,
-        refusals=sorted(evaluation.refusals.items(), key=lambda pair: -pair[1]),
+        fta=_failure_to_acquire(figures),
+        refusals=_refusals(evaluation),
         summary=summary(evaluation),
-        warnings=_warnings(evaluation, fta, claims),
+        warnings=warnings(evaluation),
         fpirs=sorted({each.target for each in _fnir(figures)}, reverse=True),
         misses=misses,
         example=_example(misses),
-        claims=claims,
+        promises=promises(figures),
+        false_verdicts=FALSE_VERDICTS,
+        in_doubt=plots.IN_DOUBT,
+        gap=GAP,
         trade_off=plots.paired(figures),
         labels=[label for label in _labels(evaluation) if label["name"] != QUALITY],
         quality=next((label for label in _labels(evaluation) if label["name"] == QUALITY), None),
@@ -90,8 +94,8 @@ def percent(share: float) -> str:
 
 def rate(each: Figure) -> Markup:
     """Return a rate with its interval, in italics where it rests on few."""
-    text = Markup("{} ({} to {})").format(percent(each.value), percent(each.low), percent(each.high))
-    return Markup('<span class="few">{}</span>').format(text) if each.rests_on_few else text
+    text = _with_interval(each)
+    return Markup('<span class="few">{}</span>').format(text) if each.rests_on_few else Markup(text)  # noqa: S704  (numbers)
 
 
 def one_in(share: float) -> str:
@@ -99,6 +103,19 @@ def one_in(share: float) -> str:
     if share <= 0:
         return "none seen"
     return percent(share) if share > _LARGE else f"1 in {int(float(f'{1 / share:.2g}')):,}"
+
+
+def rare_rate(each: Figure) -> str:
+    """Return a small rate with its interval, low to high, all of it as 1 in 5,000 or all of it in per cent."""
+    if each.value <= 0:
+        return f"none seen (up to {one_in(each.high)})"
+    if each.high > _LARGE:
+        return _with_interval(each)
+    return f"{one_in(each.value)} ({one_in(each.low) if each.low > 0 else '0'} to {one_in(each.high)})"
+
+
+def _with_interval(each: Figure) -> str:
+    return f"{percent(each.value)} ({percent(each.low)} to {percent(each.high)})"
 
 
 def _fnir(figures: Iterable[Figure]) -> list[Figure]:
@@ -119,60 +136,65 @@ def _misses(figures: Sequence[Figure]) -> list[tuple[int, list[Figure], Figure]]
     return rows
 
 
-def _claims(figures: Sequence[Figure]) -> list[dict[str, Any]]:
-    claimed = [each for each in figures if each.chosen_by == "calibration" and each.rank is None]
-    missed = {(each.gallery_size, each.target): each for each in claimed if each.measure == "fnir"}
-    return [
-        {
-            "size": each.gallery_size,
-            "target": each.target,
-            "found": each,
-            "threshold": each.threshold,
-            "missed": missed.get((each.gallery_size, each.target)),
-            "verdict": _verdict(each),
-        }
-        for each in claimed
-        if each.measure == "fpir"
-    ]
+def _failure_to_acquire(figures: Iterable[Figure]) -> Figure:
+    return next(each for each in figures if each.measure == "failure_to_acquire" and each.label is None)
 
 
-def _verdict(found: Figure) -> str:
-    target = found.target or 0.0
-    if found.low <= target <= found.high:
-        return "as promised"
-    return "more than promised" if found.low > target else "fewer than promised"
+def _refusals(evaluation: Evaluation) -> list[tuple[str, int]]:
+    return sorted(evaluation.refusals.items(), key=lambda pair: -pair[1])
 
 
 def summary(evaluation: Evaluation) -> list[str]:
     """Return what matters most, a few sentences each."""
-    misses, claims = _misses(evaluation.figures), _claims(evaluation.figures)
+    misses = _misses(evaluation.figures)
     lines = []
     if misses:
         size, cells, _ = misses[-1]
         loosest, strictest = cells[0], cells[-1]
         lines.append(
-            f"With {size:,} people enrolled: of every 100 who register again, about {_of_hundred(strictest.value)} are "
+            f"With {size:,} people enrolled: of every 100 who register again, about {_are(strictest.value)} "
             f"not noticed ({_of_hundred(strictest.low)} to {_of_hundred(strictest.high)}), if their photograph can be "
-            f"used. The price: {_of_hundred(strictest.target)} of every 100 newcomers is flagged by mistake, and "
-            "somebody has to look."
+            f"used. The price: of every 100 newcomers {_are(strictest.target)} flagged by mistake, and somebody has to "
+            "look."
         )
         if loosest is not strictest:
             lines.append(
-                f"If {_of_hundred(loosest.target)} of every 100 newcomers may be flagged by mistake, about "
-                f"{_of_hundred(loosest.value)} of every 100 are not noticed ({_of_hundred(loosest.low)} to "
+                f"If {_of_hundred(loosest.target)} of every 100 newcomers may be flagged by mistake, of every "
+                f"100 who register again about {_are(loosest.value)} not noticed ({_of_hundred(loosest.low)} to "
                 f"{_of_hundred(loosest.high)})."
             )
         lines.append(
             f"More people enrolled means more missed; nothing was measured beyond {size:,}. And it holds for people "
             "and cameras like those in these photographs."
         )
-    if claims:
-        kept = sum(claim["verdict"] == "as promised" for claim in claims)
+    tested = promises(evaluation.figures)
+    if tested:
         lines.append(
-            f"In daily use the model's calibration sets the threshold. It brought the share of false alarms that it "
-            f"promises in {kept} of {len(claims)} tests; this says nothing about what is missed."
+            "In daily use the model's calibration sets the threshold. "
+            f"{_verdicts(tested)} {_what_would_show(tested)} This says nothing about what is missed."
         )
     return lines
+
+
+def _verdicts(tested: Sequence[Promise]) -> str:
+    counts = {kind: sum(each.verdict == kind for each in tested) for kind in (MORE, FEWER)}
+    told = [
+        f"In {count} of {len(tested)} tests there {kind} false alarms than it promises."
+        for kind, count in counts.items()
+        if count
+    ]
+    return " ".join(told) or f"None of {len(tested)} tests shows clearly more or fewer false alarms than it promises."
+
+
+def _what_would_show(tested: Sequence[Promise]) -> str:
+    easiest = max(tested, key=lambda each: (each.found.gallery_size or 0, each.target))
+    line = (
+        f"With {easiest.found.people:,} people it takes {percent(easiest.shows_from)} false alarms, where "
+        f"{percent(easiest.target)} are promised, to tell that there are more."
+    )
+    if easiest.found.people >= easiest.people_needed:
+        return line
+    return f"{line} More people tell more: twice as many false alarms show with about {easiest.people_needed:,}."
 
 
 def _of_hundred(share: float | None) -> str:
@@ -180,34 +202,63 @@ def _of_hundred(share: float | None) -> str:
     return f"{float(f'{100 * share:.2g}'):g}"
 
 
-def _warnings(evaluation: Evaluation, fta: Figure, claims: Sequence[dict[str, Any]]) -> list[str]:
+def _are(share: float | None) -> str:
+    number = _of_hundred(share)
+    return f"{number} {'is' if number == '1' else 'are'}"
+
+
+def warnings(evaluation: Evaluation) -> list[str]:
+    """Return what should be looked at before the figures are believed, a few sentences each."""
+    fta, tested = _failure_to_acquire(evaluation.figures), promises(evaluation.figures)
     lines = []
-    if claims and evaluation.is_of_calibration:
+    if tested and evaluation.is_of_calibration:
         lines.append(
             "The calibration was made on these very photographs. That its promises hold here proves nothing: measure "
             "with others."
         )
     if fta.value > _MOST_REFUSED:
-        lines.append(
-            f"{percent(fta.value)} of the photographs have no usable face: look at them before anything else. Where "
-            "several people stand in the picture, --face-policy central takes the one in the middle; as it is set now, "
-            "the service would not."
-        )
+        lines.append(_refused(evaluation, fta))
     if evaluation.people_with_several < FEW_PEOPLE:
         lines.append(
             f"Only {evaluation.people_with_several} people have several photographs: what is said of missed duplicates "
             "rests on them."
         )
-    if any(claim["verdict"].startswith("more") for claim in claims):
-        lines.append(
-            "There are more false alarms among these people than the calibration of the model pack promises. "
-            + (
-                "But some may be one person under two names, and no false alarm at all: clear the labels first (below)."
-                if evaluation.doubts.alike_people
-                else "Its thresholds are too low for them."
-            )
-        )
+    broken = [each for each in tested if each.verdict == MORE]
+    if broken:
+        lines.append(_too_many_alarms(broken, evaluation))
     return lines
+
+
+def _refused(evaluation: Evaluation, fta: Figure) -> str:
+    reasons = ", ".join(f"{count:,} × {code}" for code, count in _refusals(evaluation))
+    line = f"{percent(fta.value)} of the photographs could not be used ({reasons}): look at them before anything else."
+    if SeveralFaces.code not in evaluation.refusals:
+        return line
+    return (
+        f"{line} Where several people stand in the picture, --face-policy central takes the one in the middle; as it "
+        "is set now, the service would not."
+    )
+
+
+def _too_many_alarms(broken: Sequence[Promise], evaluation: Evaluation) -> str:
+    """Return what the tests may mean and what to do; `broken` are those that found more than was promised."""
+    worst = max(broken, key=lambda each: each.found.value / each.target)
+    line = (
+        "There may be more false alarms among these people than the calibration of the model pack promises: "
+        f"{percent(worst.target)} promised, {_with_interval(worst.found)} found with {worst.found.gallery_size:,} "
+        "enrolled."
+    )
+    if evaluation.doubts.alike_people:
+        return (
+            f"{line} But some may be one person under two names, and no false alarm at all: clear the labels first "
+            f"(the report lists them in {DOUBTFUL_FILE})."
+        )
+    if worst.found.people < worst.people_needed:
+        return (
+            f"{line} {worst.found.people:,} people are few to say so: measure with {worst.people_needed:,} or more "
+            "before you change anything."
+        )
+    return f"{line} Its thresholds may be too low for them: biodedup calibrate makes a calibration of your own people."
 
 
 def _example(misses: Sequence[Any]) -> str:

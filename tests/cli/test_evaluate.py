@@ -2,8 +2,10 @@
 
 import csv
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,9 @@ def test_a_folder_of_people_becomes_a_report(folder: Path, tmp_path: Path) -> No
     assert "people enrolled: of every 100 who register again" in result.stdout
     assert str(out / "report.html") in result.stdout
     page = (out / "report.html").read_text(encoding="utf-8")
+    told = re.findall(r'<div class="(?:answer|warning)">(.*?)</div>', page)
+    assert f"Only {PEOPLE} people have several photographs" in told[-1]
+    assert all(unescape(line) in result.stdout + result.stderr for line in told)
     assert "the model pack <b>opencv-zoo</b>" in page
     assert f"{PEOPLE + 1} people" in page
     assert "image_unreadable" in page
