@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from service.cli.client import DEFAULT_URL, GalleryArgument, Json, ServiceClient, UrlOption, gallery_path
-from service.cli.show import console, one_in, percent, plain, score_text, table, warn
+from service.cli.show import console, one_in, plain, score_text, table, warn
 from service.cli.sweeps import sweep_gallery
+from service.decision import percent
 from service.domain import QualityGate
 
 ReviewOption = Annotated[

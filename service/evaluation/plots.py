@@ -89,7 +89,7 @@ def misses_by_size(evaluation: Evaluation) -> str:
         for colour, target in zip(_COLOURS, sorted({each.target for each in chosen if each.target}), strict=False):
             row = [each for each in chosen if each.target == target]
             sizes = [each.gallery_size or 0 for each in row]
-            axes.plot(sizes, [each.value for each in row], "o-", color=colour, markersize=4, label=f"{target:.0%}")
+            axes.plot(sizes, [each.value for each in row], "o-", color=colour, markersize=4, label=per_cent(target))
             axes.fill_between(
                 sizes, [each.low for each in row], [each.high for each in row], color=colour, alpha=0.15, linewidth=0
             )
