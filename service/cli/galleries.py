@@ -96,7 +96,7 @@ def show_gallery(gallery: GalleryArgument, url: UrlOption = DEFAULT_URL) -> None
 def create_gallery(
     gallery: GalleryArgument,
     *,
-    pack: Annotated[str | None, typer.Option("--pack", help="Model pack; it can never be changed later.")] = None,
+    pack: Annotated[str | None, typer.Option("--pack", help="Model pack; `models migrate` changes it later.")] = None,
     review_fpir: ReviewOption = None,
     duplicate_fpir: DuplicateOption = None,
     verification_fmr: VerificationOption = None,
