@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import Metric
 from pydantic.fields import FieldInfo
 
+from service.api.request_schemas import EnrolmentFields
 from service.cli.client import NO_SERVICE
 from service.errors import all_errors
 from service.metrics import PHASES, Metrics
@@ -140,6 +141,16 @@ def test_every_code_of_the_command_line_is_documented_and_nothing_else_is() -> N
 
 def test_every_error_says_what_to_do() -> None:
     assert [code for code, cells in table("errors.md").items() if not all(cells)] == []
+
+
+def test_the_enrolments_of_the_readme_have_fields_that_the_service_takes() -> None:
+    text = (DOCS.parent / "README.md").read_text().replace("\\\n", " ")
+    requests = [line for line in text.splitlines() if line.startswith("curl ") and line.endswith("/enrolments")]
+    assert len(requests) == 2
+    for request in requests:
+        fields = dict(re.findall(r"-F (\w+)=(\S+)", request))
+        assert fields.pop("sample").startswith("@")
+        EnrolmentFields.model_validate(fields, strict=False)
 
 
 def test_settings_named_in_any_page_exist() -> None:
