@@ -23,7 +23,8 @@ from benchmarks.demo_photographs import (
 from benchmarks.demo_service import LOG, refuse_taken, running_service
 from service.cli.client import Json, ServiceClient, gallery_path
 from service.cli.failures import CommandFailed, report_failure
-from service.cli.show import chance, coloured, console, percent, plain, score_text, table
+from service.cli.show import chance, coloured, console, plain, score_text, table
+from service.decision import percent
 from service.errors import BiodedupError
 from service.var_lock import make_var_folder
 

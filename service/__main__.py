@@ -24,6 +24,8 @@ commands = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
+    # its tables cut off the names of long options in a terminal of 80 columns
+    rich_markup_mode=None,
     # a traceback shows local variables, and those hold photographs and scores
     pretty_exceptions_enable=False,
     help="Open face deduplication: send a face, learn whether the person is already enrolled.\n\n"
@@ -69,11 +71,11 @@ commands.command()(evaluate)
 commands.command()(calibrate)
 commands.command()(plan)
 commands.command()(check)
-models_commands.add_typer(migrate_commands, name="migrate")
-commands.add_typer(models_commands, name="models")
-commands.add_typer(gallery_commands, name="gallery")
-commands.add_typer(calibration_commands, name="calibrations")
-commands.add_typer(index_commands, name="index")
+models_commands.add_typer(migrate_commands, name="migrate", cls=CommandGroup)
+commands.add_typer(models_commands, name="models", cls=CommandGroup)
+commands.add_typer(gallery_commands, name="gallery", cls=CommandGroup)
+commands.add_typer(calibration_commands, name="calibrations", cls=CommandGroup)
+commands.add_typer(index_commands, name="index", cls=CommandGroup)
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ class DecisionRule:
         found = []
         if thresholds.expected_fnir > self.fnir_warning:
             found.append(
-                f"This threshold is expected to miss {thresholds.expected_fnir:.0%} of the duplicates: "
+                f"This threshold is expected to miss {percent(thresholds.expected_fnir)} of the duplicates: "
                 "use a better model pack, a smaller gallery or a higher review_fpir."
             )
         if thresholds.duplicate is None:
@@ -161,6 +161,11 @@ class DecisionRule:
             false_match=self.calibration.false_match_rate(pair_score),
             pair_score=None if together is None else pair_score,
         )
+
+
+def percent(share: float) -> str:
+    """Return a share (0..1) in per cent with two digits that count."""
+    return f"{float(f'{share * 100:.2g}'):g} %"  # 100 in two digits alone would be 1e+02
 
 
 def stated_size(comparisons: int) -> int:

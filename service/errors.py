@@ -13,7 +13,7 @@ BiodedupError
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
 │       SweepNotFound  CalibrationNotFound  MigrationNotFound
 ├── Conflict
-│   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
+│   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  CaseVoid  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
 │       PeopleWouldBeMissed
 ├── Overloaded                        the queue is full: come back later

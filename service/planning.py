@@ -23,7 +23,7 @@ from service.campaign import (
     review_threshold,
     trade_off,
 )
-from service.decision import stated_size
+from service.decision import percent, stated_size
 
 LOWEST_FPIR, HIGHEST_FPIR = 1e-6, 0.5  # as a gallery takes them
 TRADE_OFF_FPIRS = (0.0001, 0.0003, 0.001, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -89,7 +89,7 @@ class Plan:
     duplicate_fpir: float
     capacity_per_day: int | None
     wanted_fnir: float | None
-    start: Moment
+    start: Moment  # of a gallery that is empty when it begins: when the first day has filled it
     end: Moment
     chosen: Outlook
     trade_off: tuple[TradeOff, ...]  # at several settings, by ascending review_fpir; the chosen one is among them
@@ -102,9 +102,9 @@ def plan(calibration: Calibration, campaign: Campaign, wish: Wish) -> Plan:
     chosen = outlook(calibration, campaign, review_fpir)
     # a gallery refuses a duplicate_fpir above its review_fpir
     duplicate_fpir = min(wish.usual_duplicate_fpir, review_fpir)
-    start, end = (
-        _moment(calibration, size, review_fpir, duplicate_fpir) for size in (campaign.size_now, campaign.size_end)
-    )
+    # in an empty gallery nobody is flagged or missed: how strict it is shows when the first day has filled it
+    size_first = campaign.size_now or campaign.enrolments_a_day
+    start, end = (_moment(calibration, size, review_fpir, duplicate_fpir) for size in (size_first, campaign.size_end))
     problems = _problems(campaign, wish, chosen)
     return Plan(
         calibration_id=calibration.calibration_id,
@@ -182,8 +182,8 @@ def _problems(campaign: Campaign, wish: Wish, chosen: Outlook) -> list[str]:
     found = []
     if wish.wanted_fnir is not None and chosen.fnir.expected > wish.wanted_fnir:
         found.append(
-            f"This pack cannot reach it: even with {chosen.review_fpir:.0%} of all newcomers reviewed it is expected "
-            f"to miss {chosen.fnir.expected:.1%} of the duplicates, not {wish.wanted_fnir:.1%}. "
+            f"This pack cannot reach it: even with {percent(chosen.review_fpir)} of all newcomers reviewed it is "
+            f"expected to miss {percent(chosen.fnir.expected)} of the duplicates, not {percent(wish.wanted_fnir)}. "
             "Use a better pack, better photographs or a smaller gallery."
         )
     capacity = wish.capacity_per_day
@@ -225,7 +225,7 @@ def _doubts(calibration: Calibration, wish: Wish, chosen: Outlook, end: Moment) 
         )
     if end.fnir.expected > wish.fnir_warning:
         found.append(
-            f"At the end {end.fnir.expected:.0%} of the duplicates are expected to be missed: "
+            f"At the end {percent(end.fnir.expected)} of the duplicates are expected to be missed: "
             "use a better model pack, a smaller gallery or a higher review_fpir."
         )
     return found

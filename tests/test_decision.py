@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.calibration import fmr_for_fpir
-from service.decision import STATED_SIZES, DecisionRule, stated_size
+from service.decision import STATED_SIZES, DecisionRule, percent, stated_size
 from service.domain import Gallery, Hit, OutcomeKind, Reference, Thresholds
 from tests.synthetic import calibration
 
@@ -143,8 +143,16 @@ def test_a_setting_that_misses_many_duplicates_shouts() -> None:
     few, many = RULE.thresholds(gallery(), 100), RULE.thresholds(gallery(), 10**6)
     assert few.expected_fnir < 0.1 < many.expected_fnir
     assert RULE.warnings(few) == ()
-    assert f"miss {many.expected_fnir:.0%} of the duplicates" in RULE.warnings(many)[0]
+    assert f"miss {percent(many.expected_fnir)} of the duplicates" in RULE.warnings(many)[0]
     assert RULE.decide([], {}, None, many).warnings == RULE.warnings(many)
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(1.0, "100 %"), (0.996, "100 %"), (0.5, "50 %"), (0.0123, "1.2 %"), (0.0001, "0.01 %"), (0.0, "0 %")],
+)
+def test_a_share_is_said_with_two_digits_that_count(share: float, words: str) -> None:
+    assert percent(share) == words
 
 
 def test_a_missing_duplicate_threshold_is_said() -> None:

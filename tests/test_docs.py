@@ -1,5 +1,6 @@
 """The pages on settings, metrics and errors say what the code says, no more and no less."""
 
+import ast
 import re
 from collections.abc import Iterator
 from enum import StrEnum
@@ -10,6 +11,8 @@ import pytest
 from prometheus_client import Metric
 from pydantic.fields import FieldInfo
 
+from service.api.request_schemas import EnrolmentFields
+from service.cli.client import NO_SERVICE
 from service.errors import all_errors
 from service.metrics import PHASES, Metrics
 from service.settings import OUTSIDE_NAMES, Settings, setting_names
@@ -18,9 +21,13 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def table(page: str) -> dict[str, list[str]]:
-    """The rows of the first table of a page by their first cell, without the code marks around it."""
+    """The rows of a page's tables by their first cell, without the code marks around it."""
+    return rows_of((DOCS / page).read_text())
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
     rows: dict[str, list[str]] = {}
-    for line in (DOCS / page).read_text().splitlines():
+    for line in text.splitlines():
         if line.startswith("| `"):
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             name = cells[0].strip("`")
@@ -106,13 +113,44 @@ def test_every_phase_is_documented() -> None:
     assert set(re.findall(r"`(\w+)`", table("metrics.md")["biodedup_phase_seconds"][2])) == set(PHASES)
 
 
+def error_tables() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The errors of the service, and the codes of the command line alone."""
+    everywhere, commands = (DOCS / "errors.md").read_text().split("\n## Only on the command line\n")
+    return rows_of(everywhere), rows_of(commands)
+
+
+def codes_of_commands() -> set[str]:
+    """Every code that a module of the commands names as it raises `CommandFailed`."""
+    found = {NO_SERVICE}
+    for module in (DOCS.parent / "service" / "cli").glob("*.py"):
+        for call in ast.walk(ast.parse(module.read_text())):
+            match call:
+                case ast.Call(func=ast.Name(id="CommandFailed"), args=[_, ast.Constant(value=str(code))]):
+                    found.add(code)
+    return found
+
+
 def test_every_error_is_documented_with_its_status_and_nothing_else_is() -> None:
-    documented = {code: int(cells[0]) for code, cells in table("errors.md").items()}
+    documented = {code: int(cells[0]) for code, cells in error_tables()[0].items()}
     assert documented == {error.code: error.status for error in all_errors()}
 
 
+def test_every_code_of_the_command_line_is_documented_and_nothing_else_is() -> None:
+    assert set(error_tables()[1]) == codes_of_commands() - {error.code for error in all_errors()}
+
+
 def test_every_error_says_what_to_do() -> None:
-    assert [code for code, cells in table("errors.md").items() if not cells[1] or not cells[2]] == []
+    assert [code for code, cells in table("errors.md").items() if not all(cells)] == []
+
+
+def test_the_enrolments_of_the_readme_have_fields_that_the_service_takes() -> None:
+    text = (DOCS.parent / "README.md").read_text().replace("\\\n", " ")
+    requests = [line for line in text.splitlines() if line.startswith("curl ") and line.endswith("/enrolments")]
+    assert len(requests) == 2
+    for request in requests:
+        fields = dict(re.findall(r"-F (\w+)=(\S+)", request))
+        assert fields.pop("sample").startswith("@")
+        EnrolmentFields.model_validate(fields, strict=False)
 
 
 def test_settings_named_in_any_page_exist() -> None:

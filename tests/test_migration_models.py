@@ -74,7 +74,7 @@ def test_six_people_change_from_the_default_pack_to_buffalo_s_and_back(tmp_path:
             assert who_is(client, person) == pytest.approx(fresh, abs=1e-6)
             assert f"P{person}" in fresh
 
-        assert run("models", "migrate", "back", "six", "--url", server.url).exit_code == 0
+        assert run("models", "migrate", "back", "six", "--yes", "--url", server.url).exit_code == 0
         assert [who_is(client, person) for person in range(5)] == before[:5]
         assert "P5" in who_is(client, 5)
         run("models", "migrate", "cut-over", "six", "--yes", "--url", server.url)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.campaign import Campaign, outlook
+from service.campaign import Campaign, outlook, review_threshold
 from service.decision import DecisionRule
 from service.domain import Gallery
 from service.planning import HIGHEST_FPIR, ChosenBy, Plan, Wish, plan
@@ -37,6 +37,13 @@ def test_the_thresholds_are_those_that_enrolments_will_use() -> None:
         used = rule.thresholds(camp, size)
         assert (moment.gallery_size, moment.review, moment.duplicate) == (size, used.review, used.duplicate)
         assert moment.fnir.expected == used.expected_fnir
+
+
+@pytest.mark.parametrize(("size_end", "first"), [(4000, 150), (100, 100)])
+def test_an_empty_gallery_is_judged_when_the_first_day_has_filled_it(size_end: int, first: int) -> None:
+    found = plan(CALIBRATION, replace(CAMPAIGN, size_now=0, size_end=size_end), USUAL)
+    assert (found.start.gallery_size, found.end.gallery_size) == (first, size_end)
+    assert found.start.review == review_threshold(CALIBRATION, 0.01, first)
 
 
 @pytest.mark.parametrize("capacity", [12, 20, 60])
@@ -73,7 +80,7 @@ def test_misses_that_no_setting_reaches_are_told() -> None:
     found = planned(wanted_fnir=0.001)
     assert not found.is_reached
     assert found.chosen.review_fpir == HIGHEST_FPIR
-    assert "cannot reach it: even with 50% of all newcomers reviewed" in found.warnings[0]
+    assert "cannot reach it: even with 50 % of all newcomers reviewed" in found.warnings[0]
 
 
 def test_reviewers_who_cannot_decide_even_the_duplicates_are_told_and_nothing_is_made_stricter() -> None:

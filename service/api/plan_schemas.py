@@ -109,7 +109,10 @@ class PlanOut(Out):
     duplicate_fpir: float
     capacity_per_day: int | None
     wanted_fnir: float | None
-    start: MomentOut
+    start: MomentOut = Field(
+        description="When the campaign begins; of a gallery that is empty then, after the first day: before it there "
+        "is nobody to be flagged as, or missed."
+    )
     end: MomentOut
     chosen: OutlookOut
     trade_off: list[TradeOffOut] = Field(description="At several settings, by ascending review_fpir.")

@@ -7,7 +7,8 @@ from service.calibration import Calibration, fmr_for_fpir
 from service.calibration_fit import MatedScores, Source, calibrate, mated_scores
 from service.cli.failures import CommandFailed
 from service.cli.labelled import read_faces, stored_calibration
-from service.cli.show import console, percent, plain, score_text, table, warn
+from service.cli.show import console, plain, score_text, table, warn
+from service.decision import percent
 from service.domain import FacePolicy
 from service.face.extractor import template_model_id
 from service.face.model_packs import installed_pack

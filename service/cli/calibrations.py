@@ -8,7 +8,8 @@ import typer
 
 from service.cli.client import DEFAULT_URL, GalleryArgument, Json, ServiceClient, UrlOption, gallery_path
 from service.cli.failures import CommandFailed
-from service.cli.show import console, percent, plain, score_text, table, warn
+from service.cli.show import console, plain, score_text, table, warn
+from service.decision import percent
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="Written by `biodedup calibrate`.", exists=True, dir_okay=False)

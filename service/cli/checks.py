@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from service.calibration import Calibration
 from service.cli.client import DEFAULT_URL, Json, ServiceClient, UrlOption
 from service.cli.failures import EXIT_FAILED, CommandFailed
 from service.cli.show import console, plain
-from service.errors import BiodedupError, VarUnusable
+from service.domain import Gallery
+from service.errors import BiodedupError, PackManifestInvalid, PackMismatch, PackNotInstalled, VarUnusable
 from service.settings import Settings, load_settings
 from service.var_lock import owner_of
 
@@ -34,9 +35,10 @@ class Finding:
 
 
 def check(url: UrlOption = DEFAULT_URL) -> None:
-    """Check settings, model packs, calibration, the var folder, the database, and whether a service runs.
+    """Check settings, the var folder, the database, model packs, calibrations, and whether a service runs.
 
-    It changes nothing, and beside a running service it asks that service instead of opening its database.
+    Looked at are the packs of the settings and those of the galleries in the database: `serve` needs all of them. It
+    changes nothing, and beside a running service it asks that service instead of opening its database.
 
     Example: biodedup check
 
@@ -63,19 +65,20 @@ def findings(url: str) -> Iterator[Finding]:
             yield Finding(FAIL, "settings", line)
         return
     yield Finding(OK, "settings", "valid")
-    for pack_id in settings.packs:
-        yield _pack(settings, pack_id)
-        yield _calibration(settings.models_dir, pack_id)
     folder = _var_folder(settings.var_dir)
     yield folder
     running = _service(url)
+    galleries: list[Gallery] = []
     if running.ready is not None:
         is_well = running.ready["checks"]["store"]
         yield Finding(
             OK if is_well else FAIL, "database", f"the service says: {'in order' if is_well else 'it is not'}"
         )
     elif settings.database_url is not None or folder.level != FAIL:
-        yield _database(settings)
+        finding, galleries = _database(settings)
+        yield finding
+    for pack_id in dict.fromkeys((*settings.packs, *(each for gallery in galleries for each in gallery.pack_ids))):
+        yield from _pack(settings, pack_id, [gallery for gallery in galleries if pack_id in gallery.pack_ids])
     yield running.finding
 
 
@@ -87,35 +90,48 @@ class _Running:
     ready: Json | None
 
 
-def _pack(settings: Settings, pack_id: str) -> Finding:
-    from service.face.model_packs import verify_pack  # noqa: PLC0415  (onnxruntime takes a second to import)
+def _pack(settings: Settings, pack_id: str, galleries: Sequence[Gallery]) -> Iterator[Finding]:
+    """Yield what `serve` would say of a pack and of the galleries that have it, with the codes it would end with."""
+    from service.face.extractor import template_model_id  # noqa: PLC0415  (onnxruntime takes a second to import)
+    from service.face.model_packs import installed_pack  # noqa: PLC0415
+    from service.face.unified import scale_of  # noqa: PLC0415
 
+    # where the settings do not name it, nothing else says why it is needed
+    named = "" if pack_id in settings.packs else f"; needed by {', '.join(each.gallery_id for each in galleries)}"
     try:
-        pack = verify_pack(settings.models_dir, pack_id)
+        pack = installed_pack(settings.models_dir, pack_id, accepted_licences=frozenset(settings.accepted_licences))
+        scale_of(pack)
     except BiodedupError as error:
-        advice = f"biodedup models fetch {pack_id}"
-        return Finding(FAIL, "model pack", error.message, "" if advice in error.message else advice)
-    if pack.manifest.licence.restricted and pack_id not in settings.accepted_licences:
-        return Finding(
-            FAIL,
-            "model pack",
-            f"{pack_id}: {pack.manifest.licence.plain_words}",
-            f"If that is your use, set BIODEDUP_ACCEPTED_LICENCES={pack_id}",
-        )
-    return Finding(OK, "model pack", f"{pack_id} is installed and intact")
+        fetch = f"biodedup models fetch {pack_id}"
+        advice = fetch if isinstance(error, PackNotInstalled) and fetch not in error.message else ""
+        yield Finding(FAIL, "model pack", f"{error.message}{named} ({error.code})", advice)
+        yield _calibration(settings.models_dir, pack_id, None)
+        return
+    yield Finding(OK, "model pack", f"{pack_id} is installed and intact{named}")
+    model_id = template_model_id(pack)
+    yield _calibration(settings.models_dir, pack_id, model_id)
+    for gallery in galleries:
+        made_by = gallery.model_id if gallery.pack_id == pack_id else gallery.standby_model_id
+        if made_by not in {None, model_id}:
+            says = f"{gallery.gallery_id} holds templates of {made_by}, installed is {model_id} ({PackMismatch.code})"
+            yield Finding(FAIL, "gallery", says, "Run the version that enrolled them, or enrol anew in a new database.")
 
 
-def _calibration(models_dir: Path, pack_id: str) -> Finding:
+def _calibration(models_dir: Path, pack_id: str, model_id: str | None) -> Finding:
+    """Look at a pack's calibration; `model_id` is that of its templates, None where it could not be found out."""
     file = models_dir / pack_id / "calibration.json"
+    advice = f"biodedup calibrate DIR --pack {pack_id} --out {file}"
     try:
         calibration = Calibration.from_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        advice = f"biodedup calibrate DIR --pack {pack_id} --out {file}"
-        return Finding(FAIL, "calibration", f"{pack_id} has none: scores mean nothing without it", advice)
+        says = f"{pack_id} has none: scores mean nothing without it ({PackNotInstalled.code})"
+        return Finding(FAIL, "calibration", says, advice)
     except (OSError, ValueError, KeyError, TypeError):
-        return Finding(FAIL, "calibration", f"that of {pack_id} cannot be read, or was changed", f"Restore {file}.")
-    if calibration.pack_id != pack_id:
-        return Finding(FAIL, "calibration", f"that of {pack_id} was made for {calibration.pack_id}")
+        says = f"that of {pack_id} cannot be read, or was changed ({PackManifestInvalid.code})"
+        return Finding(FAIL, "calibration", says, f"Restore {file}.")
+    if calibration.pack_id != pack_id or model_id not in {None, calibration.model_id}:
+        says = f"that of {pack_id} was made for {calibration.model_id} ({PackManifestInvalid.code})"
+        return Finding(FAIL, "calibration", says, advice)
     return Finding(OK, "calibration", f"{pack_id}: {calibration.people:,} people, {calibration.population}")
 
 
@@ -151,27 +167,29 @@ def _service(url: str) -> _Running:
     return _Running(Finding(WARN if warnings else OK, "service", f"ready at {url}", warnings), ready)
 
 
-def _database(settings: Settings) -> Finding:
+def _database(settings: Settings) -> tuple[Finding, list[Gallery]]:
+    """Return what was found, and the galleries where they can be read."""
     from service.store.sql_store import SqlStore  # noqa: PLC0415  (slow to import)
 
     if settings.database_url is None:
         try:
             owner = owner_of(settings.var_dir)
         except VarUnusable as error:
-            return Finding(FAIL, "database", f"{error.message} ({error.code})")
+            return Finding(FAIL, "database", f"{error.message} ({error.code})"), []
         if owner is not None:
             says = f"in use by process {owner.pid}, which serves at {owner.url or 'no address'}"
-            return Finding(OK, "database", says)
+            return Finding(OK, "database", says), []
         file = settings.var_dir / SQLITE_FILE
         if not file.exists():
-            return Finding(OK, "database", "made at the first start")
+            return Finding(OK, "database", "made at the first start"), []
         address = f"sqlite:///{file}"
     else:
         address = settings.database_url.get_secret_value()
     try:
         with closing(SqlStore(address)) as store:
             if store.is_migrated():
-                return Finding(OK, "database", "reachable and migrated")
+                return Finding(OK, "database", "reachable and migrated"), store.galleries()
     except BiodedupError as error:
-        return Finding(FAIL, "database", error.message, "Is the database running, and is its address right?")
-    return Finding(WARN, "database", "reachable; the next start of the service migrates it", "Make a backup first.")
+        return Finding(FAIL, "database", error.message, "Is the database running, and is its address right?"), []
+    says = "reachable; the next start of the service migrates it. The packs of its galleries cannot be checked before"
+    return Finding(WARN, "database", says, "Make a backup first."), []

@@ -14,7 +14,8 @@ from service.cli.client import (
     UrlOption,
     gallery_path,
 )
-from service.cli.show import candidates_table, chance, console, one_in, percent, plain, score_text, warn
+from service.cli.show import candidates_table, chance, console, one_in, plain, score_text, warn
+from service.decision import percent
 
 SecondFile = Annotated[
     Path | None,

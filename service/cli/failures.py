@@ -12,6 +12,8 @@ from service.errors import BiodedupError
 EXIT_FAILED = 1
 EXIT_STOPPED = 130  # 128 + SIGINT, as shells count
 
+_SENTENCE = 400  # characters: longer than any first sentence
+
 _ADVICE = {
     "settings_invalid": "docs/settings.md describes every setting.",
     "var_in_use": "Talk to that process over HTTP, stop it, or choose another folder with BIODEDUP_VAR_DIR.",
@@ -43,6 +45,12 @@ class CommandFailed(Exception):
 
 class CommandGroup(TyperGroup):
     """A Typer group that turns deliberate errors into a line on standard error and exit status 1."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the first sentence of every command in full; Typer's own list breaks it off at the end of the line."""
+        known = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, found.get_short_help_str(_SENTENCE)) for name, found in known if found])
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from service.cli.client import DEFAULT_URL, GalleryArgument, Json, ServiceClient, UrlOption, gallery_path
-from service.cli.show import console, one_in, percent, plain, score_text, table, warn
+from service.cli.show import console, one_in, plain, score_text, table, warn
 from service.cli.sweeps import sweep_gallery
+from service.decision import percent
 from service.domain import QualityGate
 
 ReviewOption = Annotated[
@@ -95,7 +96,7 @@ def show_gallery(gallery: GalleryArgument, url: UrlOption = DEFAULT_URL) -> None
 def create_gallery(
     gallery: GalleryArgument,
     *,
-    pack: Annotated[str | None, typer.Option("--pack", help="Model pack; it can never be changed later.")] = None,
+    pack: Annotated[str | None, typer.Option("--pack", help="Model pack; `models migrate` changes it later.")] = None,
     review_fpir: ReviewOption = None,
     duplicate_fpir: DuplicateOption = None,
     verification_fmr: VerificationOption = None,

@@ -6,7 +6,8 @@ import httpx
 import typer
 
 from service.cli.client import DEFAULT_URL, Json, ServiceClient, UrlOption, gallery_path
-from service.cli.show import console, percent, plain, table
+from service.cli.show import console, plain, table
+from service.decision import percent
 
 GalleryArgument = Annotated[str, typer.Argument(metavar="[GALLERY]", help="Name of the gallery.")]
 

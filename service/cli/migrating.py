@@ -11,7 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from service.cli.client import DEFAULT_URL, GalleryArgument, Json, ServiceClient, UrlOption, gallery_path
 from service.cli.failures import EXIT_STOPPED, CommandFailed
-from service.cli.show import console, one_in, percent, plain, score_text, table
+from service.cli.show import console, one_in, plain, score_text, table
+from service.decision import percent
 
 _LOOK_EVERY_S = 0.5
 _PAGE = 200
@@ -125,19 +126,23 @@ def cut_over(
         if not yes:
             _show_comparison(client.get(_path(gallery, "comparison")))
             typer.confirm("Let the new pack answer from now on?", abort=True)
-        _show(client.post_json(_path(gallery, "cut-over"), {"accepted_missing": accept_missing}))
+        _swap(client, gallery, "cut-over", accept_missing)
 
 
 @migrate_commands.command("back")
-def back(gallery: GalleryArgument, *, accept_missing: AcceptOption = 0, url: UrlOption = DEFAULT_URL) -> None:
-    """Let the old pack answer again. Nobody who was enrolled meanwhile is lost: all are in both packs.
+def back(
+    gallery: GalleryArgument, *, accept_missing: AcceptOption = 0, yes: YesOption = False, url: UrlOption = DEFAULT_URL
+) -> None:
+    """Let the old pack answer again. Nobody who was enrolled meanwhile is lost: all are in both packs. Asks before.
 
     Example: biodedup models migrate back default
 
     Exit codes: 0 done, 1 refused by the service or no service, 2 wrong usage.
     """
+    if not yes:
+        typer.confirm("Let the old pack answer again?", abort=True)
     with ServiceClient(url) as client:
-        _show(client.post_json(_path(gallery, "back"), {"accepted_missing": accept_missing}))
+        _swap(client, gallery, "back", accept_missing)
 
 
 @migrate_commands.command("finish")
@@ -170,6 +175,15 @@ def cancel(gallery: GalleryArgument, *, yes: YesOption = False, url: UrlOption =
 
 def _path(gallery: str, *parts: str) -> str:
     return gallery_path(gallery, "migration", *parts)
+
+
+def _swap(client: ServiceClient, gallery: str, step: str, accept_missing: int) -> None:
+    try:
+        _show(client.post_json(_path(gallery, step), {"accepted_missing": accept_missing}))
+    except CommandFailed as failure:
+        # the service names the field of its own request
+        message = failure.message.replace("accepted_missing=", "--accept-missing ")
+        raise CommandFailed(message, failure.code) from failure
 
 
 def _give_up(url: str, gallery: str, step: str) -> None:

@@ -50,7 +50,10 @@ ReviewOption = Annotated[
 DuplicateOption = Annotated[
     float | None, typer.Option("--duplicate-fpir", min=1e-6, max=0.5, help="The same for the outcome DUPLICATE.")
 ]
-PlotOption = Annotated[Path | None, typer.Option("--plot", help="Draw it as FILE.svg.", dir_okay=False)]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option("--plot", help="Draw it as SVG: a file that ends with .svg.", dir_okay=False, metavar="FILE.svg"),
+]
 
 
 def plan(
@@ -94,6 +97,8 @@ def plan(
         raise typer.BadParameter("give --pack or --gallery, not both: a gallery has its pack")
     if review_fpir is not None and misses is not None:
         raise typer.BadParameter("give --review-fpir or --misses, not both: each follows from the other")
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise typer.BadParameter(f"--plot draws SVG: name a file that ends with .svg, such as {plot.stem}.svg")
     if gallery is None and (now or 0) >= end:
         raise typer.BadParameter("--end must be above --now: every enrolment adds a person")
     asked = {

@@ -9,8 +9,9 @@ from service.campaign import Campaign
 from service.cli.client import Json, ServiceClient
 from service.cli.failures import CommandFailed
 from service.cli.labelled import stored_calibration
-from service.cli.show import console, percent, plain, score_text, table, warn
-from service.evaluation.plan_plot import draw_plan
+from service.cli.show import console, plain, score_text, table, warn
+from service.decision import percent
+from service.evaluation.plan_plot import count_text, draw_plan
 from service.planning import Wish, plan
 from service.plans import PlanAnswer
 from service.settings import Settings
@@ -104,7 +105,8 @@ def _show(made: Json) -> None:
         f"Reviewers: plan for [bold]{chosen['capacity_needed']:,} cases a day[/bold]; "
         "then none is left at the end in 39 of 40 such campaigns.\n"
     )
-    out.print(table("How strict that is", ["", "first day", "last day"], _strictness(made["start"], made["end"])))
+    first = "first day" if campaign["size_now"] else "end of the first day"
+    out.print(table("How strict that is", ["", first, "last day"], _strictness(made["start"], made["end"])))
     names = ["review_fpir", "cases a day", "missed a day", "share of duplicates missed", "plan for"]
     out.print(table("Other settings", names, [_setting(each, chosen) for each in shown]))
     out.print(
@@ -155,10 +157,7 @@ def _threshold(score: float | None) -> str:
 
 
 def _count(estimate: Json) -> str:
-    """Return a count, with a decimal where it is small."""
-    expected = estimate["expected"]
-    shown = f"{expected:,.1f}" if expected < 10 else f"{expected:,.0f}"
-    return f"{shown} ({estimate['low']:,.0f} to {estimate['high']:,.0f})"
+    return f"{count_text(estimate['expected'])} ({estimate['low']:,.0f} to {estimate['high']:,.0f})"
 
 
 def _share(estimate: Json) -> str:

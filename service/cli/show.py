@@ -42,11 +42,6 @@ def chance(candidate: Json) -> str:
     return f"about {one_in(rate)}" if candidate["extrapolated"] and rate >= _LEAST_RATE else one_in(rate)
 
 
-def percent(share: float) -> str:
-    """Return a share (0..1) in per cent with two digits that count."""
-    return f"{share * 100:.2g} %"
-
-
 def score_text(score: float | None) -> str:
     return "-" if score is None else f"{score:.3f}"
 

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from service.cli.client import DEFAULT_URL, GalleryArgument, Json, ServiceClient, UrlOption, gallery_path
 from service.cli.failures import EXIT_STOPPED, CommandFailed
-from service.cli.show import chance, console, one_in, percent, plain, score_text, table
+from service.cli.show import chance, console, one_in, plain, score_text, table
+from service.decision import percent
 
 _LOOK_EVERY_S = 0.5
 _SHOWN_PAIRS = 50

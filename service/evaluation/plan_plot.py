@@ -60,6 +60,10 @@ def _curve(axes: Axes, plan: Plan, keys: tuple[str, str], colour: str, *, least:
     expected = plan["chosen"]["a_day"][keys[1]]["expected"]
     axes.axvline(chosen, color="black", linestyle="--", linewidth=1, label="the plan")
     axes.plot([chosen], [max(expected, least)], "o", color="black", zorder=3)
-    axes.annotate(
-        f"{expected:,.1f} a day", (chosen, max(expected, least)), (-7, 7), textcoords="offset points", ha="right"
-    )
+    label = f"{count_text(expected)} a day"
+    axes.annotate(label, (chosen, max(expected, least)), (-7, 7), textcoords="offset points", ha="right")
+
+
+def count_text(expected: float) -> str:
+    """Return a count to expect, with a decimal where it is small."""
+    return f"{expected:,.1f}" if expected < 10 else f"{expected:,.0f}"

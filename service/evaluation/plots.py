@@ -93,7 +93,7 @@ def misses_by_size(evaluation: Evaluation) -> str:
             row = [each for each in chosen if each.target == target]
             # a little beside each other: bars of one size would hide one another
             sizes = [(each.gallery_size or 0) * _BESIDE ** (place - (len(targets) - 1) / 2) for each in row]
-            _with_intervals(axes, sizes, row, colour, f"{100 * target:g} %")
+            _with_intervals(axes, sizes, row, colour, per_cent(target))
         sizes = sorted({each.gallery_size or 0 for each in chosen})
         axes.set_xscale("log")
         axes.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)

@@ -3,17 +3,23 @@
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
 from benchmarks.recapture import recapture
+from service.domain import Gallery
+from service.store.sql_store import SqlStore
 from tests.cli.conftest import run
 from tests.faces import face_of, to_jpeg
-from tests.server import Server
+from tests.server import Server, free_port
 
 pytestmark = pytest.mark.models
 
@@ -149,7 +155,68 @@ def test_check_fails_where_something_is_missing(tmp_path: Path, monkeypatch: pyt
     result = run("check", "--url", "http://127.0.0.1:9")
     assert result.exit_code == 1
     failed = [line.split()[1] for line in result.stdout.splitlines() if line.startswith("fail")]
-    assert failed == ["model", "calibration", "var"]
+    assert failed == ["var", "model", "calibration"]
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path) -> Iterator[SqlStore]:
+    """The record of a service that does not run."""
+    (tmp_path / "var").mkdir(mode=0o700)
+    monkeypatch.setenv("BIODEDUP_VAR_DIR", str(tmp_path / "var"))
+    monkeypatch.setenv("BIODEDUP_MODELS_DIR", str(models_dir))
+    with closing(SqlStore(f"sqlite:///{tmp_path / 'var' / 'biodedup.sqlite'}")) as store:
+        store.migrate()
+        yield store
+
+
+def a_gallery(pack_id: str) -> Gallery:
+    return Gallery("camp", pack_id, 0.01, 0.001, 1e-3, keep_samples=False, created_at=datetime.now(UTC))
+
+
+def failed_lines(*, exit_code: int) -> list[str]:
+    result = run("check", "--url", f"http://127.0.0.1:{free_port()}")
+    assert result.exit_code == exit_code, result.stdout
+    return [line for line in result.stdout.splitlines() if line.startswith("fail")]
+
+
+def test_check_finds_the_licence_that_serve_would_refuse_a_gallery_for(
+    record: SqlStore, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record.create_gallery(a_gallery("buffalo_s"))
+
+    [line] = failed_lines(exit_code=1)
+
+    with serve(tmp_path / "var", models_dir, 0) as process:
+        _, errors = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "(pack_licence_not_accepted)" in deliberate(errors)[0]
+    assert line.startswith("fail  model pack    buffalo_s: ")
+    assert line.endswith("BIODEDUP_ACCEPTED_LICENCES=buffalo_s; needed by camp (pack_licence_not_accepted)")
+    monkeypatch.setenv("BIODEDUP_ACCEPTED_LICENCES", "buffalo_s")
+    assert failed_lines(exit_code=0) == []
+
+
+def test_check_finds_the_standby_pack_of_a_gallery_that_is_not_there(record: SqlStore) -> None:
+    record.create_gallery(a_gallery("opencv-zoo"))
+    with record.migrating("camp") as migrating:
+        migrating.begin_migration("no-such-pack", "no-such-pack@1", "opencv-zoo@1")
+    pack, calibration = failed_lines(exit_code=1)
+    assert pack.endswith("; needed by camp (pack_unknown)")
+    assert calibration.startswith("fail  calibration   no-such-pack has none")
+
+
+def test_check_finds_a_gallery_of_another_model(record: SqlStore, models_dir: Path, tmp_path: Path) -> None:
+    record.create_gallery(a_gallery("opencv-zoo"))
+    with closing(sqlite3.connect(tmp_path / "var" / "biodedup.sqlite")) as connection, connection:
+        connection.execute("UPDATE galleries SET model_id = 'opencv-zoo@before'")
+
+    [line] = failed_lines(exit_code=1)
+
+    with serve(tmp_path / "var", models_dir, 0) as process:
+        _, errors = process.communicate(timeout=90)
+    assert "(pack_mismatch)" in deliberate(errors)[0]
+    assert line.startswith("fail  gallery       camp holds templates of opencv-zoo@before")
+    assert line.endswith("(pack_mismatch)")
 
 
 def test_check_says_what_is_wrong_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

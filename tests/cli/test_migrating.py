@@ -49,13 +49,13 @@ def test_the_steps_in_their_order(url: str) -> None:
     ):
         assert words in compared
     assert migrate(url, "missing").splitlines() == ["subject_id,reason", f"S{UNSEEN},unusable"]
-    assert "(people_would_be_missed)" in refused(url, "cut-over", "--yes")
-
+    assert "by their number: --accept-missing 1 (people_would_be_missed)" in refused(url, "cut-over", "--yes")
     cut = migrate(url, "cut-over", "--yes", "--accept-missing", "1")
 
     assert "the new pack answers" in cut
     assert "(people_would_be_missed)" in refused(url, "finish", "--yes")
-    assert "ready" in migrate(url, "back")
+    assert "(people_would_be_missed)" in refused(url, "back", "--yes", "--accept-missing", "7")
+    assert "ready" in migrate(url, "back", "--yes")
     migrate(url, "cut-over", "--yes", "--accept-missing", "1")
     httpx.delete(f"{url}/v1/galleries/default/subjects/S{UNSEEN}").raise_for_status()
     assert "only the new pack is left" in migrate(url, "finish", "--yes")
@@ -71,6 +71,15 @@ def test_a_cut_over_shows_the_comparison_and_asks(url: str) -> None:
     assert "Let the new pack answer from now on?" in result.stdout
     assert "ready" in migrate(url, "status")
     assert "(synthetic)" in run("index", "status", "default", "--url", url).stdout
+
+
+def test_the_way_back_asks(url: str) -> None:
+    migrate(url, "start", "--to", NEW_PACK)
+    migrate(url, "cut-over", "--yes", "--accept-missing", "1")
+    result = run("models", "migrate", "back", "default", "--url", url)
+    assert result.exit_code == 1
+    assert "Let the old pack answer again?" in result.stdout
+    assert "the new pack answers" in migrate(url, "status")
 
 
 def test_what_was_made_is_deleted_when_it_is_cancelled(url: str) -> None:

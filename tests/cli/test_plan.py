@@ -74,9 +74,26 @@ def test_it_draws_what_it_plans(stored: Calibration, tmp_path: Path) -> None:
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     drawn = "".join(root.itertext())
     chosen = plan(stored, Campaign(1000, 4000, 150, 0.05), Wish(0.01, 0.001, capacity_per_day=20)).chosen
-    for estimate in (chosen.a_day.cases, chosen.a_day.missed_duplicates):
-        assert f"{estimate.expected:,.1f} a day" in drawn
+    assert chosen.a_day.cases.expected > 10 > chosen.a_day.missed_duplicates.expected
+    assert f"{chosen.a_day.cases.expected:,.0f} a day" in drawn  # as in the table
+    assert f"{chosen.a_day.missed_duplicates.expected:,.1f} a day" in drawn
     assert "what reviewers can decide" in drawn
+
+
+def test_an_empty_gallery_is_shown_at_the_end_of_its_first_day(stored: Calibration) -> None:
+    text = run("plan", *CAMPAIGN).stdout
+    assert "end of the first day" in text
+    [line] = [line for line in text.splitlines() if "people enrolled" in line]
+    assert [cell.strip() for cell in line.split("│")[2:4]] == ["150", "4,000"]
+    assert "end of the first day" not in run("plan", "--now", 1000, *CAMPAIGN).stdout
+
+
+@pytest.mark.parametrize("name", ["p2", "plan.png"])
+def test_a_picture_of_another_form_is_refused(stored: Calibration, tmp_path: Path, name: str) -> None:
+    result = run("plan", *CAMPAIGN, "--plot", tmp_path / name)
+    assert result.exit_code == 2
+    assert "ends with .svg" in " ".join(result.stderr.split())
+    assert not (tmp_path / name).exists()
 
 
 def test_a_picture_that_cannot_be_written_is_told(stored: Calibration, tmp_path: Path) -> None:

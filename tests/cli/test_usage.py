@@ -1,7 +1,11 @@
 """Every command teaches, refuses wrong usage with 2, and fails with one clear line and 1."""
 
-import pytest
+from typing import Any
 
+import pytest
+import typer
+
+from service.__main__ import commands
 from tests.cli.conftest import run
 from tests.server import free_port
 
@@ -50,6 +54,22 @@ def test_help_gives_an_example_and_the_exit_codes(command: list[str]) -> None:
     assert "Example: " in result.stdout
     assert f"biodedup {' '.join(command)}" in " ".join(result.stdout.split())
     assert "Exit codes:" in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_names_options_and_commands_in_full_in_a_narrow_terminal(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(*command, "--help").stdout
+    words = shown.replace(",", " ").split()
+    found: Any = typer.main.get_command(commands)
+    for name in command:
+        found = found.commands[name]
+    named = [name for option in found.params for name in (*option.opts, *option.secondary_opts) if name[0] == "-"]
+    assert [name for name in [*named, *getattr(found, "commands", ())] if name not in words] == []
+    assert "<bool>" not in shown
+    assert "..." not in shown.replace("[ARGS]...", "")
 
 
 @pytest.mark.parametrize(
