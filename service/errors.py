@@ -13,9 +13,9 @@ BiodedupError
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
 │       SweepNotFound  CalibrationNotFound  MigrationNotFound
 ├── Conflict
-│   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  CaseVoid  EncounterWithdrawn  EncounterOutdated
+│   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed
+│       PeopleWouldBeMissed  CaseVoid
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady

@@ -16,6 +16,8 @@ import pytest
 
 from benchmarks.recapture import recapture
 from service.domain import Gallery
+from service.face.extractor import template_model_id
+from service.face.model_packs import installed_pack
 from service.store.sql_store import SqlStore
 from tests.cli.conftest import run
 from tests.faces import face_of, to_jpeg
@@ -196,10 +198,11 @@ def test_check_finds_the_licence_that_serve_would_refuse_a_gallery_for(
     assert failed_lines(exit_code=0) == []
 
 
-def test_check_finds_the_standby_pack_of_a_gallery_that_is_not_there(record: SqlStore) -> None:
+def test_check_finds_the_standby_pack_of_a_gallery_that_is_not_there(record: SqlStore, models_dir: Path) -> None:
+    own_model_id = template_model_id(installed_pack(models_dir, "opencv-zoo", accepted_licences=frozenset()))
     record.create_gallery(a_gallery("opencv-zoo"))
     with record.migrating("camp") as migrating:
-        migrating.begin_migration("no-such-pack", "no-such-pack@1", "opencv-zoo@1")
+        migrating.begin_migration("no-such-pack", "no-such-pack@1", own_model_id)
     pack, calibration = failed_lines(exit_code=1)
     assert pack.endswith("; needed by camp (pack_unknown)")
     assert calibration.startswith("fail  calibration   no-such-pack has none")
