@@ -578,7 +578,7 @@ def test_a_calibration_of_the_old_pack_judges_nothing_of_the_new_one_and_comes_b
     world = world_of()
     world.enrol(1, subject_id="S1")
     store = world.store
-    strict = replace(calibration(), scores=tuple(each + 0.1 for each in calibration().scores), method="gallery")
+    strict = replace(calibration(), scores=tuple(0.1 + 0.9 * each for each in calibration().scores), method="gallery")
     store.add_calibration(GALLERY, strict)
     store.use_calibration(GALLERY, strict.calibration_id, None)
     before = world.identify(1).decision.thresholds

@@ -135,8 +135,10 @@ def add_calibration(service: ServiceDep, gallery_id: GalleryPath, body: OnlyJson
         return answer(CalibrationOut.of(service.calibrations.make(gallery_id)), 201)
     try:
         calibration = Calibration.from_json(json.dumps(wanted.calibration))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidRequest("calibration: this is none that biodedup made, or it was changed since") from error
+    except ValueError as error:
+        raise InvalidRequest(
+            f"calibration: this is none that biodedup made, or it was changed since: {error}"
+        ) from error
     return answer(CalibrationOut.of(service.calibrations.add(gallery_id, calibration)), 201)
 
 

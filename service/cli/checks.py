@@ -112,7 +112,7 @@ def _calibration(models_dir: Path, pack_id: str) -> Finding:
     except FileNotFoundError:
         advice = f"biodedup calibrate DIR --pack {pack_id} --out {file}"
         return Finding(FAIL, "calibration", f"{pack_id} has none: scores mean nothing without it", advice)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return Finding(FAIL, "calibration", f"that of {pack_id} cannot be read, or was changed", f"Restore {file}.")
     if calibration.pack_id != pack_id:
         return Finding(FAIL, "calibration", f"that of {pack_id} was made for {calibration.pack_id}")
