@@ -22,12 +22,15 @@ _BLOCKS = 80  # of a larger gallery: places where templates are taken from
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """A calibration of a gallery, and the thresholds that it gives at the gallery's present size."""
+    """A calibration of a gallery, and the thresholds that it gives at the gallery's present size.
+
+    One of another model pack, kept from before a change of pack, gives none.
+    """
 
     calibration: Calibration
     created_at: datetime | None  # None: it came with the pack
     is_used: bool
-    thresholds: Thresholds
+    thresholds: Thresholds | None
     warnings: tuple[str, ...]
 
 
@@ -130,6 +133,9 @@ class CalibrationService:
             )
 
     def _report(self, gallery: Gallery, calibration: Calibration, created_at: datetime | None) -> CalibrationReport:
+        if calibration.pack_id != gallery.pack_id:
+            of_another = f"It is of another model pack ({calibration.pack_id}) than the one that is searched now."
+            return CalibrationReport(calibration, created_at, is_used=False, thresholds=None, warnings=(of_another,))
         rule = self._rule(gallery, calibration)
         thresholds = rule.thresholds(gallery, gallery.template_count)
         is_used = calibration.calibration_id == self._packs.rule(gallery).calibration.calibration_id

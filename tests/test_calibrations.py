@@ -113,6 +113,22 @@ def test_a_calibration_chosen_while_the_packs_change_places_is_refused() -> None
     assert world.gallery().standby_calibration_id is None
 
 
+def test_calibrations_of_another_pack_are_listed_without_thresholds() -> None:
+    world = world_of()
+    world.enrol(1)
+    world.calibrations.add(GALLERY, STRICT)
+    world.calibrations.use(GALLERY, STRICT.calibration_id)
+    make_all(world).cut_over(GALLERY)
+
+    own, foreign = world.calibrations.calibrations(GALLERY)
+
+    assert own.is_used
+    assert own.thresholds is not None
+    assert own.thresholds.calibration_id == own.calibration.calibration_id
+    assert (foreign.calibration, foreign.is_used, foreign.thresholds) == (STRICT, False, None)
+    assert "of another model pack (synthetic)" in foreign.warnings[0]
+
+
 def test_a_calibration_that_cannot_be_reported_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> float:
         raise ArithmeticError

@@ -64,7 +64,9 @@ class CalibrationOut(Out):
     mated_population: str
     created_at: datetime | None = Field(description="null: it came with the model pack.")
     is_used: bool
-    thresholds: ThresholdsOut
+    thresholds: ThresholdsOut | None = Field(
+        description="null: it is of another model pack than the one that is searched now, and judges nothing here."
+    )
     warnings: list[str]
 
     @classmethod
@@ -83,7 +85,7 @@ class CalibrationOut(Out):
             mated_population=calibration.mated_population,
             created_at=report.created_at,
             is_used=report.is_used,
-            thresholds=ThresholdsOut.model_validate(report.thresholds),
+            thresholds=None if report.thresholds is None else ThresholdsOut.model_validate(report.thresholds),
             warnings=list(report.warnings),
         )
 
