@@ -190,7 +190,7 @@ def _calibration(settings: Settings, embedder: Embedder) -> Calibration:
         raise PackNotInstalled(
             f"the model pack {pack_id} has no calibration.json, so its scores mean nothing yet: {advice}"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise PackManifestInvalid(
             f"the calibration.json of the model pack {pack_id} cannot be read, or was changed: restore it, or {advice}"
         ) from error

@@ -14,6 +14,24 @@ from service.domain import FalseMatchRate
 _STEPS = 1 << 17  # of a threshold between 0 and 1: well below what a photograph can repeat
 _Z = 1.96  # normal quantile of a two-sided interval of 95 %
 _ABOVE_ALL = 1.00001  # a threshold that no score reaches
+_METHODS = ("photographs", "gallery")
+
+# what a calibration can hold, far beyond all that was ever measured: it may come from anybody
+_TEXTS = ("pack_id", "model_id", "population", "mated_population")
+_LONGEST_TEXT = 2000  # characters: answers repeat it
+_LARGEST = 2**53  # beyond, not every reader of JSON keeps all digits
+_COUNTS = ("people", "comparisons", "mated_people")
+_COSINES = (-1.001, 1.001)  # a product of float32 vectors of length 1 can be 1.0000001
+_LOG10_RATES = (-100.0, 0.0)  # ten to the power of less than -308 is 0, whose logarithm is none
+_NUMBERS = {"found_mates": (0.0, _LARGEST), "measured_to": _COSINES}
+_MOST_POINTS = 10_000  # of a curve
+_CURVES = {
+    "scores": _COSINES,
+    "log10_fmr": _LOG10_RATES,
+    "log10_fmr_lower": _LOG10_RATES,
+    "log10_fmr_upper": _LOG10_RATES,
+    "mated_scores": _COSINES,
+}
 
 Curve = tuple[float, ...]
 
@@ -48,8 +66,10 @@ class Calibration:
         """Refuse a curve on which a higher score could look less sure: every threshold rests on that.
 
         Raises:
-            ValueError: the lists do not fit each other or are out of order.
+            ValueError: a field is of another kind or out of any range, or the lists do not fit each other or are out
+                of order.
         """
+        _check_fields(self.as_json())
         curves = (self.log10_fmr_upper, self.log10_fmr, self.log10_fmr_lower)
         if len(self.scores) < 2 or any(len(curve) != len(self.scores) for curve in curves):
             raise ValueError("a calibration needs a rate and two bounds for each of at least two scores")
@@ -57,14 +77,12 @@ class Calibration:
             raise ValueError("the scores of a calibration must ascend")
         if self.scores[-1] < 1:
             raise ValueError("the scores of a calibration must reach 1")
-        if any(left < right for curve in curves for left, right in pairwise(curve)) or self.log10_fmr_upper[0] > 0:
-            raise ValueError("the false match rates of a calibration must begin at 1 at most and not rise")
+        if any(left < right for curve in curves for left, right in pairwise(curve)):
+            raise ValueError("the false match rates of a calibration must not rise")
         if any(not lower <= middle <= upper for upper, middle, lower in zip(*curves, strict=True)):
             raise ValueError("a rate of a calibration lies outside its bounds")
         if not self.mated_scores or any(left > right for left, right in pairwise(self.mated_scores)):
             raise ValueError("a calibration needs mated scores in ascending order")
-        if self.mated_people < 1:
-            raise ValueError("mated scores are somebody's")
         digest = hashlib.sha256(json.dumps(self.as_json()).encode()).hexdigest()
         object.__setattr__(self, "calibration_id", f"{self.pack_id}-{digest[:12]}")
 
@@ -73,9 +91,12 @@ class Calibration:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError: it is something else, or was changed since.
+            ValueError: it is something else, or was changed since.
         """
-        data: dict[str, Any] = json.loads(text)
+        data = json.loads(text)
+        names = [each.name for each in fields(cls)]
+        if not isinstance(data, dict) or any(name not in data for name in names):
+            raise ValueError("this is no calibration")
         given = {each.name: data[each.name] for each in fields(cls) if each.init}
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
         read = cls(**values)
@@ -162,6 +183,43 @@ class Calibration:
         low, high = self.scores[right - 1], self.scores[right]
         share = (wanted - curve[right - 1]) / (curve[right] - curve[right - 1])
         return low + share * (high - low)
+
+
+def _check_fields(values: dict[str, Any]) -> None:
+    """Refuse what no reader of a calibration could work with. Raises ValueError."""
+    for name in _TEXTS:
+        if not _is_text(values[name]):
+            raise ValueError(f"the {name} of a calibration must be a text of 1 to {_LONGEST_TEXT} characters")
+    if values["method"] not in _METHODS:
+        raise ValueError(f"the method of a calibration must be one of {', '.join(_METHODS)}")
+    for name in _COUNTS:
+        if not isinstance(values[name], int) or not _lies_within(values[name], (1, _LARGEST)):
+            raise ValueError(f"the {name} of a calibration must be a whole number of 1 or more")
+    for name, limits in _NUMBERS.items():
+        if not _lies_within(values[name], limits):
+            raise ValueError(f"the {name} of a calibration must be a number from {limits[0]:g} to {limits[1]:g}")
+    for name, limits in _CURVES.items():
+        if not _is_curve(values[name], limits):
+            of_range = f"numbers from {limits[0]:g} to {limits[1]:g}"
+            raise ValueError(f"the {name} of a calibration must be up to {_MOST_POINTS:,} {of_range}")
+
+
+def _is_text(value: object) -> bool:
+    # neither a lone surrogate nor NUL can be written into every answer and every record
+    return (
+        isinstance(value, str)
+        and 1 <= len(value) <= _LONGEST_TEXT
+        and not any(each == "\0" or "\ud800" <= each <= "\udfff" for each in value)
+    )
+
+
+def _is_curve(value: object, limits: tuple[float, float]) -> bool:
+    return isinstance(value, tuple) and len(value) <= _MOST_POINTS and all(_lies_within(each, limits) for each in value)
+
+
+def _lies_within(value: object, limits: tuple[float, float]) -> bool:
+    """Return whether it is a number between the limits; NaN is between none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and limits[0] <= value <= limits[1]
 
 
 def fmr_for_fpir(fpir: float, comparisons: int) -> float:

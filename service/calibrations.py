@@ -8,7 +8,8 @@ import numpy as np
 
 from service.calibration import Calibration
 from service.calibration_fit import MatedScores, Source, calibrate, mated_scores
-from service.domain import AuditEntry, Gallery, Page, Reference, Thresholds
+from service.decision import DecisionRule
+from service.domain import AuditEntry, Gallery, Page, Reference, ThresholdChange, Thresholds
 from service.errors import CalibrationNotFound, CalibrationUnfit
 from service.packs import Packs
 from service.population import Population, population_of
@@ -21,12 +22,15 @@ _BLOCKS = 80  # of a larger gallery: places where templates are taken from
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """A calibration of a gallery, and the thresholds that it gives at the gallery's present size."""
+    """A calibration of a gallery, and the thresholds that it gives at the gallery's present size.
+
+    One of another model pack, kept from before a change of pack, gives none.
+    """
 
     calibration: Calibration
     created_at: datetime | None  # None: it came with the pack
     is_used: bool
-    thresholds: Thresholds
+    thresholds: Thresholds | None
     warnings: tuple[str, ...]
 
 
@@ -88,15 +92,20 @@ class CalibrationService:
             CalibrationNotFound: the gallery has none of this id.
             CalibrationUnfit: it was made for other templates than the gallery holds.
         """
-        gallery = self._gallery(gallery_id)
         chosen = next((each for each in self.calibrations(gallery_id) if _id(each) == calibration_id), None)
         if chosen is None:
             raise CalibrationNotFound("the gallery has no calibration of this id")
-        self._check(gallery, chosen.calibration)
         kept_id = None if chosen.created_at is None else calibration_id
-        changed = _using(gallery, kept_id)
-        change = self._packs.rule(changed).threshold_change(changed, "calibration")
-        self._store.use_calibration(gallery_id, kept_id, change)
+
+        def chosen_for(now: Gallery) -> Gallery:
+            # its packs may have changed places since
+            self._check(now, chosen.calibration)
+            return replace(now, calibration_id=kept_id)
+
+        def change_of(now: Gallery) -> ThresholdChange | None:
+            return self._rule(now, chosen.calibration).threshold_change(now, "calibration")
+
+        changed = self._store.update_gallery(gallery_id, chosen_for, change_of)
         return self._report(changed, chosen.calibration, chosen.created_at)
 
     def audit(self, gallery_id: str, after: str | None, limit: int) -> Page[AuditEntry]:
@@ -109,6 +118,8 @@ class CalibrationService:
 
     def _keep(self, gallery: Gallery, calibration: Calibration) -> CalibrationReport:
         self._check(gallery, calibration)
+        # before it is kept: one that cannot be reported would be in the way for ever
+        self._report(gallery, calibration, self._clock())
         self._store.add_calibration(gallery.gallery_id, calibration)
         return next(each for each in self.calibrations(gallery.gallery_id) if _id(each) == calibration.calibration_id)
 
@@ -122,13 +133,16 @@ class CalibrationService:
             )
 
     def _report(self, gallery: Gallery, calibration: Calibration, created_at: datetime | None) -> CalibrationReport:
-        of_pack = created_at is None
-        rule = self._packs.rule(_using(gallery, None if of_pack else calibration.calibration_id))
+        if calibration.pack_id != gallery.pack_id:
+            of_another = f"It is of another model pack ({calibration.pack_id}) than the one that is searched now."
+            return CalibrationReport(calibration, created_at, is_used=False, thresholds=None, warnings=(of_another,))
+        rule = self._rule(gallery, calibration)
         thresholds = rule.thresholds(gallery, gallery.template_count)
-        used = self._packs.rule(gallery).calibration.calibration_id
-        return CalibrationReport(
-            calibration, created_at, calibration.calibration_id == used, thresholds, rule.warnings(thresholds)
-        )
+        is_used = calibration.calibration_id == self._packs.rule(gallery).calibration.calibration_id
+        return CalibrationReport(calibration, created_at, is_used, thresholds, rule.warnings(thresholds))
+
+    def _rule(self, gallery: Gallery, calibration: Calibration) -> DecisionRule:
+        return replace(self._packs.of(gallery.pack_id).rule, calibration=calibration)
 
     def _drawn(self, gallery: Gallery, rng: np.random.Generator) -> Population:
         """Return templates of the gallery, those of a subject together: all, or as many as are compared at once."""
@@ -161,7 +175,3 @@ class CalibrationService:
 
 def _id(report: CalibrationReport) -> str:
     return report.calibration.calibration_id
-
-
-def _using(gallery: Gallery, calibration_id: str | None) -> Gallery:
-    return replace(gallery, calibration_id=calibration_id)

@@ -284,6 +284,7 @@ GALLERY_SETTINGS = (
     "duplicate_fpir",
     "verification_fmr",
     "keep_samples",
+    "calibration_id",
     "quality_gate",
     "filter_by_sex",
     "filter_by_birth_year",

@@ -78,17 +78,22 @@ class GalleryService:
         return self.report(gallery_id)
 
     def update(self, gallery_id: str, wanted: GalleryChange) -> GalleryReport:
-        """Set error rates and the sample policy; earlier answers keep the thresholds they were given with.
+        """Set what is given, of the gallery as it is then; earlier answers keep the thresholds they were given with.
 
         Raises:
-            GalleryNotFound, InvalidRequest
+            GalleryNotFound, PackNotLoaded, InvalidRequest
         """
-        with self._store.reading() as reading:
-            gallery = reading.gallery(gallery_id)
-        if wanted.pack_id is not None and wanted.pack_id != gallery.pack_id:
-            raise InvalidRequest("the pack of a gallery cannot be changed: templates of two packs cannot be compared")
-        changed = self._allowed(_changed(gallery, wanted), wanted)
-        self._store.update_gallery(changed, self._packs.rule(changed).threshold_change(changed, "rates"))
+
+        def revised(gallery: Gallery) -> Gallery:
+            if wanted.pack_id not in {None, gallery.pack_id}:
+                raise InvalidRequest(
+                    "the pack of a gallery cannot be changed: templates of two packs cannot be compared"
+                )
+            return self._allowed(_changed(gallery, wanted), wanted)
+
+        self._store.update_gallery(
+            gallery_id, revised, lambda gallery: self._packs.rule(gallery).threshold_change(gallery, "rates")
+        )
         return self.report(gallery_id)
 
     def _allowed(self, gallery: Gallery, wanted: GalleryChange) -> Gallery:

@@ -3,7 +3,7 @@
 Over 300 lines on purpose: all ports in one place, nothing but signatures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -490,8 +490,18 @@ class Store(Records, Protocol):
         """Begin an empty gallery with a timeline id of its own. Raises GalleryExists."""
         ...
 
-    def update_gallery(self, gallery: Gallery, change: ThresholdChange | None = None) -> Gallery:
-        """Store the error rates and the sample policy of a gallery, and what that makes of its thresholds.
+    def update_gallery(
+        self,
+        gallery_id: str,
+        revise: Callable[[Gallery], Gallery],
+        threshold_change: Callable[[Gallery], ThresholdChange | None] = lambda _: None,
+    ) -> Gallery:
+        """Store other settings of a gallery, and what they make of its thresholds, in one transaction.
+
+        Args:
+            revise: given the gallery as it is under the lock, returns it with its new `GALLERY_SETTINGS`; where it
+                raises, nothing is stored.
+            threshold_change: given the revised gallery, returns what to write into the audit trail.
 
         Raises:
             GalleryNotFound
@@ -500,10 +510,6 @@ class Store(Records, Protocol):
 
     def add_calibration(self, gallery_id: str, calibration: Calibration) -> None:
         """Keep a calibration for a gallery; one that is there already stays as it is. Raises GalleryNotFound."""
-        ...
-
-    def use_calibration(self, gallery_id: str, calibration_id: str | None, change: ThresholdChange | None) -> None:
-        """Judge a gallery by one of its calibrations, None: by that of its pack. Raises GalleryNotFound."""
         ...
 
     def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:

@@ -144,12 +144,18 @@ class FakeStore:
             self._galleries = {**self._galleries, gallery.gallery_id: records}
             return records.gallery
 
-    def update_gallery(self, gallery: Gallery, change: ThresholdChange | None = None) -> Gallery:
+    def update_gallery(
+        self,
+        gallery_id: str,
+        revise: Callable[[Gallery], Gallery],
+        threshold_change: Callable[[Gallery], ThresholdChange | None] = lambda _: None,
+    ) -> Gallery:
         with self._lock:
-            records = existing(self._galleries, gallery.gallery_id, GalleryNotFound).copy()
-            records.gallery = replace(records.gallery, **{name: getattr(gallery, name) for name in GALLERY_SETTINGS})
-            record_thresholds(records, change, self._clock())
-            self._galleries = {**self._galleries, gallery.gallery_id: records}
+            records = existing(self._galleries, gallery_id, GalleryNotFound).copy()
+            wanted = revise(records.gallery)
+            records.gallery = replace(records.gallery, **{name: getattr(wanted, name) for name in GALLERY_SETTINGS})
+            record_thresholds(records, threshold_change(records.gallery), self._clock())
+            self._galleries = {**self._galleries, gallery_id: records}
             return records.gallery
 
     def add_calibration(self, gallery_id: str, calibration: Calibration) -> None:
@@ -165,13 +171,6 @@ class FakeStore:
                     "comparisons": calibration.comparisons,
                 }
                 append_audit(records, "calibration.added", details, self._clock())
-            self._galleries = {**self._galleries, gallery_id: records}
-
-    def use_calibration(self, gallery_id: str, calibration_id: str | None, change: ThresholdChange | None) -> None:
-        with self._lock:
-            records = existing(self._galleries, gallery_id, GalleryNotFound).copy()
-            records.gallery = replace(records.gallery, calibration_id=calibration_id)
-            record_thresholds(records, change, self._clock())
             self._galleries = {**self._galleries, gallery_id: records}
 
     def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:

@@ -1,6 +1,9 @@
 """Synthetic people: an embedder whose templates have known scores, and a calibration that fits them."""
 
+import hashlib
+import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +78,13 @@ def calibration() -> Calibration:
         mated_people=400,
         mated_population="synthetic people",
     )
+
+
+def forged(made: Calibration, **changes: object) -> dict[str, Any]:
+    """Return the content of a calibration file with other values under the id that belongs to them."""
+    content = made.as_json() | changes
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return {"calibration_id": f"{content['pack_id']}-{digest[:12]}", **content}
 
 
 def packs(kept: KeptCalibrations | None = None, embedder: Embedder | None = None) -> Packs:

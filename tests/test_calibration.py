@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.calibration import Calibration, fmr_for_fpir, fpir_of_fmr
+from tests.synthetic import forged
 
 # the same examples on every run, however slow the machine
 seeded = settings(deadline=None, derandomize=True, max_examples=200)
@@ -231,12 +232,15 @@ def test_where_everyone_matches_every_search_is_a_false_alarm() -> None:
         ({"scores": tuple(reversed(curve().scores))}, "must ascend"),
         ({"scores": tuple(score - 0.1 for score in curve().scores)}, "must reach 1"),
         ({"log10_fmr": (-10.0, *curve().log10_fmr[1:])}, "not rise"),
-        ({"log10_fmr_upper": tuple(rate + 0.1 for rate in curve().log10_fmr_upper)}, "begin at 1 at most"),
+        (
+            {"log10_fmr_upper": tuple(rate + 0.1 for rate in curve().log10_fmr_upper)},
+            "log10_fmr_upper of a calibration",
+        ),
         ({"log10_fmr_upper": (*curve().log10_fmr_upper[:-1], -12.0)}, "outside its bounds"),
         ({"log10_fmr_lower": curve().log10_fmr_upper}, "outside its bounds"),
         ({"mated_scores": ()}, "mated scores"),
         ({"mated_scores": (0.5, 0.4)}, "mated scores"),
-        ({"mated_people": 0}, "somebody's"),
+        ({"mated_people": 0}, "mated_people of a calibration"),
     ],
 )
 def test_a_calibration_that_contradicts_itself_is_refused(change: dict[str, Any], reason: str) -> None:
@@ -255,6 +259,59 @@ def test_a_changed_file_is_refused() -> None:
     changed["log10_fmr"][-1] = -9.9
     with pytest.raises(ValueError, match="was changed"):
         Calibration.from_json(json.dumps(changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pack_id", 3),
+        ("method", "guessing"),
+        ("method", {"a": 1}),
+        ("population", None),
+        ("population", ["people"]),
+        ("population", ""),
+        ("population", "a\0b"),
+        ("population", "a\ud800b"),
+        ("population", "x" * 10_000),
+        ("people", "many"),
+        ("people", 1.5),
+        ("people", True),
+        ("people", 0),
+        ("comparisons", 10**40),
+        ("found_mates", "x"),
+        ("found_mates", math.nan),
+        ("found_mates", -1.0),
+        ("scores", "many"),
+        ("scores", [math.nan] * 24 + [1.0]),
+        ("scores", ["a"] * 25),
+        ("scores", [*curve().scores[:-1], 10**400]),
+        ("log10_fmr", None),
+        ("log10_fmr_lower", [*curve().log10_fmr_lower[:-1], -math.inf]),
+        ("log10_fmr_lower", [*curve().log10_fmr_lower[:-1], -400.0]),
+        ("measured_to", None),
+        ("measured_to", math.nan),
+        ("mated_scores", [math.nan] * 5),
+        ("mated_scores", [True]),
+        ("mated_scores", [0.5] * 100_000),
+        ("mated_people", 10**400),
+        ("mated_population", 3),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_what_is_no_calibration_is_refused_whatever_its_id(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{name} of a calibration"):
+        Calibration.from_json(json.dumps(forged(curve(), **{name: value})))
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "null", '{"people": 3}', "NaN"])
+def test_another_text_is_no_calibration(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Expecting value|this is no calibration"):
+        Calibration.from_json(text)
+
+
+def test_a_calibration_of_whole_numbers_is_read() -> None:
+    whole = forged(curve(), found_mates=0, mated_scores=[0, 1])
+    assert Calibration.from_json(json.dumps(whole)).mated_scores == (0, 1)
 
 
 def test_two_calibrations_differ_in_their_ids() -> None:

@@ -9,8 +9,9 @@ from service.domain import AuditEntry, CaseDecision, CaseVerdict, OutcomeKind
 from service.errors import CalibrationNotFound, CalibrationUnfit
 from service.galleries import GalleryChange
 from service.packs import Packs
+from tests.migrating import NEW_PACK, make_all, world_of
 from tests.synthetic import PACK_ID, calibration, packs
-from tests.world import GALLERY, World
+from tests.world import GALLERY, InterruptedStore, World
 
 STRICT = replace(calibration(), log10_fmr=calibration().log10_fmr_upper, people=1499)
 
@@ -95,6 +96,49 @@ def test_a_calibration_of_another_model_is_refused(world: World) -> None:
         world.calibrations.add(GALLERY, replace(calibration(), model_id="synthetic-2"))
     with pytest.raises(CalibrationNotFound):
         world.calibrations.use(GALLERY, "synthetic-0")
+    assert len(world.calibrations.calibrations(GALLERY)) == 1
+
+
+def test_a_calibration_chosen_while_the_packs_change_places_is_refused() -> None:
+    store = InterruptedStore()
+    world = world_of(store)
+    world.enrol(1)
+    migrations = make_all(world)
+    world.calibrations.add(GALLERY, STRICT)
+    store.before_writing = lambda: migrations.cut_over(GALLERY)
+
+    with pytest.raises(CalibrationUnfit, match=r"holds those of better-1 \(better\)"):
+        world.calibrations.use(GALLERY, STRICT.calibration_id)
+
+    assert (world.gallery().pack_id, world.gallery().calibration_id) == (NEW_PACK, None)
+    assert world.gallery().standby_calibration_id is None
+
+
+def test_calibrations_of_another_pack_are_listed_without_thresholds() -> None:
+    world = world_of()
+    world.enrol(1)
+    world.calibrations.add(GALLERY, STRICT)
+    world.calibrations.use(GALLERY, STRICT.calibration_id)
+    make_all(world).cut_over(GALLERY)
+
+    own, foreign = world.calibrations.calibrations(GALLERY)
+
+    assert own.is_used
+    assert own.thresholds is not None
+    assert own.thresholds.calibration_id == own.calibration.calibration_id
+    assert (foreign.calibration, foreign.is_used, foreign.thresholds) == (STRICT, False, None)
+    assert "of another model pack (synthetic)" in foreign.warnings[0]
+
+
+def test_a_calibration_that_cannot_be_reported_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> float:
+        raise ArithmeticError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(STRICT), "expected_fnir", fail)
+        with pytest.raises(ArithmeticError):
+            world.calibrations.add(GALLERY, STRICT)
+
     assert len(world.calibrations.calibrations(GALLERY)) == 1
 
 

@@ -172,7 +172,7 @@ def test_an_encounter_that_missed_others_while_inactive_does_not_come_back(world
 def test_the_sample_policy_is_that_of_the_moment_of_the_record() -> None:
     store = InterruptedStore()
     world = World(store, keep_samples=True)
-    store.before_writing = lambda: store.update_gallery(replace(world.gallery(), keep_samples=False))
+    store.before_writing = lambda: store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=False))
     answer = world.enrol(1)
     assert not store.encounter(GALLERY, answer.encounter_id).has_samples
 
@@ -333,8 +333,7 @@ def test_the_expected_misses_are_stated_and_shout_when_they_are_many() -> None:
     assert answer.thresholds.expected_fnir == 0
     assert answer.warnings == ()
     strict = World()
-    gallery = strict.gallery()
-    strict.store.update_gallery(replace(gallery, review_fpir=1e-6, duplicate_fpir=1e-6))
+    strict.store.update_gallery(GALLERY, lambda each: replace(each, review_fpir=1e-6, duplicate_fpir=1e-6))
     answer = strict.enrol(1)
     assert answer.thresholds is not None
     assert answer.thresholds.expected_fnir > 0.1

@@ -69,7 +69,7 @@ def test_where_all_are_refused_the_first_says_why(world: World) -> None:
 def test_a_gate_set_while_a_sample_is_searched_counts_already() -> None:
     store = InterruptedStore()
     world = World(store)
-    store.before_writing = lambda: store.update_gallery(replace(world.gallery(), quality_gate=STANDARD))
+    store.before_writing = lambda: store.update_gallery(GALLERY, lambda each: replace(each, quality_gate=STANDARD))
     with pytest.raises(QualityTooLow):
         world.answer(sample_of(1, 0, "blurred"))
     assert world.gallery().template_count == 0
@@ -80,7 +80,7 @@ def test_a_gate_lifted_while_a_sample_is_searched_counts_already() -> None:
     world = World(store)
     world.enrol(1, 1)
     set_gate(world, STANDARD)
-    store.before_writing = lambda: store.update_gallery(replace(world.gallery(), quality_gate=OFF))
+    store.before_writing = lambda: store.update_gallery(GALLERY, lambda each: replace(each, quality_gate=OFF))
     enrolment = world.answer(sample_of(2), sample_of(1, 0, "blurred")).enrolment
     assert [finding.rejection_code for finding in enrolment.samples] == [None, None]
     assert enrolment.outcome is OutcomeKind.DUPLICATE

@@ -2,10 +2,11 @@
 
 import pytest
 
+from service.domain import QualityGate
 from service.errors import GalleryExists, GalleryNotFound, InvalidRequest, PackNotLoaded
 from service.galleries import GalleryChange
 from tests.synthetic import PACK_ID
-from tests.world import GALLERY, World
+from tests.world import GALLERY, InterruptedStore, World
 
 
 @pytest.fixture
@@ -44,6 +45,31 @@ def test_changed_rates_move_the_next_answer_and_leave_the_earlier_ones(world: Wo
     assert first.thresholds
     assert second.thresholds
     assert second.thresholds.review < first.thresholds.review
+
+
+def test_two_changes_at_once_are_both_kept() -> None:
+    store = InterruptedStore()
+    world = World(store)
+    other = GalleryChange(keep_samples=True, review_fpir=0.2, quality_gate=QualityGate.STRICT)
+    store.before_writing = lambda: world.galleries.update(GALLERY, other)
+
+    gallery = world.galleries.update(GALLERY, GalleryChange(min_duplicate_age=10)).gallery
+
+    settings = (gallery.keep_samples, gallery.review_fpir, gallery.quality_gate, gallery.min_duplicate_age)
+    assert settings == (True, 0.2, QualityGate.STRICT, 10)
+    (entry,) = world.calibrations.audit(GALLERY, None, 10).items
+    assert entry.details["review_fpir"] == 0.2
+
+
+def test_a_rate_is_judged_beside_those_of_the_moment_it_is_written() -> None:
+    store = InterruptedStore()
+    world = World(store)
+    store.before_writing = lambda: world.galleries.update(GALLERY, GalleryChange(review_fpir=0.002))
+
+    with pytest.raises(InvalidRequest, match="must not be above"):
+        world.galleries.update(GALLERY, GalleryChange(duplicate_fpir=0.005))
+
+    assert world.gallery().duplicate_fpir == 0.001
 
 
 def test_a_duplicate_needs_stronger_evidence_than_a_review(world: World) -> None:

@@ -162,7 +162,7 @@ def test_a_sample_of_before_a_restore_is_drawn_anew() -> None:
 
 def test_a_further_encounter_counts_its_continuity_score_beside_what_is_expected() -> None:
     world = populated(3)
-    world.store.update_gallery(replace(world.gallery(), verification_fmr=1e-6))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, verification_fmr=1e-6))
     world.enrol(1, capture=1, subject_id="S1")
     world.enrol(70, subject_id="S2")
     assert in_gallery(world, "continuity_score_count") == 2

@@ -98,7 +98,6 @@ def test_after_the_cut_over_answers_are_those_of_a_fresh_enrolment_into_the_new_
     for person in range(12):
         world.enrol(person, subject_id=f"S{person}")
     fresh = World(packs=two_packs())
-    fresh.store.update_gallery(fresh.gallery())
     fresh_store = fresh.store
     fresh_store._galleries[GALLERY].gallery = replace(fresh.gallery(), pack_id=NEW_PACK)  # type: ignore[attr-defined]  # of the fake
     for person in range(12):
@@ -189,9 +188,9 @@ def test_whoever_lacks_a_template_of_the_new_pack_is_listed_and_stays_searched(w
 
 def unsampled_world(world: World) -> World:
     """Person 1 was enrolled before samples were kept."""
-    world.store.update_gallery(replace(world.gallery(), keep_samples=False))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=False))
     world.enrol(1, subject_id="S1")
-    world.store.update_gallery(replace(world.gallery(), keep_samples=True))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=True))
     world.enrol(2, subject_id="S2")
     return world
 
@@ -364,7 +363,7 @@ def test_who_was_decided_to_be_one_person_is_a_mated_pair_and_no_other(world: Wo
 
 
 def test_a_doubtful_template_does_not_stand_in_for_a_proven_one(world: World) -> None:
-    world.store.update_gallery(replace(world.gallery(), keep_samples=False))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=False))
     world.enrol(1, subject_id="S")
     migrations = make_all(world)
     stranger = world.enrol(2, subject_id="S")  # in both packs, and it may show anyone
@@ -607,9 +606,9 @@ def test_a_calibration_of_the_old_pack_judges_nothing_of_the_new_one_and_comes_b
     world = world_of()
     world.enrol(1, subject_id="S1")
     store = world.store
-    strict = replace(calibration(), scores=tuple(each + 0.1 for each in calibration().scores), method="gallery")
+    strict = replace(calibration(), scores=tuple(0.1 + 0.9 * each for each in calibration().scores), method="gallery")
     store.add_calibration(GALLERY, strict)
-    store.use_calibration(GALLERY, strict.calibration_id, None)
+    store.update_gallery(GALLERY, lambda each: replace(each, calibration_id=strict.calibration_id))
     before = world.identify(1).decision.thresholds
     migrations = make_all(world)
     migrations.cut_over(GALLERY)
@@ -619,9 +618,9 @@ def test_a_calibration_of_the_old_pack_judges_nothing_of_the_new_one_and_comes_b
     assert ruling.review != before.review
     migrations.back(GALLERY)
     assert world.identify(1).decision.thresholds.review == before.review
-    # one that was chosen for the other pack a moment too late is not used
+    # one of the other pack, however it was chosen, is not used
     migrations.cut_over(GALLERY)
-    store.use_calibration(GALLERY, strict.calibration_id, None)
+    store.update_gallery(GALLERY, lambda each: replace(each, calibration_id=strict.calibration_id))
     assert world.identify(1, OLD_BLIND).decision.thresholds == ruling
 
 

@@ -57,10 +57,10 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 
 def without_samples(world: World, *samples: bytes, subject_id: str) -> None:
-    world.store.update_gallery(replace(world.gallery(), keep_samples=False))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=False))
     for sample in samples:
         world.answer(sample, subject_id=subject_id)
-    world.store.update_gallery(replace(world.gallery(), keep_samples=True))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=True))
 
 
 def several(world: World) -> int:
@@ -201,7 +201,7 @@ def test_what_the_standby_pack_finds_by_several_together_becomes_a_case(kind: st
 
 def test_what_the_gate_refuses_gets_no_template_of_either_pack(world: World) -> None:
     make_all(world)
-    world.store.update_gallery(replace(world.gallery(), quality_gate=QualityGate.STRICT))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, quality_gate=QualityGate.STRICT))
     world.answer(sample_of(1), sample_of(1, 1, "blurred"), subject_id="S1")
     with pytest.raises(QualityTooLow):
         world.answer(sample_of(2, 0, "blurred"))
@@ -254,9 +254,9 @@ def left_out(world: World) -> int:
 
 def test_samples_are_counted_once_by_what_is_known_of_them_whichever_pack_rules(world: World) -> None:
     world.answer(sample_of(1), sample_of(1, 1), subject_id="S1", facts=known_as("male", 1980))
-    world.store.update_gallery(replace(world.gallery(), keep_samples=False))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=False))
     world.enrol(2, subject_id="S2", encounter_id="E2", facts=known_as("male", 1981))
-    world.store.update_gallery(replace(world.gallery(), keep_samples=True))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=True))
     world.enrol(2, 1, subject_id="S2", facts=known_as("male", 1981))
     world.enrol(3, subject_id="S3", encounter_id="E3", facts=known_as("female", 1981))
     assert left_out(world) == 4
@@ -280,10 +280,10 @@ def test_samples_are_counted_once_by_what_is_known_of_them_whichever_pack_rules(
 
 
 def test_a_child_whom_only_the_old_pack_knows_is_no_duplicate(world: World) -> None:
-    world.store.update_gallery(replace(world.gallery(), keep_samples=False))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=False))
     world.enrol(1, subject_id="child", facts=known_as("female", 2015))
     world.enrol(2, subject_id="grown-up", facts=known_as("female", 1980))
-    world.store.update_gallery(replace(world.gallery(), keep_samples=True))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=True))
     make_all(world).cut_over(GALLERY, 2)
     child, grown_up = (world.enrol(person, 1, facts=known_as("female", 1980)) for person in (1, 2))
     assert [(each.subject_id, each.pack_id, each.age_at_capture) for each in child.candidates] == [
@@ -296,9 +296,9 @@ def test_a_filter_lowers_the_threshold_of_both_packs_for_all_who_are_searched() 
     world = World(keep_samples=True, packs=loose_old_pack())
     for person in OTHERS:
         world.enrol(person, facts=known_as("male", 1980))
-    world.store.update_gallery(replace(world.gallery(), keep_samples=False))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=False))
     world.enrol(70, subject_id="S", facts=known_as("female", 1980))
-    world.store.update_gallery(replace(world.gallery(), keep_samples=True, filter_by_sex=True))
+    world.store.update_gallery(GALLERY, lambda each: replace(each, keep_samples=True, filter_by_sex=True))
     make_all(world).cut_over(GALLERY, 1)
     calibration = world.packs.of(PACK_ID).rule.calibration
     low, high = calibration.threshold(0.01 / 2), calibration.threshold(0.01 / 60)

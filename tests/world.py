@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from prometheus_client import CollectorRegistry
 
 from service.calibrations import CalibrationService
-from service.domain import Enrolment, FacePolicy, Gallery
+from service.domain import Enrolment, FacePolicy, Gallery, ThresholdChange
 from service.enrolment import EnrolmentAnswer, EnrolmentService
 from service.enrolment_request import EnrolmentRequest
 from service.erasure import ErasureService
@@ -44,7 +44,7 @@ class Clock:
 
 
 class InterruptedStore(FakeStore):
-    """A store in which something else happens just before the next write transaction begins, once."""
+    """A store in which something else happens just before the next enrolment or change of settings is written, once."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: START) -> None:
         super().__init__(clock)
@@ -52,11 +52,23 @@ class InterruptedStore(FakeStore):
 
     @contextmanager
     def writing(self, gallery_id: str) -> Iterator[FakeWriting]:
+        self._interrupt()
+        with super().writing(gallery_id) as writing:
+            yield writing
+
+    def update_gallery(
+        self,
+        gallery_id: str,
+        revise: Callable[[Gallery], Gallery],
+        threshold_change: Callable[[Gallery], ThresholdChange | None] = lambda _: None,
+    ) -> Gallery:
+        self._interrupt()
+        return super().update_gallery(gallery_id, revise, threshold_change)
+
+    def _interrupt(self) -> None:
         happens, self.before_writing = self.before_writing, None
         if happens is not None:
             happens()
-        with super().writing(gallery_id) as writing:
-            yield writing
 
 
 class DeafMatcher(Matcher):

@@ -64,7 +64,9 @@ class CalibrationOut(Out):
     mated_population: str
     created_at: datetime | None = Field(description="null: it came with the model pack.")
     is_used: bool
-    thresholds: ThresholdsOut
+    thresholds: ThresholdsOut | None = Field(
+        description="null: it is of another model pack than the one that is searched now, and judges nothing here."
+    )
     warnings: list[str]
 
     @classmethod
@@ -83,7 +85,7 @@ class CalibrationOut(Out):
             mated_population=calibration.mated_population,
             created_at=report.created_at,
             is_used=report.is_used,
-            thresholds=ThresholdsOut.model_validate(report.thresholds),
+            thresholds=None if report.thresholds is None else ThresholdsOut.model_validate(report.thresholds),
             warnings=list(report.warnings),
         )
 
@@ -135,8 +137,10 @@ def add_calibration(service: ServiceDep, gallery_id: GalleryPath, body: OnlyJson
         return answer(CalibrationOut.of(service.calibrations.make(gallery_id)), 201)
     try:
         calibration = Calibration.from_json(json.dumps(wanted.calibration))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidRequest("calibration: this is none that biodedup made, or it was changed since") from error
+    except ValueError as error:
+        raise InvalidRequest(
+            f"calibration: this is none that biodedup made, or it was changed since: {error}"
+        ) from error
     return answer(CalibrationOut.of(service.calibrations.add(gallery_id, calibration)), 201)
 
 

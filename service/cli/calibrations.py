@@ -98,8 +98,9 @@ def roll_back(gallery: GalleryArgument, url: UrlOption = DEFAULT_URL) -> None:
     with ServiceClient(url) as client:
         items = client.get(gallery_path(gallery, "calibrations"))["items"]
         used = next(item["calibration_id"] for item in items if item["is_used"])
+        fitting = {item["calibration_id"] for item in items if item["thresholds"] is not None}
         before = [entry["details"]["calibration_id"] for entry in _changes(client, gallery)]
-        earlier = [each for each in before if each != used]
+        earlier = [each for each in before if each != used and each in fitting]
         if not earlier:
             raise CommandFailed("the gallery was never judged by another calibration", "calibration_not_found")
         _use(client, gallery, earlier[-1])
@@ -151,14 +152,20 @@ def _show(gallery: str, items: list[Json]) -> None:
             ("* " if item["is_used"] else "  ") + plain(item["calibration_id"]),
             plain(item["population"]),
             f"{item['people']:,}",
-            score_text(item["thresholds"]["review"]),
-            score_text(item["thresholds"]["duplicate"]),
-            percent(item["thresholds"]["expected_fnir"]),
+            *_thresholds_of(item),
         ]
         for item in items
     ]
     names = ["calibration", "made of", "people", "review from", "duplicate from", "expected misses"]
     console().print(table(f"Calibrations of {plain(gallery)} (* in use)", names, rows))
+
+
+def _thresholds_of(item: Json) -> list[str]:
+    thresholds = item["thresholds"]
+    if thresholds is None:
+        return ["for another pack", "-", "-"]
+    scores = score_text(thresholds["review"]), score_text(thresholds["duplicate"])
+    return [*scores, percent(thresholds["expected_fnir"])]
 
 
 def _advise(gallery: str, made: Json) -> None:

@@ -126,7 +126,7 @@ def _calibration(models_dir: Path, pack_id: str, model_id: str | None) -> Findin
     except FileNotFoundError:
         says = f"{pack_id} has none: scores mean nothing without it ({PackNotInstalled.code})"
         return Finding(FAIL, "calibration", says, advice)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         says = f"that of {pack_id} cannot be read, or was changed ({PackManifestInvalid.code})"
         return Finding(FAIL, "calibration", says, f"Restore {file}.")
     if calibration.pack_id != pack_id or model_id not in {None, calibration.model_id}:

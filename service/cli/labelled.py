@@ -39,7 +39,7 @@ def stored_calibration(path: Path) -> Calibration | None:
         return Calibration.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise CommandFailed(f"{path} cannot be read as a calibration", "pack_manifest_invalid") from error
 
 

@@ -57,16 +57,6 @@ def calibrations_of(connection: Connection, gallery_id: str) -> list[KeptCalibra
     return [KeptCalibration(Calibration.from_json(row.content), row.created_at) for row in rows]
 
 
-def use_calibration(
-    connection: Connection, gallery_id: str, calibration_id: str | None, change: ThresholdChange | None, now: datetime
-) -> None:
-    """Judge a gallery by one of its calibrations, None: by that of its pack. Raises GalleryNotFound."""
-    read_gallery(connection, gallery_id)
-    chosen = update(galleries).where(galleries.c.gallery_id == gallery_id)
-    connection.execute(chosen.values(calibration_id=calibration_id))
-    record_thresholds(connection, gallery_id, change, now)
-
-
 def record_thresholds(connection: Connection, gallery_id: str, change: ThresholdChange | None, now: datetime) -> None:
     """Write into the audit trail that a gallery has other thresholds now, where that is so."""
     if change is None:

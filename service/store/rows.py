@@ -85,7 +85,7 @@ def gallery_of(columns: Mapping[str, Any]) -> Gallery:
     return Gallery(**{**columns, "quality_gate": QualityGate(columns["quality_gate"])})
 
 
-def gallery_settings(gallery: Gallery) -> dict[str, float | int | bool | str]:
+def gallery_settings(gallery: Gallery) -> dict[str, float | int | bool | str | None]:
     settings = {name: getattr(gallery, name) for name in GALLERY_SETTINGS}
     return {**settings, "quality_gate": gallery.quality_gate.value}
 

@@ -209,33 +209,32 @@ class SqlStore(SqlRecords):
                 raise GalleryExists("there is a gallery of this name")
             return read_gallery(connection, gallery.gallery_id)
 
-    def update_gallery(self, gallery: Gallery, change: ThresholdChange | None = None) -> Gallery:
-        """Store the error rates and the sample policy of a gallery, and what that makes of its thresholds.
+    def update_gallery(
+        self,
+        gallery_id: str,
+        revise: Callable[[Gallery], Gallery],
+        threshold_change: Callable[[Gallery], ThresholdChange | None] = lambda _: None,
+    ) -> Gallery:
+        """Store other settings of a gallery, and what they make of its thresholds; see `service.ports.Store`.
 
         Raises:
             GalleryNotFound
         """
         with self._write_transaction() as connection:
-            row = connection.execute(
-                update(galleries)
-                .where(galleries.c.gallery_id == gallery.gallery_id)
-                .values(**gallery_settings(gallery))
-                .returning(*galleries.c)
-            ).one_or_none()
+            of_id = galleries.c.gallery_id == gallery_id
+            row = connection.execute(select(galleries).where(of_id).with_for_update(key_share=True)).one_or_none()
             if row is None:
                 raise GalleryNotFound("there is no such gallery")
-            calibrating.record_thresholds(connection, gallery.gallery_id, change, self._clock())
+            wanted = gallery_settings(revise(to_gallery(row)))
+            row = connection.execute(update(galleries).where(of_id).values(**wanted).returning(*galleries.c)).one()
+            change = threshold_change(to_gallery(row))
+            calibrating.record_thresholds(connection, gallery_id, change, self._clock())
             return to_gallery(row)
 
     def add_calibration(self, gallery_id: str, calibration: Calibration) -> None:
         """Keep a calibration for a gallery; one that is there already stays as it is. Raises GalleryNotFound."""
         with self._write_transaction() as connection:
             calibrating.add_calibration(connection, gallery_id, calibration, self._clock())
-
-    def use_calibration(self, gallery_id: str, calibration_id: str | None, change: ThresholdChange | None) -> None:
-        """Judge a gallery by one of its calibrations, None: by that of its pack. Raises GalleryNotFound."""
-        with self._write_transaction() as connection:
-            calibrating.use_calibration(connection, gallery_id, calibration_id, change, self._clock())
 
     def decide_case(self, gallery_id: str, case_id: int, decision: CaseDecision) -> Case:
         """Keep what a human says of a case. Raises GalleryNotFound, CaseNotFound, CaseVoid."""

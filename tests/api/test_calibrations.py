@@ -1,6 +1,7 @@
 """Calibrations over HTTP: listed, brought, made, chosen, and the audit trail of thresholds."""
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.api.conftest import Enrol
 from tests.api.problems import problem_of
 from tests.fake_embedder import fake_calibration
+from tests.synthetic import forged
 
 OWN = fake_calibration()
 BROUGHT = replace(OWN, population="people of the north", log10_fmr=OWN.log10_fmr_upper)
@@ -61,6 +63,29 @@ def test_a_calibration_that_was_changed_is_refused(client: httpx.Client, gallery
     assert "changed since" in refused.json()["message"]
     missing = {"calibration": {"people": 3}}
     assert problem_of(client.post(f"{gallery}/calibrations", json=missing), 422) == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"people": "many"},
+        {"people": 1.5},
+        {"mated_people": 10**400},
+        {"measured_to": None},
+        {"population": None},
+        {"population": ["a"]},
+        {"scores": [math.nan, 1.0]},
+        {"mated_scores": [math.nan]},
+    ],
+)
+def test_a_calibration_that_somebody_made_up_is_refused_and_not_kept(
+    client: httpx.Client, gallery: str, changes: dict[str, Any]
+) -> None:
+    body = json.dumps({"calibration": forged(BROUGHT, **changes)})
+    headers = {"Content-Type": "application/json"}
+    refused = client.post(f"{gallery}/calibrations", content=body, headers=headers)
+    assert problem_of(refused, 422) == "invalid_request"
+    assert len(client.get(f"{gallery}/calibrations").json()["items"]) == 1
 
 
 def test_what_cannot_be_is_told(client: httpx.Client, gallery: str, enrol: Enrol) -> None:

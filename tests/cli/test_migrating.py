@@ -1,6 +1,7 @@
 """`biodedup models migrate` beside a service that needs no weights."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,7 @@ from tests.api.live import fake_settings, running, wait_until_ready
 from tests.api.test_migrations import enrol
 from tests.cli.conftest import run
 from tests.migrating import NEW_PACK, UNSEEN, two_packs
-from tests.synthetic import PACK_ID
+from tests.synthetic import PACK_ID, calibration
 
 
 @pytest.fixture
@@ -35,6 +36,21 @@ def refused(url: str, step: str, *options: str) -> str:
     result = run("models", "migrate", step, "default", *options, "--url", url)
     assert result.exit_code == 1, result.stdout
     return result.stderr
+
+
+def test_a_calibration_of_the_pack_before_is_shown_without_thresholds(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "made.json"
+    brought = replace(calibration(), people=1499)
+    file.write_text(brought.to_json(), encoding="utf-8")
+    assert run("calibrations", "add", "default", file, "--url", url).exit_code == 0
+    assert run("calibrations", "use", "default", brought.calibration_id, "--url", url).exit_code == 0
+    migrate(url, "start", "--to", NEW_PACK)
+    migrate(url, "cut-over", "--yes", "--accept-missing", "1")
+
+    shown = run("calibrations", "list", "default", "--url", url)
+    assert "for another pack" in shown.stdout, shown.stderr
+    assert "calibration_unfit" in run("calibrations", "use", "default", brought.calibration_id, "--url", url).stderr
+    assert "calibration_not_found" in run("calibrations", "back", "default", "--url", url).stderr
 
 
 def test_the_steps_in_their_order(url: str) -> None:

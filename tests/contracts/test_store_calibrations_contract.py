@@ -1,13 +1,13 @@
 """What every store keeps of the calibrations of a gallery and of its audit trail."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.decision import DecisionRule
-from service.domain import ThresholdChange
+from service.domain import Gallery, ThresholdChange
 from service.errors import CalibrationNotFound, GalleryNotFound
 from tests.store.building import KINDS, AnyStore, Clock, enrol, new_enrolment, new_gallery, open_store
 from tests.synthetic import calibration
@@ -28,6 +28,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
 def change(key: str = "key", size: int = 10) -> ThresholdChange:
     thresholds = DecisionRule(calibration(), 0.1).thresholds(new_gallery(), size)
     return ThresholdChange(key, thresholds, "size")
+
+
+def changed_to(key: str, size: int = 10) -> Callable[[Gallery], ThresholdChange]:
+    return lambda _: change(key, size)
 
 
 def test_calibrations_come_back_in_the_order_they_came(store: AnyStore, clock: Clock) -> None:
@@ -54,11 +58,11 @@ def test_a_calibration_that_is_there_stays_as_it_came(store: AnyStore, clock: Cl
 
 def test_a_gallery_remembers_its_calibration_and_gives_it_up(store: AnyStore) -> None:
     store.add_calibration("camp", OTHER)
-    store.use_calibration("camp", OTHER.calibration_id, change("first"))
+    store.update_gallery("camp", lambda each: replace(each, calibration_id=OTHER.calibration_id), changed_to("first"))
     assert store.galleries()[0].calibration_id == OTHER.calibration_id
     assert store.galleries()[0].thresholds_key == "first"
 
-    store.use_calibration("camp", None, change("second"))
+    store.update_gallery("camp", lambda each: replace(each, calibration_id=None), changed_to("second"))
 
     with store.reading() as reading:
         assert reading.gallery("camp").calibration_id is None
@@ -67,7 +71,7 @@ def test_a_gallery_remembers_its_calibration_and_gives_it_up(store: AnyStore) ->
 
 
 def test_changes_of_thresholds_are_written_with_what_made_them(store: AnyStore, clock: Clock) -> None:
-    store.update_gallery(replace(new_gallery(), review_fpir=0.2), change("rates", 20))
+    store.update_gallery("camp", lambda each: replace(each, review_fpir=0.2), changed_to("rates", 20))
     enrol(store, replace(new_enrolment("a"), threshold_change=change("grown", 50)))
     enrol(store, new_enrolment("b"))
 
@@ -94,7 +98,7 @@ def test_an_enrolment_that_fails_leaves_no_entry(store: AnyStore) -> None:
 
 def test_the_trail_comes_in_pages(store: AnyStore) -> None:
     for number in range(5):
-        store.update_gallery(new_gallery(), change(str(number)))
+        store.update_gallery("camp", lambda each: each, changed_to(str(number)))
 
     first = store.audit("camp", None, 2)
     second = store.audit("camp", first.next_after, 2)
@@ -111,7 +115,7 @@ def test_what_is_not_there_is_told(store: AnyStore) -> None:
     for call in (
         lambda: store.calibrations("nowhere"),
         lambda: store.add_calibration("nowhere", OTHER),
-        lambda: store.use_calibration("nowhere", None, None),
+        lambda: store.update_gallery("nowhere", lambda each: each),
         lambda: store.audit("nowhere", None, 10),
     ):
         with pytest.raises(GalleryNotFound):

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 
-from service.domain import CaseKind, CaseStatus, EncounterFacts, NewEnrolment, SampleFinding
+from service.domain import CaseKind, CaseStatus, EncounterFacts, Gallery, NewEnrolment, SampleFinding
 from service.errors import (
+    CalibrationUnfit,
     EncounterExists,
     EnrolmentNotFound,
     GalleryExists,
@@ -83,11 +85,37 @@ def test_a_gallery_name_is_taken_once(store: AnyStore) -> None:
 def test_updating_a_gallery_changes_its_settings_and_not_its_counters(store: AnyStore) -> None:
     enrol(store, new_enrolment("a"))
 
-    updated = store.update_gallery(replace(new_gallery("camp", review_fpir=0.2), keep_samples=False, pack_id="other"))
+    wanted = replace(new_gallery("camp", review_fpir=0.2), keep_samples=False, pack_id="other")
+    updated = store.update_gallery("camp", lambda _: wanted)
 
     assert (updated.review_fpir, updated.keep_samples) == (0.2, False)
     assert (updated.pack_id, updated.last_seq, updated.template_count) == ("opencv-zoo", 1, 1)
     assert store.galleries() == [updated]
+
+
+def test_two_updates_at_once_lose_nothing(store: AnyStore) -> None:
+    other = Thread(target=lambda: store.update_gallery("camp", lambda each: replace(each, review_fpir=0.2)))
+
+    def overtaken(gallery: Gallery) -> Gallery:
+        other.start()
+        other.join(timeout=0.2)  # it waits for the lock
+        return replace(gallery, keep_samples=False)
+
+    store.update_gallery("camp", overtaken)
+    other.join()
+
+    (gallery,) = store.galleries()
+    assert (gallery.review_fpir, gallery.keep_samples) == (0.2, False)
+
+
+def test_an_update_that_is_refused_changes_nothing(store: AnyStore) -> None:
+    def refuse(gallery: Gallery) -> Gallery:
+        raise CalibrationUnfit(f"{gallery.gallery_id} holds other templates")
+
+    with pytest.raises(CalibrationUnfit, match="camp holds"):
+        store.update_gallery("camp", refuse)
+
+    assert store.update_gallery("camp", lambda each: each).review_fpir == 0.01
 
 
 def test_an_unknown_gallery_is_not_found(store: AnyStore) -> None:
@@ -96,7 +124,7 @@ def test_an_unknown_gallery_is_not_found(store: AnyStore) -> None:
     with pytest.raises(GalleryNotFound), store.reading() as tx:
         tx.gallery("nowhere")
     with pytest.raises(GalleryNotFound):
-        store.update_gallery(new_gallery("nowhere"))
+        store.update_gallery("nowhere", lambda each: each)
     with pytest.raises(GalleryNotFound):
         store.remember_rejection("nowhere", "key", "digest", "no_face", "no face")
 

@@ -141,15 +141,15 @@ def test_a_reference_knows_the_capture_it_comes_from(store: AnyStore) -> None:
 
 def test_the_settings_of_a_gallery_come_back(store: AnyStore) -> None:
     wanted = replace(
-        new_gallery(),
+        new_gallery("other"),
         filter_by_sex=True,
         filter_by_birth_year=True,
         birth_year_tolerance=2,
         min_duplicate_age=12,
         review_unknown_age=True,
     )
-    updated = store.update_gallery(wanted)
-    created = store.create_gallery(replace(wanted, gallery_id="other"))
+    updated = store.update_gallery("camp", lambda _: wanted)
+    created = store.create_gallery(wanted)
 
     for found in (updated, created):
         settings = (found.filter_by_sex, found.filter_by_birth_year, found.birth_year_tolerance)

@@ -186,7 +186,9 @@ def test_a_gallery_of_before_the_quality_gate_refuses_nothing_and_its_templates_
     (gallery,) = store.galleries()
     assert gallery.quality_gate is QualityGate.OFF
     assert store.encounter("camp", "e-a").templates[0].quality == QUALITY
-    assert store.update_gallery(replace(gallery, quality_gate=QualityGate.STRICT)).quality_gate is QualityGate.STRICT
+    assert store.update_gallery("camp", lambda each: replace(each, quality_gate=QualityGate.STRICT)).quality_gate is (
+        QualityGate.STRICT
+    )
 
 
 def test_templates_enrolled_before_there_were_filters_are_counted(store: SqlStore, newest: SqlStore) -> None:
