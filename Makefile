@@ -36,7 +36,7 @@ test: test-models ## Run every gate: format, lint, types, import contracts, test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -c 'import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())'
-	$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not soak" -n logical --maxprocesses 4 --dist loadscope $(PYTEST_ARGS)
 
 soak: test-models ## Run what takes long: kills, races and broken images at full counts
 	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)

@@ -93,8 +93,8 @@ class _Running:
 def _pack(settings: Settings, pack_id: str, galleries: Sequence[Gallery]) -> Iterator[Finding]:
     """Yield what `serve` would say of a pack and of the galleries that have it, with the codes it would end with."""
     from service.face.extractor import template_model_id  # noqa: PLC0415  (onnxruntime takes a second to import)
-    from service.face.model_packs import installed_pack  # noqa: PLC0415
-    from service.face.unified import scale_of  # noqa: PLC0415
+    from service.face.model_packs import installed_pack  # noqa: PLC0415  (the same)
+    from service.face.unified import scale_of  # noqa: PLC0415  (the same)
 
     # where the settings do not name it, nothing else says why it is needed
     named = "" if pack_id in settings.packs else f"; needed by {', '.join(each.gallery_id for each in galleries)}"
