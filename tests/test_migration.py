@@ -574,7 +574,7 @@ def test_a_search_that_a_cut_over_overtakes_is_answered_by_the_new_pack_alone() 
             overtaken.append(migrations.cut_over(GALLERY))
         return found
 
-    world.matcher.search = overtake  # type: ignore[method-assign, assignment]
+    world.matcher.search = overtake  # type: ignore[method-assign, assignment]  # for this test
     found = world.identify(1, OLD_BLIND)
     assert overtaken
     assert [each.subject_id for each in found.decision.candidates] == ["S1"]
@@ -596,7 +596,7 @@ def test_a_search_that_a_consented_cut_over_overtakes_asks_the_old_pack_too() ->
             overtaken.append(migrations.cut_over(GALLERY, 1))
         return found
 
-    world.matcher.search = overtake  # type: ignore[method-assign, assignment]
+    world.matcher.search = overtake  # type: ignore[method-assign, assignment]  # for this test
     enrolled = world.enrol(1, 1, subject_id="again")
     assert overtaken
     assert [(each.subject_id, each.pack_id) for each in enrolled.candidates] == [("S1", PACK_ID)]

@@ -19,7 +19,7 @@ CALIBRATION = replace(calibration(), measured_to=0.75)
 
 
 def planned(**wanted: float) -> Plan:
-    return plan(CALIBRATION, CAMPAIGN, replace(USUAL, **wanted))  # type: ignore[arg-type]
+    return plan(CALIBRATION, CAMPAIGN, replace(USUAL, **wanted))  # type: ignore[arg-type]  # by name
 
 
 def test_without_a_wish_the_usual_setting_is_planned() -> None:
@@ -168,4 +168,4 @@ def test_the_chosen_setting_is_among_those_it_is_compared_with() -> None:
 )
 def test_a_wish_that_cannot_be_meant_is_refused(wanted: dict[str, float]) -> None:
     with pytest.raises(ValueError):
-        replace(USUAL, **wanted)  # type: ignore[arg-type]
+        replace(USUAL, **wanted)  # type: ignore[arg-type]  # by name
