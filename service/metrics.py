@@ -10,7 +10,20 @@ from service.accuracy_metrics import AccuracyMetrics
 from service.domain import JobState, OutcomeKind
 from service.errors import SampleRejected, all_errors
 
-PHASES = ("decode", "detect", "refine", "align", "quality", "embed", "wait", "search", "store", "index", "sweep")
+PHASES = (
+    "decode",
+    "detect",
+    "refine",
+    "align",
+    "quality",
+    "embed",
+    "attack",
+    "wait",
+    "search",
+    "store",
+    "index",
+    "sweep",
+)
 """What an enrolment spends its time on; `wait` is the time in the queue, `sweep` the search of a block of a sweep."""
 
 # from a comparison with a thousand templates (1 ms) to a request that gives up (30 s), about two steps a doubling

@@ -1,6 +1,6 @@
 """Verify 1:1: is this the person they say they are, or do two samples show one person?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Verification:
     calibration_id: str
     reference_id: int | None
     probe: Template
+    reference: Template | None = None  # of the second of two samples
 
 
 class VerificationService:
@@ -81,7 +82,8 @@ class VerificationService:
             gallery = reading.gallery(gallery_id)
         reference = self._extract(gallery, reference_sample)
         probe = self._extract(gallery, sample)
-        return self._judge(gallery, probe, float(reference.embedding @ probe.embedding), None, verification_fmr)
+        found = self._judge(gallery, probe, float(reference.embedding @ probe.embedding), None, verification_fmr)
+        return replace(found, reference=reference)
 
     def _extract(self, gallery: Gallery, sample: bytes) -> Template:
         try:
