@@ -1,12 +1,15 @@
 """The command line `biodedup`."""
 
 import os
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from service.cli.calibrate import calibrate
 from service.cli.calibrations import calibration_commands
 from service.cli.checks import check
+from service.cli.client import CA_FILE
 from service.cli.enrol import enrol
 from service.cli.evaluate import evaluate
 from service.cli.faces import identify, verify
@@ -33,6 +36,23 @@ commands = typer.Typer(
     "`biodedup enrol DIR` and `biodedup stats`.\n\n"
     "Exit codes: 0 done, 1 refused or failed (standard error says why), 2 wrong usage.",
 )
+
+
+@commands.callback()
+def connect(
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca-file",
+            help="Certificates (PEM) to trust when the service is reached by https; BIODEDUP_CA_FILE does the same.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    if ca_file is not None:
+        os.environ[CA_FILE] = str(ca_file)
 
 
 @commands.command()

@@ -15,11 +15,13 @@ from pathlib import Path
 import anyio.to_thread
 import threadpoolctl
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.ages import RecaptureAdvice
 from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
+from service.api.request_limits import RequestLimits
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
 from service.decision import DecisionRule
@@ -44,6 +46,7 @@ from service.migration import MigrationService
 from service.packs import Pack, Packs
 from service.plans import PlanService
 from service.ports import Embedder
+from service.rate_limits import Allowance, Exchange, RateLimits
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.sweep import SweepService
@@ -61,7 +64,12 @@ _MAX_THREADS = 256
 
 
 def build(
-    settings: Settings, metrics: Metrics | None = None, *, url: str | None = None, packs: Packs | None = None
+    settings: Settings,
+    metrics: Metrics | None = None,
+    *,
+    url: str | None = None,
+    packs: Packs | None = None,
+    rates: RateLimits | None = None,
 ) -> Service:
     """Open, check and load everything; `close` of the result gives it all back.
 
@@ -70,6 +78,7 @@ def build(
         metrics: to record into; new ones if not given.
         url: where this process serves, told to others who want the same folder.
         packs: to use instead of loading those of the settings, for tests.
+        rates: of the clients; shared with the other processes where the record is a database server.
 
     Raises:
         VarInUse: another process owns the folder.
@@ -96,6 +105,8 @@ def build(
         service = _wire(settings, store, matcher, packs, metrics, close=held.close)
         _prepare(service, settings)
         _start_jobs(service, held, is_alone=folder is not None)
+        if rates is not None and folder is None:
+            held.callback(Exchange(rates.counters, store).close)
         on_failure.pop_all()
         return service
 
@@ -295,8 +306,10 @@ def create_app(
     metrics = Metrics(version=VERSION)
     startup = Startup()
 
+    rates = RateLimits(_allowance(settings), on_limited=lambda what: metrics.rate_limited.labels(kind=what).inc())
+
     def make() -> Service:
-        return build(settings, metrics, url=url, packs=packs)
+        return build(settings, metrics, url=url, packs=packs, rates=rates)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -309,8 +322,27 @@ def create_app(
     app = create_api(VERSION, lifespan=lifespan)
     app.state.metrics = metrics
     app.state.startup = startup
-    app.add_middleware(RequestMiddleware, metrics=metrics, max_request_bytes=settings.max_request_bytes)
+    app.state.limits = RequestLimits(rates)
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=metrics,
+        limits=app.state.limits,
+        max_request_bytes=settings.max_request_bytes,
+        receive_timeout_s=settings.receive_timeout_s,
+    )
+    if settings.trusted_proxies:
+        # the address and the scheme that a proxy tells, from these alone; added last, so it comes first
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return app
+
+
+def _allowance(settings: Settings) -> Allowance:
+    return Allowance(
+        requests=settings.limit_requests_per_minute,
+        searches=settings.limit_searches_per_minute,
+        mib=settings.limit_mib_per_minute,
+        failed_sign_ins=settings.limit_failed_sign_ins_per_minute,
+    )
 
 
 def export_openapi() -> str:

@@ -4,7 +4,7 @@ Over 300 lines on purpose: codes and statuses in one place, nothing but declarat
 
 BiodedupError
 ├── InvalidRequest                    the request does not have the documented form
-│   └── RequestTooLarge  UnsupportedMediaType  MethodNotAllowed
+│   └── RequestTooLarge  UnsupportedMediaType  MethodNotAllowed  RequestMalformed  HeadersTooLarge  RequestTimedOut
 ├── SampleRejected                    a finding about a photograph, nothing was searched (outcome REJECTED)
 │   ├── SampleEmpty  SampleTooLarge  ImageFormatUnsupported  ImageUnreadable
 │   ├── ImageTooManyPixels  ImageTooSmall  ImageTooSlow
@@ -17,6 +17,7 @@ BiodedupError
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
 │       PeopleWouldBeMissed  CaseVoid
 ├── Overloaded                        the queue is full: come back later
+├── RateLimited                       the client had its share of this minute: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
 ├── ModelPackError
@@ -67,6 +68,27 @@ class UnsupportedMediaType(InvalidRequest):
 class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
     status = 405
+
+
+class RequestMalformed(InvalidRequest):
+    """What two programs may read differently: a header twice, an encoded slash, a path that climbs."""
+
+    code = "request_malformed"
+    status = 400
+
+
+class HeadersTooLarge(InvalidRequest):
+    """The address or the headers are longer than any honest ones."""
+
+    code = "headers_too_large"
+    status = 431
+
+
+class RequestTimedOut(InvalidRequest):
+    """The request did not arrive in its time."""
+
+    code = "request_timed_out"
+    status = 408
 
 
 class SampleRejected(BiodedupError):
@@ -253,6 +275,13 @@ class PeopleWouldBeMissed(Conflict):
 
 class Overloaded(BiodedupError):
     code = "overloaded"
+    status = 429
+
+
+class RateLimited(BiodedupError):
+    """A client asked more in a minute than it may; `Retry-After` says when to ask again."""
+
+    code = "rate_limited"
     status = 429
 
 

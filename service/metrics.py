@@ -100,6 +100,18 @@ class Metrics(AccuracyMetrics):
             buckets=SECONDS_BUCKETS,
             registry=self.registry,
         )
+        self.rate_limited = Counter(
+            "biodedup_rate_limited_total",
+            "Requests refused because a client had its share (requests, searches, bytes, sign_ins).",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.connections_closed = Counter(
+            "biodedup_connections_closed_total",
+            "Connections that the service closed itself (slow_request, slow_reader, too_many, headers_too_large).",
+            ("reason",),
+            registry=self.registry,
+        )
         self.errors = Counter(
             "biodedup_errors_total",
             "Requests that ended with an error, by its code (docs/errors.md).",

@@ -1,5 +1,7 @@
 """Talks to a running service over HTTP and turns its error bodies into `CommandFailed`."""
 
+import os
+import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +15,7 @@ from service.cli.failures import CommandFailed
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 NO_SERVICE = "no_service"
+CA_FILE = "BIODEDUP_CA_FILE"
 
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)  # seconds; a sample may wait in the service's queue before it is looked at
 
@@ -42,7 +45,7 @@ class ServiceClient:
                 f"{url} is no address of a service", "url_invalid", advice=f"Write it like {DEFAULT_URL}."
             )
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, limits=limits)
+        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, limits=limits, verify=_trust())
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +80,12 @@ class ServiceClient:
         try:
             response = self._http.request(method, path, **arguments)
         except httpx.TransportError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise CommandFailed(
+                    f"the certificate of {self.url} is signed by nobody this machine trusts, or is for another name",
+                    "certificate_untrusted",
+                    advice="Name the authority's file: biodedup --ca-file FILE, or BIODEDUP_CA_FILE.",
+                ) from error
             raise CommandFailed(
                 f"no service answers at {self.url}; start it with `biodedup serve`",
                 NO_SERVICE,
@@ -89,6 +98,17 @@ class ServiceClient:
         if not isinstance(message, str) or not isinstance(code, str):
             raise _not_biodedup(self.url)
         raise CommandFailed(message, code, retry_after_s=_retry_after_s(response))
+
+
+def _trust() -> ssl.SSLContext | bool:
+    """Return whose certificates are trusted: the system's authorities, or the one that the operator names."""
+    path = os.environ.get(CA_FILE, "").strip()
+    if not path:
+        return True
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise CommandFailed(f"{CA_FILE}: {path} is no file of certificates (PEM)", "ca_file_unusable") from error
 
 
 def gallery_path(gallery_id: str, *parts: str) -> str:

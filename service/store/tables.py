@@ -376,3 +376,12 @@ import_erasures = Table(
     Column("subject_digest", Identifier, primary_key=True),  # salted with the import
     ForeignKeyConstraint(["gallery_id", "source_id"], ["imports.gallery_id", "imports.source_id"]),
 )
+
+# what replicas counted for the limits of clients; each counter lives minutes, and nothing is lost with it
+rate_counts = Table(
+    "rate_counts",
+    metadata,
+    Column("counter", Identifier, primary_key=True),
+    Column("total", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)

@@ -91,7 +91,7 @@ def test_a_model_that_gives_no_probability_accuses_nobody(tmp_path: Path, factor
 @pytest.mark.parametrize("form", [{"side": 112}, {"rows": True}])
 def test_a_graph_of_another_form_is_refused(tmp_path: Path, form: dict[str, bool]) -> None:
     with pytest.raises(PackGraphUnsupported, match="no liveness model"):
-        LivenessModel(liveness_graph(tmp_path / "m.onnx", **form), 0.8)  # type: ignore[arg-type]  # one of two options
+        LivenessModel(liveness_graph(tmp_path / "m.onnx", **form), 0.8)
 
 
 def test_without_a_file_the_answer_says_so() -> None:
