@@ -26,6 +26,7 @@ from service.logs import log_event
 _log = logging.getLogger(__name__)
 
 EXCHANGE_S = 1.0
+WINDOW_S = 60
 KIB = 1024
 
 
@@ -121,7 +122,9 @@ class Counters(Storage, SlidingWindowCounterSupport, TimestampedSlidingWindow):
     def exchange(self, record: RateRecord) -> None:
         """Tell the record what was counted, and take over what all counted. Raises StoreUnavailable."""
         with self._lock:
-            self._under_way, self._new = self._new, {}
+            self._forget_old(self._clock(), WINDOW_S)
+            # what others counted of clients that are known here is asked for too, though nothing is to be told
+            self._under_way, self._new = dict.fromkeys(self._sums, 0) | self._new, {}
         sums: dict[str, int] = {}
         try:
             if self._under_way:

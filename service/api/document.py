@@ -3,7 +3,7 @@
 from typing import Any
 
 import yaml
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
@@ -24,6 +24,7 @@ from service.api import (
     sweeps,
     verifications,
 )
+from service.api.strictness import only_known_parameters
 
 _DESCRIPTION = """
 Send a face, learn whether the person is already enrolled.
@@ -69,7 +70,7 @@ def create_api(version: str, **options: Any) -> FastAPI:
         **options,
     )
     for module in _ROUTES:
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
     app.state.methods = _methods(app)
     error_responses.install(app)
     make_document = app.openapi
