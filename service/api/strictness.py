@@ -1,6 +1,5 @@
 """What may be read in two ways, or says nothing, is refused: doubled keys of JSON, parameters that nobody knows."""
 
-import functools
 import json
 from typing import Any
 
@@ -45,17 +44,12 @@ async def only_known_parameters(request: Request) -> None:
     route = request.scope.get("route")
     if not request.scope["query_string"] or not isinstance(route, APIRoute) or not route.path.startswith("/v1"):
         return
-    known = _parameters(route)
+    known = _query_names(route.dependant)
     given = [name for name, _ in request.query_params.multi_items()]
     if set(given) - known:
         raise InvalidRequest(f"unknown parameter; the parameters are {', '.join(sorted(known)) or 'none'}")
     if len(set(given)) < len(given):
         raise InvalidRequest("a parameter is given more than once")
-
-
-@functools.cache
-def _parameters(route: APIRoute) -> frozenset[str]:
-    return frozenset(_query_names(route.dependant))
 
 
 def _query_names(dependant: Dependant) -> set[str]:

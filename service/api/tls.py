@@ -46,11 +46,9 @@ class Certificate:
         """Raises SettingsInvalid."""
         for name, path in (("TLS_CERT_FILE", self._cert_file), ("TLS_KEY_FILE", self._key_file)):
             if not path.is_file() or not os.access(path, os.R_OK):
-                raise SettingsInvalid(f"BIODEDUP_{name}: there is no such file, or it cannot be read: {path}")
+                raise SettingsInvalid(f"BIODEDUP_{name}: there is no such file, or it cannot be read")
         if self._key_file.stat().st_mode & stat.S_IRWXO:
-            raise SettingsInvalid(
-                f"BIODEDUP_TLS_KEY_FILE: everybody on this machine may use {self._key_file}: chmod o= {self._key_file}"
-            )
+            raise SettingsInvalid("BIODEDUP_TLS_KEY_FILE: everybody on this machine may use the key: chmod o= FILE")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(CIPHERS)
