@@ -23,7 +23,7 @@ from service.api.middleware import RequestMiddleware
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
 from service.decision import DecisionRule
-from service.encrypted_store import file_master_key, key_store_url, open_encrypted
+from service.encrypted_store import key_store_url, open_encrypted
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
@@ -38,6 +38,7 @@ from service.index_care import IndexCare
 from service.indexes import delete_index_files, files_forgetter, index_maker, spare_folder
 from service.job_runner import JobRunner
 from service.key_ring import KeyRing
+from service.keys.sources import MasterKeySource
 from service.live_accuracy import LiveAccuracy
 from service.logs import log_event
 from service.matching import Matcher
@@ -118,7 +119,7 @@ def _open_record(settings: Settings, index_folder: Path | None, held: ExitStack)
     return open_encrypted(
         database_url(settings),
         keys_url(settings),
-        file_master_key(keys_folder(settings)),
+        master_key_source(settings).opener(keys_folder(settings)),
         held,
         on_adopted=lambda: delete_index_files(index_folder),
         on_progress=_log_encryption,
@@ -148,6 +149,13 @@ def database_url(settings: Settings) -> str:
 def keys_folder(settings: Settings) -> Path:
     """Return the folder of the master key's file and of a key store in SQLite."""
     return local_folder(settings) or settings.var_dir
+
+
+def master_key_source(settings: Settings) -> MasterKeySource:
+    secrets = (settings.master_key, settings.next_master_key, settings.pkcs11_pin, settings.transit_token)
+    return MasterKeySource(
+        settings.master_key_source, *(None if each is None else each.get_secret_value() for each in secrets)
+    )
 
 
 def keys_url(settings: Settings) -> str:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from service.errors import KeysMissing
 from service.key_ring import KeyRing
-from service.keys.file_key import FileMasterKey
 from service.ports import MasterKey
 from service.store.key_store import SqlKeyStore
 from service.store.sql_store import SqlStore
 
-KEYS_FOLDER, KEYS_FILE, MASTER_KEY_FILE = "keys", "keys.sqlite", "master.key"
+KEYS_FOLDER, KEYS_FILE = "keys", "keys.sqlite"
 
 Progress = Callable[[int, int], None]
 """Told how many subjects of how many are encrypted."""
@@ -68,7 +67,3 @@ def open_encrypted(
     store.destroy_keys()
     store.encrypt_earlier(on_progress)
     return store, ring
-
-
-def file_master_key(folder: Path) -> Callable[[bool], MasterKey]:
-    return lambda may_create: FileMasterKey(folder / MASTER_KEY_FILE, may_create=may_create)

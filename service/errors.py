@@ -15,7 +15,7 @@ BiodedupError
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed  CaseVoid
+│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
@@ -252,6 +252,12 @@ class PeopleWouldBeMissed(Conflict):
     """People have no template of the pack that would rule, and the caller did not name their number."""
 
     code = "people_would_be_missed"
+
+
+class KeyRotationUnderway(Conflict):
+    """The master key is being rotated already."""
+
+    code = "key_rotation_underway"
 
 
 class Overloaded(BiodedupError):

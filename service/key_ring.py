@@ -6,11 +6,18 @@ A value carries the id of its data key, so that it is opened without asking the 
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from service.ciphers import Cipher, new_key
-from service.errors import KeyDestroyed, KeysMissing, StoreUnavailable, Undecipherable
+from service.errors import (
+    KeyDestroyed,
+    KeyRotationUnderway,
+    KeysMissing,
+    MasterKeyUnusable,
+    Undecipherable,
+)
 from service.ports import GalleryKey, KeyStore, MasterKey, SubjectKey
 
 POOL_KEYS = 256
@@ -29,7 +36,7 @@ _PREFIX_BYTES = len(HEADER) + _KEY_ID_BYTES
 SEALED_BYTES = _PREFIX_BYTES + 28
 """By how much a sealed value is longer than the plain one."""
 
-NO_KEYS = "this record is encrypted, and this process has no keys"
+_ATTEMPTS = 4  # to add a gallery's first key; the last look is free
 
 _MANY = 1_000  # values that are opened at once and do not come soon again: their keys are not kept
 
@@ -47,6 +54,13 @@ def subject_context(gallery_id: str, key_id: str) -> bytes:
     return f"biodedup subject key\0{gallery_id}\0{key_id}".encode()
 
 
+class MasterKeys(NamedTuple):
+    """Which master key wraps now, and how many gallery keys each has wrapped."""
+
+    key_id: str
+    gallery_keys: dict[str, int]
+
+
 class KeyRing:
     """`service.ports.SubjectCipher` over a key store and a master key. Threads may share it."""
 
@@ -57,6 +71,7 @@ class KeyRing:
         self._store = store
         self._master = master
         self._clock = clock
+        self._rotation = threading.Lock()
         self._lock = threading.Lock()  # of what is below
         self._galleries: dict[tuple[str, int], bytes] = {}
         self._newest: dict[str, int] = {}
@@ -70,8 +85,48 @@ class KeyRing:
     def check(self) -> None:
         """Open a gallery key of each master key that wrapped any. Raises MasterKeyUnusable, StoreUnavailable."""
         by_master = {each.master_key_id: each for each in self._store.gallery_keys()}
-        for master_key_id, each in by_master.items():
-            self._master.unwrap(master_key_id, each.wrapped, gallery_context(each.gallery_id, each.version))
+        for each in by_master.values():
+            self._unwrap_gallery_key(each)
+        self._store.set_master_key(self._master.key_id)
+
+    def master_keys(self) -> MasterKeys:
+        """Return which master key wraps now, and how many gallery keys each has wrapped."""
+        counts = Counter(each.master_key_id for each in self._store.gallery_keys())
+        return MasterKeys(self._master.key_id, dict(sorted(counts.items())))
+
+    def rotate_master_key(self) -> int:
+        """Wrap every gallery key by another master key, while everything goes on; return how many these were.
+
+        One that was interrupted is finished, and no further key is drawn.
+
+        Raises:
+            KeyRotationUnderway: another thread is at it.
+            MasterKeyUnusable, StoreUnavailable: what was wrapped anew stays so, and all is readable as before.
+        """
+        if not self._rotation.acquire(blocking=False):
+            raise KeyRotationUnderway("the master key is being rotated already")
+        try:
+            if not self._wrapped_by_others():
+                self._master.renew()
+            self._store.set_master_key(self._master.key_id)
+            rewrapped = 0
+            while old := self._wrapped_by_others():
+                for before in old:
+                    context = gallery_context(before.gallery_id, before.version)
+                    key_id, data = self._master.wrap(self._unwrap_gallery_key(before), context)
+                    after = GalleryKey(before.gallery_id, before.version, data, key_id)
+                    rewrapped += self._store.rewrap(before, after)
+            self._master.retire()
+            return rewrapped
+        finally:
+            self._rotation.release()
+
+    def _wrapped_by_others(self) -> list[GalleryKey]:
+        newest = self._master.key_id
+        return [each for each in self._store.gallery_keys() if each.master_key_id != newest]
+
+    def _unwrap_gallery_key(self, key: GalleryKey) -> bytes:
+        return self._master.unwrap(key.master_key_id, key.wrapped, gallery_context(key.gallery_id, key.version))
 
     def gallery_key(self, gallery_id: str) -> bytes:
         """Return the newest key of a gallery, drawn at its first use. Raises MasterKeyUnusable, StoreUnavailable."""
@@ -130,6 +185,7 @@ class KeyRing:
             self._keys.clear()
             self._galleries.clear()
             self._newest.clear()
+        self._master.close()
         if ready:
             self._store.discard(ready)
 
@@ -195,51 +251,22 @@ class KeyRing:
     def _newest_key(self, gallery_id: str) -> tuple[int, bytes]:
         if gallery_id not in self._newest:
             self._load(gallery_id)
-        if gallery_id not in self._newest:
-            key = self._master.wrap(new_key(), gallery_context(gallery_id, 1))
-            # another process may be a moment earlier: whoever was first is read
-            self._store.add_gallery_key(GalleryKey(gallery_id, 1, key, self._master.key_id))
+        for _ in range(_ATTEMPTS):
+            if gallery_id in self._newest:
+                break
+            key_id, data = self._master.wrap(new_key(), gallery_context(gallery_id, 1))
+            # another process may be a moment earlier, and its key is read; or be rotating the master key
+            self._store.add_gallery_key(GalleryKey(gallery_id, 1, data, key_id))
             self._load(gallery_id)
+        else:
+            raise MasterKeyUnusable("another process has rotated the master key: start this one with the new key")
         version = self._newest[gallery_id]
         return version, self._galleries[gallery_id, version]
 
     def _load(self, gallery_id: str) -> None:
         for each in self._store.gallery_keys(gallery_id):
-            context = gallery_context(gallery_id, each.version)
-            self._galleries[gallery_id, each.version] = self._master.unwrap(each.master_key_id, each.wrapped, context)
+            self._galleries[gallery_id, each.version] = self._unwrap_gallery_key(each)
             self._newest[gallery_id] = each.version
-
-
-class PlainCipher:
-    """`service.ports.SubjectCipher` that encrypts nothing: for benchmarks, and for tests of other things."""
-
-    is_plain = True
-
-    def take_keys(self, _gallery_id: str, count: int) -> list[str | None]:
-        return [None] * count
-
-    def give_back(self, _gallery_id: str, _key_ids: Sequence[str | None]) -> None:
-        """There are none."""
-
-    def seal(self, _gallery_id: str, key_id: str | None, plain: bytes, _context: bytes) -> bytes:
-        if key_id is not None:
-            raise StoreUnavailable(NO_KEYS)
-        return plain
-
-    def open(self, _gallery_id: str, sealed: bytes, _context: bytes) -> bytes:
-        if sealed.startswith(HEADER):
-            raise StoreUnavailable(NO_KEYS)
-        return sealed
-
-    def open_all(self, gallery_id: str, values: Sequence[tuple[bytes, bytes]]) -> list[bytes | None]:
-        return [self.open(gallery_id, sealed, context) for sealed, context in values]
-
-    def destroy(self, _key_ids: Sequence[str]) -> None:
-        raise StoreUnavailable(NO_KEYS)
-
-
-def is_sealed(value: bytes) -> bool:
-    return value.startswith(HEADER)
 
 
 def _key_id_of(sealed: bytes) -> str:

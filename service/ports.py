@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -578,21 +578,42 @@ class SubjectKey:
     wrapped: bytes
 
 
+class Wrapped(NamedTuple):
+    """A secret as a master key wrapped it."""
+
+    key_id: str
+    data: bytes
+
+
 class MasterKey(Protocol):
     """The key above all others, wherever it is kept. What it wraps opens in its own context only."""
 
     @property
     def key_id(self) -> str:
-        """The name of the key that wraps now."""
+        """The name of the key that wraps now. Raises MasterKeyUnusable."""
         ...
 
-    def wrap(self, secret: bytes, context: bytes) -> bytes:
-        """Raises MasterKeyUnusable."""
+    def wrap(self, secret: bytes, context: bytes) -> Wrapped:
+        """Return a secret wrapped by the newest key there is. Raises MasterKeyUnusable."""
         ...
 
     def unwrap(self, key_id: str, wrapped: bytes, context: bytes) -> bytes:
         """Return what the key of that name wrapped. Raises MasterKeyUnusable, also where that key is not here."""
         ...
+
+    def renew(self) -> None:
+        """Draw another key, which wraps from now on; what the earlier ones wrapped still opens.
+
+        Raises:
+            MasterKeyUnusable: also where somebody else must give the next key.
+        """
+        ...
+
+    def retire(self) -> None:
+        """Told that the earlier keys wrap nothing any more. Raises MasterKeyUnusable."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class KeyStore(Protocol):
@@ -608,7 +629,18 @@ class KeyStore(Protocol):
         ...
 
     def add_gallery_key(self, key: GalleryKey) -> bool:
-        """Keep a new gallery key; False, and nothing is written, where its gallery has one of this version."""
+        """Keep a new gallery key.
+
+        False, and nothing is written, where its gallery has one of this version, or another master key wraps now.
+        """
+        ...
+
+    def set_master_key(self, key_id: str) -> None:
+        """From now on this master key wraps: gallery keys that another one wrapped are not taken any more."""
+        ...
+
+    def rewrap(self, before: GalleryKey, after: GalleryKey) -> bool:
+        """Put a gallery key in the place of the same one under another master key; False where it changed since."""
         ...
 
     def add_subject_keys(self, keys: Sequence[SubjectKey]) -> None: ...

@@ -59,6 +59,19 @@ class Settings(BaseSettings):
         description="Address of the key store, another database than the record; not set: a SQLite file in the folder "
         "above. Holds a password.",
     )
+    master_key_source: str = Field(
+        default="file",
+        pattern=r"^(file(:.+)?|env|pkcs11:.+|transit:.+)$",
+        description="Where the master key is kept: `file`, `file:PATH`, `env`, `pkcs11:...` or `transit:...`.",
+    )
+    master_key: SecretStr | None = Field(
+        default=None, description="The master key of the source `env`: 32 random bytes in base64."
+    )
+    next_master_key: SecretStr | None = Field(
+        default=None, description="While the master key of the source `env` is rotated: the next one."
+    )
+    pkcs11_pin: SecretStr | None = Field(default=None, description="PIN of the user of the PKCS#11 token.")
+    transit_token: SecretStr | None = Field(default=None, description="Token for the transit engine.")
     models_dir: Path = Field(
         default=Path(__file__).resolve().parent.parent / "models",
         description="Folder of the model packs, one sub-folder a pack.",
@@ -283,6 +296,17 @@ def _explain_unknown(name: str) -> str:
     return f"{name} is not a setting; did you mean {nearest}?"
 
 
+_SECRETS = {
+    "database_url",
+    "key_database_url",
+    "master_key_source",  # an address may hold a password by mistake
+    "master_key",
+    "next_master_key",
+    "pkcs11_pin",
+    "transit_token",
+}
+
+
 def _explain_invalid(detail: ErrorDetails, values: Mapping[str, str]) -> str:
     """One line for people: which variable, what is wrong with it, and its value unless it is a secret."""
     message = detail["msg"].removeprefix("Value error, ")
@@ -290,5 +314,5 @@ def _explain_invalid(detail: ErrorDetails, values: Mapping[str, str]) -> str:
         return message
     field = str(detail["loc"][0])
     message = message[:1].lower() + message[1:]
-    given = "" if field in {"database_url", "key_database_url"} else f" (it is {values[field]!r})"
+    given = "" if field in _SECRETS else f" (it is {values[field]!r})"
     return f"{PREFIX}{field.upper()}: {message}{given}"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from service.encrypted_store import file_master_key, key_store_url, open_encrypted
+from service.encrypted_store import key_store_url, open_encrypted
+from service.keys.sources import MasterKeySource
 from service.store.sql_store import SqlStore
 
 
@@ -13,4 +14,4 @@ def record_of(var_dir: Path, url: str | None = None) -> Iterator[SqlStore]:
     """Open the record in `var_dir`, or at `url`; the keys are in the folder."""
     with ExitStack() as held:
         record_url = url or f"sqlite:///{var_dir}/biodedup.sqlite"
-        yield open_encrypted(record_url, key_store_url(None, var_dir), file_master_key(var_dir), held)[0]
+        yield open_encrypted(record_url, key_store_url(None, var_dir), MasterKeySource().opener(var_dir), held)[0]

@@ -22,8 +22,8 @@ def open_record(settings: Settings) -> Iterator["SqlStore"]:
         StoreUnavailable, SettingsInvalid, KeysUnusable
         CommandFailed: there is no record yet, or it is of an older version.
     """
-    from service.app import database_url, keys_folder, keys_url, local_folder  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
-    from service.encrypted_store import file_master_key, open_encrypted  # noqa: PLC0415  (slow to import)
+    from service.app import database_url, keys_folder, keys_url, local_folder, master_key_source  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+    from service.encrypted_store import open_encrypted  # noqa: PLC0415  (slow to import)
     from service.store.sql_store import SqlStore  # noqa: PLC0415  (slow to import)
 
     url, folder = database_url(settings), local_folder(settings)
@@ -36,7 +36,8 @@ def open_record(settings: Settings) -> Iterator["SqlStore"]:
             if not record.is_migrated():
                 raise _unprepared("the record was made by another version")
         with ExitStack() as held:
-            yield open_encrypted(url, keys_url(settings), file_master_key(keys_folder(settings)), held)[0]
+            master_key = master_key_source(settings).opener(keys_folder(settings))
+            yield open_encrypted(url, keys_url(settings), master_key, held)[0]
     finally:
         if lock is not None:
             lock.release()

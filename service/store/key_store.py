@@ -26,6 +26,7 @@ from sqlalchemy import (
     make_url,
     select,
     text,
+    update,
 )
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -69,7 +70,7 @@ destroyed_keys = Table(
     sqlite_with_rowid=False,
 )
 
-_STORE_ID = "store_id"
+_STORE_ID, _MASTER_KEY = "store_id", "master_key_id"
 _MAKING_LOCK = 0x62696F6465646B79  # any constant that no other user of the database takes
 _SUBJECT_KEYS = select(subject_keys).where(subject_keys.c.key_id.in_(bindparam("wanted", expanding=True)))
 
@@ -111,10 +112,34 @@ class SqlKeyStore:
             return [GalleryKey(**row._mapping) for row in connection.execute(wanted)]
 
     def add_gallery_key(self, key: GalleryKey) -> bool:
-        """Keep a new gallery key; False where its gallery has one of this version. Raises StoreUnavailable."""
+        """Keep a new gallery key; see `service.ports.KeyStore`. Raises StoreUnavailable."""
         row = {name: getattr(key, name) for name in key.__slots__}
         with self._transaction(writes=True) as connection:
+            # the lock: whoever changes the master key waits until this row is there to be wrapped anew
+            first = insert_or_ignore(connection.dialect.name, facts)
+            connection.execute(first, {"name": _MASTER_KEY, "value": key.master_key_id})
+            wraps_now = select(facts.c.value).where(facts.c.name == _MASTER_KEY).with_for_update()
+            if connection.execute(wraps_now).scalar_one() != key.master_key_id:
+                return False
             return connection.execute(insert_or_ignore(connection.dialect.name, gallery_keys), row).rowcount > 0
+
+    def set_master_key(self, key_id: str) -> None:
+        """From now on this master key wraps; see `service.ports.KeyStore`. Raises StoreUnavailable."""
+        fact = {"name": _MASTER_KEY, "value": key_id}
+        with self._transaction(writes=True) as connection:
+            connection.execute(insert_or_ignore(connection.dialect.name, facts), fact)
+            connection.execute(update(facts).where(facts.c.name == _MASTER_KEY).values(value=key_id))
+
+    def rewrap(self, before: GalleryKey, after: GalleryKey) -> bool:
+        """Put a gallery key in the place of the same one; False where it changed since. Raises StoreUnavailable."""
+        is_before = (
+            gallery_keys.c.gallery_id == before.gallery_id,
+            gallery_keys.c.version == before.version,
+            gallery_keys.c.master_key_id == before.master_key_id,
+        )
+        values = {"wrapped": after.wrapped, "master_key_id": after.master_key_id}
+        with self._transaction(writes=True) as connection:
+            return connection.execute(update(gallery_keys).where(*is_before).values(values)).rowcount > 0
 
     def add_subject_keys(self, keys: Sequence[SubjectKey]) -> None:
         """Raises StoreUnavailable."""

@@ -15,7 +15,7 @@ from service.calibration import Calibration
 from service.domain import Case, CaseDecision, Gallery, ThresholdChange
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
-from service.key_ring import NO_KEYS, PlainCipher
+from service.plain_cipher import NO_KEYS, PlainCipher
 from service.ports import KeptCalibration, SubjectCipher
 from service.store import calibrating, deciding, record_keys
 from service.store.checkpoints import Checkpoints
