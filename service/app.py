@@ -6,6 +6,7 @@ A little over 300 lines: all wiring in one place.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from service.api.middleware import RequestMiddleware
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
 from service.decision import DecisionRule
-from service.encrypted_store import key_store_url, open_encrypted
+from service.encrypted_store import Progress, key_store_url, open_encrypted
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
@@ -61,10 +62,16 @@ IDEMPOTENCY_PERIOD = timedelta(hours=24)
 _SQLITE_FILE = "biodedup.sqlite"
 _THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sample's thread waits
 _MAX_THREADS = 256
+PROGRESS_S = 5.0
 
 
 def build(
-    settings: Settings, metrics: Metrics | None = None, *, url: str | None = None, packs: Packs | None = None
+    settings: Settings,
+    metrics: Metrics | None = None,
+    *,
+    url: str | None = None,
+    packs: Packs | None = None,
+    on_encryption: Progress = lambda _done, _total: None,
 ) -> Service:
     """Open, check and load everything; `close` of the result gives it all back.
 
@@ -73,6 +80,7 @@ def build(
         metrics: to record into; new ones if not given.
         url: where this process serves, told to others who want the same folder.
         packs: to use instead of loading those of the settings, for tests.
+        on_encryption: told how many subjects of an earlier version's record are encrypted, of how many.
 
     Raises:
         VarInUse: another process owns the folder.
@@ -89,7 +97,7 @@ def build(
         if folder is not None:
             held.callback(VarLock(folder, url).release)
         index_folder = folder or spare_folder(settings.var_dir, url, held)
-        store, ring = _open_record(settings, index_folder, held)
+        store, ring = _open_record(settings, index_folder, held, on_encryption)
         packs = (packs or _load_packs(settings, store, metrics, held)).beside(store)
         new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
@@ -115,19 +123,31 @@ def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
         held.callback(runner.close)
 
 
-def _open_record(settings: Settings, index_folder: Path | None, held: ExitStack) -> tuple[SqlStore, KeyRing]:
+def _open_record(
+    settings: Settings, index_folder: Path | None, held: ExitStack, on_encryption: Progress
+) -> tuple[SqlStore, KeyRing]:
     return open_encrypted(
         database_url(settings),
         keys_url(settings),
         master_key_source(settings).opener(keys_folder(settings)),
         held,
         on_adopted=lambda: delete_index_files(index_folder),
-        on_progress=_log_encryption,
+        on_progress=_told_now_and_then(on_encryption),
     )
 
 
-def _log_encryption(done: int, total: int) -> None:
-    log_event(_log, "record.encrypting", done=done, total=total)
+def _told_now_and_then(tell: Progress) -> Progress:
+    """Log how far the encryption of an earlier record is, and `tell` it: at the start, each few seconds, at the end."""
+    told_at = -PROGRESS_S
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told_at
+        if done == total or time.monotonic() - told_at >= PROGRESS_S:
+            told_at = time.monotonic()
+            log_event(_log, "record.encrypting", done=done, total=total)
+            tell(done, total)
+
+    return progress
 
 
 def local_folder(settings: Settings) -> Path | None:
@@ -316,6 +336,7 @@ def create_app(
     url: str | None = None,
     packs: Packs | None = None,
     on_failure: Callable[[], None] = lambda: None,
+    on_encryption: Progress = lambda _done, _total: None,
 ) -> FastAPI:
     """Return the HTTP application. Nothing is opened before it starts; it answers /healthz while it opens the rest.
 
@@ -323,13 +344,14 @@ def create_app(
         settings: as loaded.
         url: where it will serve.
         packs: to use instead of loading those of the settings, for tests.
+        on_encryption: as for `build`.
         on_failure: called when the service could not be built; `app.state.startup.failure` says why.
     """
     metrics = Metrics(version=VERSION)
     startup = Startup()
 
     def make() -> Service:
-        return build(settings, metrics, url=url, packs=packs)
+        return build(settings, metrics, url=url, packs=packs, on_encryption=on_encryption)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

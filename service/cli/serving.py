@@ -84,7 +84,7 @@ def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
     def stop() -> None:
         server.should_exit = True
 
-    app = create_app(settings, url=url, on_failure=stop)
+    app = create_app(settings, url=url, on_failure=stop, on_encryption=_tell_encryption)
     startup: Startup = app.state.startup
     server = _Server(
         uvicorn.Config(
@@ -147,6 +147,12 @@ def _warn_of_strangers(host: str) -> None:
         "ask who is calling. Let only trusted systems reach it.",
         file=sys.stderr,
     )
+
+
+def _tell_encryption(done: int, total: int) -> None:
+    out = console()
+    out.print(f"Encrypting what an earlier version wrote: {done:,} of {total:,} subjects.")
+    out.file.flush()
 
 
 def _announce(settings: Settings, url: str) -> None:

@@ -295,10 +295,10 @@ class SqlReading(PackReading):
         ).one_or_none()
         if row is None:
             return None
-        enrolment = None
-        if row.enrolment_id is not None:
-            enrolment = self._enrolment(gallery_id, enrolments.c.enrolment_id, row.enrolment_id)
-        return EarlierRequest(row.content_digest, enrolment, row.rejection_code, row.rejection_message)
+        if row.enrolment_id is None:
+            return EarlierRequest(row.content_digest, None, row.rejection_code, row.rejection_message)
+        enrolment = self._enrolment(gallery_id, enrolments.c.enrolment_id, row.enrolment_id)
+        return self._request_by_encounter(gallery_id, enrolment.encounter_id)
 
     def _request_by_encounter(self, gallery_id: str, encounter_id: str) -> EarlierRequest | None:
         row = self._connection.execute(

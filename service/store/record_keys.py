@@ -1,6 +1,6 @@
 """Which key store a record belongs to, and whether that has the keys of the record."""
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from service.errors import KeysMissing
 from service.ports import SubjectCipher
@@ -17,11 +17,19 @@ def adopt(connection: Connection, store_id: str) -> None:
     """Remember the key store. Raises KeysMissing: another process was a moment earlier, with another one."""
     known = key_store_id(connection)
     if known is None:
-        connection.execute(insert(key_stores), {"key_store_id": store_id})
+        connection.execute(insert(key_stores), {"key_store_id": store_id, "purge_due": False})
     elif known != store_id:
         raise KeysMissing(
             "another process encrypts this record with another key store: point BIODEDUP_KEY_DATABASE_URL of all to one"
         )
+
+
+def set_purge_due(connection: Connection, *, is_due: bool) -> None:
+    connection.execute(update(key_stores).values(purge_due=is_due))
+
+
+def is_purge_due(connection: Connection) -> bool:
+    return bool(connection.execute(select(key_stores.c.purge_due)).scalar())
 
 
 def check_newest_key(connection: Connection, cipher: SubjectCipher) -> None:

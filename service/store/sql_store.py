@@ -19,7 +19,7 @@ from service.plain_cipher import NO_KEYS, PlainCipher
 from service.ports import KeptCalibration, SubjectCipher
 from service.store import calibrating, deciding, record_keys
 from service.store.checkpoints import Checkpoints
-from service.store.encrypting import encrypt_block, unencrypted_count
+from service.store.encrypting import encrypt_block, purge, unencrypted_count
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
@@ -200,16 +200,23 @@ class SqlStore(SqlRecords):
         subjects of how many are encrypted. Raises StoreUnavailable.
         """
         with self._reading() as connection:
-            total = unencrypted_count(connection)
-        if not total:
-            return
-        on_progress(done := 0, total)
-        while True:
+            total, is_purge_due = unencrypted_count(connection), record_keys.is_purge_due(connection)
+        done = 0
+        while total:
+            on_progress(done, total)
             with self._write_transaction() as connection:
                 encrypted = encrypt_block(connection, self._cipher)
             if not encrypted:
                 break
-            on_progress(done := done + encrypted, total)
+            done += encrypted
+        if not total and not is_purge_due:
+            return
+        with translated():
+            purge(self._engine)
+        with self._write_transaction() as connection:
+            record_keys.set_purge_due(connection, is_due=False)
+        self._empty_log()
+        on_progress(done, done)
 
     def destroy_keys(self) -> None:
         """Destroy the keys of all subjects whose erasure was committed. Raises StoreUnavailable.

@@ -323,7 +323,7 @@ idempotency_keys = Table(
     metadata,
     _in_gallery(),
     Column("key", Identifier, primary_key=True),
-    Column("content_digest", Text, nullable=False),
+    Column("content_digest", Text, nullable=False),  # empty: as in the encounter of the enrolment
     Column("subject_id", Identifier),
     Column("enrolment_id", Identifier),
     Column("rejection_code", Text),
@@ -381,7 +381,13 @@ import_erasures = Table(
 )
 
 # the key store that this record was encrypted with: one row, none before the first start
-key_stores = Table("key_stores", metadata, Column("key_store_id", Text, primary_key=True))
+key_stores = Table(
+    "key_stores",
+    metadata,
+    Column("key_store_id", Text, primary_key=True),
+    # from the encryption of what an earlier version wrote until nothing of how it was is left in the files
+    Column("purge_due", Boolean, nullable=False),
+)
 
 # keys of erased subjects, from the erasure's commit until the key store has destroyed them
 key_destructions = Table("key_destructions", metadata, Column("key_id", Identifier, primary_key=True))

@@ -21,6 +21,7 @@ def upgrade() -> None:
     op.create_table(
         "key_stores",
         sa.Column("key_store_id", sa.Text(), nullable=False),
+        sa.Column("purge_due", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("key_store_id", name="pk_key_stores"),
     )
     op.create_table(
