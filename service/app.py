@@ -102,7 +102,7 @@ def build(
         new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
-        service = _wire(settings, store, matcher, packs, metrics, close=held.close)
+        service = _wire(settings, store, matcher, packs, metrics, keys=ring, close=held.close)
         _prepare(service, settings)
         _start_jobs(service, held, is_alone=folder is not None)
         on_failure.pop_all()
@@ -262,6 +262,7 @@ def _wire(
     packs: Packs,
     metrics: Metrics,
     *,
+    keys: KeyRing,
     close: Callable[[], None],
 ) -> Service:
     defaults = GalleryDefaults(
@@ -305,6 +306,7 @@ def _wire(
         matcher=matcher,
         packs=packs,
         metrics=metrics,
+        keys=keys,
         fnir_warning=settings.fnir_warning,
         recapture=recapture,
         max_samples=settings.max_samples,

@@ -264,6 +264,13 @@ class KeyRing:
         return version, self._galleries[gallery_id, version]
 
     def _load(self, gallery_id: str) -> None:
+        try:
+            self._open_gallery_keys(gallery_id)
+        except MasterKeyUnusable:
+            # a rotation that ended between the reading and the opening: read again
+            self._open_gallery_keys(gallery_id)
+
+    def _open_gallery_keys(self, gallery_id: str) -> None:
         for each in self._store.gallery_keys(gallery_id):
             self._galleries[gallery_id, each.version] = self._unwrap_gallery_key(each)
             self._newest[gallery_id] = each.version

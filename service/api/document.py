@@ -17,6 +17,7 @@ from service.api import (
     galleries,
     identifications,
     index,
+    keys,
     migrations,
     operations,
     plans,
@@ -49,6 +50,7 @@ _ROUTES = (
     sweeps,
     plans,
     migrations,
+    keys,
     operations,
 )
 
