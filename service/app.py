@@ -172,7 +172,7 @@ def keys_folder(settings: Settings) -> Path:
 
 
 def master_key_source(settings: Settings) -> MasterKeySource:
-    secrets = (settings.master_key, settings.next_master_key, settings.pkcs11_pin, settings.transit_token)
+    secrets = (settings.master_key, settings.next_master_key, settings.token_pin, settings.transit_token)
     return MasterKeySource(
         settings.master_key_source, *(None if each is None else each.get_secret_value() for each in secrets)
     )

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     next_master_key: SecretStr | None = Field(
         default=None, description="While the master key of the source `env` is rotated: the next one."
     )
-    pkcs11_pin: SecretStr | None = Field(default=None, description="PIN of the user of the PKCS#11 token.")
+    token_pin: SecretStr | None = Field(default=None, description="PIN of the user of the PKCS#11 token.")
     transit_token: SecretStr | None = Field(default=None, description="Token for the transit engine.")
     models_dir: Path = Field(
         default=Path(__file__).resolve().parent.parent / "models",
@@ -302,7 +302,7 @@ _SECRETS = {
     "master_key_source",  # an address may hold a password by mistake
     "master_key",
     "next_master_key",
-    "pkcs11_pin",
+    "token_pin",
     "transit_token",
 }
 

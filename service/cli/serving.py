@@ -15,6 +15,7 @@ import uvicorn
 
 from service.cli.failures import CommandFailed
 from service.cli.show import console, plain
+from service.core_dumps import forbid_core_dumps
 from service.errors import NotReady
 from service.logs import configure_logs
 from service.settings import Settings
@@ -40,6 +41,7 @@ def run_service(settings: Settings) -> None:
         signal.signal(number, _leave)
     os.umask(0o077)  # the record, its write-ahead log and the lock are for their owner only
     configure_logs(settings.log_level)
+    forbid_core_dumps()
     # before the models, which take a second to load
     with _listen(settings) as listener:
         _serve(settings, listener, _url_of(listener))
