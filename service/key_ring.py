@@ -207,7 +207,8 @@ class KeyRing:
             self._expect_destroyed([each for each in unknown if each not in wrapped])
         found = {each: self._unwrap(gallery_id, key) for each, key in wrapped.items()}
         if len(found) <= _MANY:
-            self._keep(found)
+            with self._lock:
+                self._keep(found)
         return {**known, **found}
 
     def _expect_destroyed(self, key_ids: Sequence[str]) -> None:
@@ -216,10 +217,10 @@ class KeyRing:
             raise KeysMissing("the key store lacks keys of subjects that nobody erased: restore its newest backup")
 
     def _keep(self, keys: dict[str, bytes]) -> None:
-        with self._lock:
-            self._keys.update(keys)
-            while len(self._keys) > CACHED_KEYS:
-                self._keys.popitem(last=False)
+        """With the lock held."""
+        self._keys.update(keys)
+        while len(self._keys) > CACHED_KEYS:
+            self._keys.popitem(last=False)
 
     def _unwrap(self, gallery_id: str, key: SubjectKey) -> bytes:
         if key.gallery_id != gallery_id:
@@ -244,8 +245,7 @@ class KeyRing:
                 for each, key in drawn.items()
             ]
         )
-        if count <= POOL_KEYS:  # used soon; those of an import are not
-            self._keys.update(drawn)
+        self._keep(drawn)
         return sorted(drawn)
 
     def _newest_key(self, gallery_id: str) -> tuple[int, bytes]:
