@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from service.domain import CaseKind, EncounterStatus, Enrolment
 from service.encrypted_store import key_store_url, open_encrypted
-from service.errors import BiodedupError, KeysMissing, MasterKeyUnusable, StoreUnavailable
+from service.errors import BiodedupError, KeysMissing, MasterKeyUnusable, StoreUnavailable, Undecipherable
 from service.keys.sources import MasterKeySource
 from service.store import encrypting
 from service.store.rows import to_bytes
@@ -89,13 +89,23 @@ def found_in(var: Path, url: str) -> set[str]:
     """Return which traces are anywhere in the folder, or in a copy of all tables of the server."""
     haystack = [path.read_bytes() for path in var.rglob("*") if path.is_file()] if var.exists() else []
     if url.startswith("postgresql"):
-        haystack += [tables_of(url), dump_of(url)]
+        haystack += [tables_of(url), dump_of(url), *files_of(url)]
     # pg_dump writes bytes in hexadecimal digits
     return {
         name
         for name, trace in traces().items()
         if any(trace in data or trace.hex().encode() in data for data in haystack)
     }
+
+
+def files_of(url: str) -> list[bytes]:
+    """Return the files of a database on the tests' own server, where dead rows lie until they are overwritten."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CHECKPOINT")
+        row = connection.execute("SELECT oid FROM pg_database WHERE datname = current_database()").fetchone()
+    assert row is not None
+    folder = Path(url.partition("host=")[2]) / "data" / "base" / str(row[0])
+    return [path.read_bytes() for path in folder.iterdir() if path.is_file()]
 
 
 def dump_of(url: str) -> bytes:
@@ -154,6 +164,23 @@ def test_what_an_earlier_version_wrote_is_encrypted_and_leaves_nothing(url: str,
             tx.erase_subject("s-planted-4")
         enrol(store, new_enrolment("again", "s-planted-5"))
     assert found_in(var, url) == set()
+
+
+def test_what_lies_in_free_pages_of_an_earlier_version_goes_too(tmp_path: Path) -> None:
+    var = tmp_path / "var"
+    url = f"sqlite:///{var}/biodedup.sqlite"
+    with closing(SqlStore(url)) as plain:
+        plain.migrate()
+        plant(plain)
+    with closing(sqlite3.connect(var / "biodedup.sqlite")) as connection:
+        # as a tool leaves it that deletes rows and does not overwrite them
+        connection.execute("PRAGMA secure_delete=OFF")
+        connection.execute("DELETE FROM samples")
+        connection.commit()
+    assert "image" in found_in(var, url)
+
+    with record_of(var, url):
+        assert found_in(var, url) == set()
 
 
 def read_all(store: SqlStore) -> object:
@@ -339,6 +366,24 @@ def test_the_key_store_is_not_put_into_the_record(tmp_path: Path) -> None:
         open_encrypted(url, url, MasterKeySource().opener(tmp_path), held)
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("column", ["templates.embedding", "samples.image", "encounters.sealed_facts"])
+def test_values_that_were_moved_to_another_row_do_not_open(column: str, tmp_path: Path) -> None:
+    with record_of(tmp_path / "var") as store:
+        plant(store)
+        # another encounter of the same subject, under the same key
+        enrol(store, new_enrolment("planted-0b", "s-planted-0", templates=[new_template("b", sample=IMAGE)]))
+    (table, name), key = column.split("."), "reference_id" if column.startswith("templates") else "encounter_id"
+    with closing(sqlite3.connect(tmp_path / "var" / "biodedup.sqlite")) as connection:
+        chosen = f"SELECT {key}, {name} FROM {table} WHERE encounter_id IN ('e-planted-0', 'e-planted-0b')"
+        (first, one), (second, other) = connection.execute(chosen).fetchall()
+        for row, value in ((first, other), (second, one)):
+            connection.execute(f"UPDATE {table} SET {name} = ? WHERE {key} = ?", (value, row))
+        connection.commit()
+
+    with pytest.raises(Undecipherable), record_of(tmp_path / "var") as store:
+        read_all(store)
 
 
 def test_a_process_without_keys_neither_reads_nor_writes_an_encrypted_record(url: str, var: Path) -> None:
