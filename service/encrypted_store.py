@@ -51,14 +51,11 @@ def open_encrypted(
         known = record.key_store_id()
     keys = SqlKeyStore(keys_url, may_create=known is None)
     held.callback(keys.close)
-    if known not in {None, keys.store_id}:
-        raise KeysMissing(
-            "this key store is another record's: point BIODEDUP_KEY_DATABASE_URL to the one that this record was "
-            "encrypted with; nothing was written"
-        )
+    _expect_store(keys, known)
     ring = KeyRing(keys, open_master_key(not keys.gallery_keys()))
     held.callback(ring.close)
     ring.check()
+    ring.announce()
     store = SqlStore(record_url, cipher=ring)
     held.callback(store.close)
     if known is None:
@@ -67,3 +64,35 @@ def open_encrypted(
     store.destroy_keys()
     store.encrypt_earlier(on_progress)
     return store, ring
+
+
+def check_keys(keys_url: str, open_master_key: Callable[[bool], MasterKey], known: str | None) -> None:
+    """Look whether a start would find the keys of a record, and write nothing.
+
+    Args:
+        keys_url, open_master_key: as for `open_encrypted`.
+        known: the key store that the record remembers; None: a start makes what is missing.
+
+    Raises:
+        KeysMissing, MasterKeyUnusable, StoreUnavailable, SettingsInvalid
+    """
+    if known is None:
+        return
+    with closing(SqlKeyStore(keys_url, may_create=False)) as keys:
+        _expect_store(keys, known)
+        if not keys.gallery_keys():
+            return
+        may_create = False
+        master_key = open_master_key(may_create)
+        try:
+            KeyRing(keys, master_key).check()
+        finally:
+            master_key.close()
+
+
+def _expect_store(keys: SqlKeyStore, known: str | None) -> None:
+    if known not in {None, keys.store_id}:
+        raise KeysMissing(
+            "this key store is another record's: point BIODEDUP_KEY_DATABASE_URL to the one that this record was "
+            "encrypted with; nothing was written"
+        )

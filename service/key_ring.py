@@ -36,7 +36,7 @@ _PREFIX_BYTES = len(HEADER) + _KEY_ID_BYTES
 SEALED_BYTES = _PREFIX_BYTES + 28
 """By how much a sealed value is longer than the plain one."""
 
-_ATTEMPTS = 4  # to add a gallery's first key; the last look is free
+_ATTEMPTS, _PAUSE_S = 20, 0.05  # to add a gallery's first key while another process begins a rotation
 
 _MANY = 1_000  # values that are opened at once and do not come soon again: their keys are not kept
 
@@ -87,6 +87,9 @@ class KeyRing:
         by_master = {each.master_key_id: each for each in self._store.gallery_keys()}
         for each in by_master.values():
             self._unwrap_gallery_key(each)
+
+    def announce(self) -> None:
+        """Let no gallery key be added under another master key than this process's. After `check`."""
         self._store.set_master_key(self._master.key_id)
 
     def master_keys(self) -> MasterKeys:
@@ -106,9 +109,10 @@ class KeyRing:
         if not self._rotation.acquire(blocking=False):
             raise KeyRotationUnderway("the master key is being rotated already")
         try:
-            if not self._wrapped_by_others():
-                self._master.renew()
-            self._store.set_master_key(self._master.key_id)
+            with self._lock:  # no gallery begins between the two, under a key that the store does not take yet
+                if not self._wrapped_by_others():
+                    self._master.renew()
+                self._store.set_master_key(self._master.key_id)
             rewrapped = 0
             while old := self._wrapped_by_others():
                 for before in old:
@@ -116,7 +120,8 @@ class KeyRing:
                     key_id, data = self._master.wrap(self._unwrap_gallery_key(before), context)
                     after = GalleryKey(before.gallery_id, before.version, data, key_id)
                     rewrapped += self._store.rewrap(before, after)
-            self._master.retire()
+            with self._lock:  # whoever has read a key as it was has opened it
+                self._master.retire()
             return rewrapped
         finally:
             self._rotation.release()
@@ -251,9 +256,11 @@ class KeyRing:
     def _newest_key(self, gallery_id: str) -> tuple[int, bytes]:
         if gallery_id not in self._newest:
             self._load(gallery_id)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             if gallery_id in self._newest:
                 break
+            if attempt > 0:
+                time.sleep(_PAUSE_S)
             key_id, data = self._master.wrap(new_key(), gallery_context(gallery_id, 1))
             # another process may be a moment earlier, and its key is read; or be rotating the master key
             self._store.add_gallery_key(GalleryKey(gallery_id, 1, data, key_id))
