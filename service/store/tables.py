@@ -376,3 +376,26 @@ import_erasures = Table(
     Column("subject_digest", Identifier, primary_key=True),  # salted with the import
     ForeignKeyConstraint(["gallery_id", "source_id"], ["imports.gallery_id", "imports.source_id"]),
 )
+
+# who may call with API keys; a client that was revoked stays, so that nobody else gets its name
+clients = Table(
+    "clients",
+    metadata,
+    Column("name", Identifier, primary_key=True),
+    Column("grants", JSON, nullable=False),  # texts such as `enroller:camp`
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+
+client_keys = Table(
+    "client_keys",
+    metadata,
+    Column("key_id", Identifier, primary_key=True),
+    Column("client", Identifier, ForeignKey("clients.name"), nullable=False),
+    Column("secret_digest", LargeBinary, nullable=False),  # SHA-256
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Index(None, "client"),
+)

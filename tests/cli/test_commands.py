@@ -242,6 +242,7 @@ def test_the_models_are_listed_and_verified(models_dir: Path, monkeypatch: pytes
 
 def serve(var_dir: Path, models_dir: Path, port: int, **settings: str) -> "subprocess.Popen[str]":
     names = {"BIODEDUP_VAR_DIR": str(var_dir), "BIODEDUP_MODELS_DIR": str(models_dir), "BIODEDUP_PORT": str(port)}
+    names["BIODEDUP_AUTH"] = "off"
     command = [sys.executable, "-m", "service", "serve"]
     return subprocess.Popen(
         command, env={**names, **settings}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
