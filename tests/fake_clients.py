@@ -17,7 +17,8 @@ class FakeClients:
         with self._lock:
             if client.name in self._clients:
                 raise ClientExists("there is, or was, a client of this name")
-            if any(self.of_key(key.key_id) for key in client.keys):
+            taken = {key.key_id for each in self.all() for key in each.keys}
+            if taken & {key.key_id for key in client.keys}:
                 raise StoreUnavailable("the record does not answer")
             self._clients[client.name] = client
 
