@@ -7,7 +7,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from service.api.oidc import OidcProvider, OidcSettings
 from service.api_keys import ApiKeys
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
-from service.clients import ClientService
+from service.clients import ClientService, NewKey
 from service.decision import DecisionRule
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
@@ -298,6 +298,12 @@ def _begin_clients(clients: ClientService, on_first_key: Callable[[str], None]) 
     first = clients.begin()
     if first is not None:
         on_first_key(first.key)
+
+
+def recover_admin(store: SqlStore, settings: Settings) -> NewKey:
+    """Make a further administrator in a record that no service uses now. Raises StoreUnavailable."""
+    with closing(ApiKeys(store.clients, _now)) as api_keys:
+        return ClientService(store.clients, api_keys, _now, timedelta(days=settings.key_days)).recover()
 
 
 def _authentication(settings: Settings) -> Authentication:
