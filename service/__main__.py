@@ -9,6 +9,7 @@ import typer
 from service.cli.calibrate import calibrate
 from service.cli.calibrations import calibration_commands
 from service.cli.checks import check
+from service.cli.client import key_file
 from service.cli.clients import client_commands
 from service.cli.enrol import enrol
 from service.cli.evaluate import evaluate
@@ -40,12 +41,13 @@ commands = typer.Typer(
 
 @commands.callback()
 def biodedup(
-    key_file: Annotated[
+    file: Annotated[
         Path | None,
         typer.Option("--key-file", metavar="FILE", help="File with the API key; else it is in BIODEDUP_API_KEY."),
     ] = None,
 ) -> None:
     """Take what stands before the command."""
+    key_file.set(file)
 
 
 @commands.command()

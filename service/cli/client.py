@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
 from urllib.parse import quote
 
-import click
 import httpx
 import typer
 
@@ -31,6 +31,9 @@ SampleFile = Annotated[
         metavar="FILE", help="A photograph.", exists=True, dir_okay=False, readable=True, show_default=False
     ),
 ]
+
+key_file: ContextVar[Path | None] = ContextVar("key_file", default=None)
+"""What `--key-file` named, for the command that runs."""
 
 Json = dict[str, Any]
 """A JSON object as the service answers it."""
@@ -108,8 +111,7 @@ class ServiceClient:
 
 def _own_key() -> str:
     """Return the key that this command was given, an empty text where there is none. Raises CommandFailed."""
-    context = click.get_current_context(silent=True)
-    path: Path | None = None if context is None else context.find_root().params.get("key_file")
+    path = key_file.get()
     try:
         key = os.environ.get("BIODEDUP_API_KEY", "") if path is None else path.read_text()
     except (OSError, UnicodeDecodeError):

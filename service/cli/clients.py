@@ -156,7 +156,7 @@ def _show_key(made: Json) -> None:
 
 def _rows(item: Json) -> list[list[str]]:
     """A line for each key; the client and what it may on the first."""
-    first = [plain(item["name"]), plain(", ".join(item["grants"]))]
+    first = [plain(item["name"]), "\n".join(plain(grant) for grant in item["grants"])]
     return [
         [
             *(first if number == 0 else ["", ""]),
