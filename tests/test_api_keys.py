@@ -186,6 +186,12 @@ def test_a_revoked_key_of_a_client_that_goes_on_is_refused(world: World) -> None
     assert world.whose(made.key) is None
 
 
+def test_no_key_of_a_revoked_client_holds(world: World) -> None:
+    made = world.clients.add("desk", GRANTS)
+    world.record._clients["desk"] = replace(made.client, revoked_at=world.clock.now)
+    assert world.whose(made.key) is None
+
+
 def test_a_use_is_noted_once_a_minute(world: World) -> None:
     key = world.clients.add("desk", GRANTS).key
     for _ in range(30):

@@ -210,8 +210,7 @@ def _read_header(token: str) -> tuple[str | None, str]:
     except (jwt.PyJWTError, ValueError):
         raise refused() from None
     kid, algorithm = header.get("kid"), header.get("alg")
-    # `crit` names extensions without which a token must not be read (RFC 7515, 4.1.11): we know none
-    if algorithm not in _KNOWN_ALGORITHMS or "crit" in header or not (kid is None or isinstance(kid, str)):
+    if algorithm not in _KNOWN_ALGORITHMS or not (kid is None or isinstance(kid, str)):
         raise refused()
     return kid, algorithm
 
