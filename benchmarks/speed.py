@@ -269,6 +269,7 @@ def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int, withou
         "BIODEDUP_ACCEPTED_LICENCES": pack_id,
         "BIODEDUP_FACE_POLICY": FacePolicy.CENTRAL.value,
         "BIODEDUP_LOG_LEVEL": "warning",
+        "BIODEDUP_AUTH": "off",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.bare_service", *without], env=environ, stdout=subprocess.DEVNULL

@@ -1,12 +1,16 @@
 """The command line `biodedup`."""
 
 import os
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from service.cli.calibrate import calibrate
 from service.cli.calibrations import calibration_commands
 from service.cli.checks import check
+from service.cli.client import key_file
+from service.cli.clients import client_commands
 from service.cli.enrol import enrol
 from service.cli.evaluate import evaluate
 from service.cli.faces import identify, verify
@@ -36,12 +40,24 @@ commands = typer.Typer(
 )
 
 
+@commands.callback()
+def biodedup(
+    file: Annotated[
+        Path | None,
+        typer.Option("--key-file", metavar="FILE", help="File with the API key; else it is in BIODEDUP_API_KEY."),
+    ] = None,
+) -> None:
+    """Take what stands before the command."""
+    key_file.set(file)
+
+
 @commands.command()
 def serve() -> None:
     """Run the service until Ctrl-C or SIGTERM; accepted requests are finished first.
 
-    It listens on this machine only (127.0.0.1:8000). BIODEDUP_PORT and BIODEDUP_HOST change that; docs/settings.md has
-    every setting. Its log is JSON, one line an event, on standard error.
+    It listens on this machine only (127.0.0.1:8000). BIODEDUP_PORT and BIODEDUP_HOST change that; docs/settings.md
+    has every setting. Every request needs an API key; the first start makes one and shows it once. Its log is JSON,
+    one line an event, on standard error.
 
     Example: BIODEDUP_PORT=8001 biodedup serve
 
@@ -63,6 +79,19 @@ def export_openapi_document() -> None:
     typer.echo(export_openapi(), nl=False)
 
 
+@commands.command("export-access")
+def export_access_page() -> None:
+    """Print the page on who may call what (Markdown). It needs no models and no database.
+
+    Example: biodedup export-access > docs/access.md
+
+    Exit codes: 0 done, 2 wrong usage.
+    """
+    from service.cli.access_page import access_page  # noqa: PLC0415  (only this command needs the table)
+
+    typer.echo(access_page(), nl=False)
+
+
 commands.command()(enrol)
 commands.command("import-templates")(import_templates)
 commands.command()(identify)
@@ -74,6 +103,7 @@ commands.command()(plan)
 commands.command()(check)
 models_commands.add_typer(migrate_commands, name="migrate", cls=CommandGroup)
 commands.add_typer(models_commands, name="models", cls=CommandGroup)
+commands.add_typer(client_commands, name="clients", cls=CommandGroup)
 commands.add_typer(gallery_commands, name="gallery", cls=CommandGroup)
 commands.add_typer(calibration_commands, name="calibrations", cls=CommandGroup)
 commands.add_typer(index_commands, name="index", cls=CommandGroup)

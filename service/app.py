@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +18,15 @@ import threadpoolctl
 from fastapi import FastAPI
 
 from service.ages import RecaptureAdvice
+from service.api.auth import Authentication
 from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
+from service.api.oidc import OidcProvider, OidcSettings
+from service.api_keys import ApiKeys
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
+from service.clients import ClientService, NewKey
 from service.decision import DecisionRule
 from service.encrypted_store import Progress, key_store_url, open_encrypted
 from service.enrolment import EnrolmentService
@@ -72,6 +76,7 @@ def build(
     url: str | None = None,
     packs: Packs | None = None,
     on_encryption: Progress = lambda _done, _total: None,
+    on_first_key: Callable[[str], None] | None = None,
 ) -> Service:
     """Open, check and load everything; `close` of the result gives it all back.
 
@@ -81,6 +86,8 @@ def build(
         url: where this process serves, told to others who want the same folder.
         packs: to use instead of loading those of the settings, for tests.
         on_encryption: told how many subjects of an earlier version's record are encrypted, of how many.
+        on_first_key: given the key of the first client, which is made where there is none and callers are asked who
+            they are; None: none is made.
 
     Raises:
         VarInUse: another process owns the folder.
@@ -102,8 +109,15 @@ def build(
         new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
-        service = _wire(settings, store, matcher, packs, metrics, keys=ring, close=held.close)
+        api_keys = ApiKeys(store.clients, _now)
+        held.callback(api_keys.close)
+        clients = ClientService(store.clients, api_keys, _now, timedelta(days=settings.key_days))
+        service = _wire(
+            settings, store, matcher, packs, metrics, keys=ring, clients=clients, api_keys=api_keys, close=held.close
+        )
         _prepare(service, settings)
+        if on_first_key is not None and settings.auth == "on":
+            _begin_clients(clients, on_first_key)
         _start_jobs(service, held, is_alone=folder is not None)
         on_failure.pop_all()
         return service
@@ -263,6 +277,8 @@ def _wire(
     metrics: Metrics,
     *,
     keys: KeyRing,
+    clients: ClientService,
+    api_keys: ApiKeys,
     close: Callable[[], None],
 ) -> Service:
     defaults = GalleryDefaults(
@@ -302,6 +318,8 @@ def _wire(
         plans=PlanService(store, packs, defaults),
         migrations=MigrationService(store, matcher, packs, metrics, making.news.set),
         template_making=making,
+        clients=clients,
+        api_keys=api_keys,
         store=store,
         matcher=matcher,
         packs=packs,
@@ -328,6 +346,27 @@ def _make_gallery(service: Service, gallery_id: str) -> None:
         service.galleries.create(gallery_id, GalleryChange())
 
 
+def _begin_clients(clients: ClientService, on_first_key: Callable[[str], None]) -> None:
+    """Make the first client last: a start that fails has shown nobody a key."""
+    first = clients.begin()
+    if first is not None:
+        on_first_key(first.key)
+
+
+def recover_admin(store: SqlStore, settings: Settings) -> NewKey:
+    """Make a further administrator in a record that no service uses now. Raises StoreUnavailable."""
+    with closing(ApiKeys(store.clients, _now)) as api_keys:
+        return ClientService(store.clients, api_keys, _now, timedelta(days=settings.key_days)).recover()
+
+
+def _authentication(settings: Settings) -> Authentication:
+    provider = None
+    if settings.oidc_issuer is not None and settings.oidc_audience is not None:
+        asked = OidcSettings(settings.oidc_issuer, settings.oidc_audience, settings.oidc_roles_claim)
+        provider = OidcProvider(asked)
+    return Authentication(is_on=settings.auth == "on", provider=provider)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -339,6 +378,7 @@ def create_app(
     packs: Packs | None = None,
     on_failure: Callable[[], None] = lambda: None,
     on_encryption: Progress = lambda _done, _total: None,
+    on_first_key: Callable[[str], None] | None = None,
 ) -> FastAPI:
     """Return the HTTP application. Nothing is opened before it starts; it answers /healthz while it opens the rest.
 
@@ -348,12 +388,13 @@ def create_app(
         packs: to use instead of loading those of the settings, for tests.
         on_encryption: as for `build`.
         on_failure: called when the service could not be built; `app.state.startup.failure` says why.
+        on_first_key: see `build`; called on the thread that builds.
     """
     metrics = Metrics(version=VERSION)
     startup = Startup()
 
     def make() -> Service:
-        return build(settings, metrics, url=url, packs=packs, on_encryption=on_encryption)
+        return build(settings, metrics, url=url, packs=packs, on_encryption=on_encryption, on_first_key=on_first_key)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -366,6 +407,7 @@ def create_app(
     app = create_api(VERSION, lifespan=lifespan)
     app.state.metrics = metrics
     app.state.startup = startup
+    app.state.authentication = _authentication(settings)
     app.add_middleware(RequestMiddleware, metrics=metrics, max_request_bytes=settings.max_request_bytes)
     return app
 

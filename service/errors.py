@@ -5,20 +5,22 @@ Over 300 lines on purpose: codes and statuses in one place, nothing but declarat
 BiodedupError
 ├── InvalidRequest                    the request does not have the documented form
 │   └── RequestTooLarge  UnsupportedMediaType  MethodNotAllowed
+├── Unauthenticated                   no credential, or none that holds
+├── Forbidden                         the caller's roles do not allow it here
 ├── SampleRejected                    a finding about a photograph, nothing was searched (outcome REJECTED)
 │   ├── SampleEmpty  SampleTooLarge  ImageFormatUnsupported  ImageUnreadable
 │   ├── ImageTooManyPixels  ImageTooSmall  ImageTooSlow
 │   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable  QualityTooLow
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
-│       SweepNotFound  CalibrationNotFound  MigrationNotFound
+│       SweepNotFound  CalibrationNotFound  MigrationNotFound  ClientNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway
+│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
-│   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
+│   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady  ProviderUnavailable
 ├── ModelPackError
 │   └── PackMismatch  PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
 │       PackArchiveUnsafe  PackLicenceNotAccepted  PackGraphUnsupported
@@ -70,6 +72,20 @@ class UnsupportedMediaType(InvalidRequest):
 class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
     status = 405
+
+
+class Unauthenticated(BiodedupError):
+    """No credential, or one that is unknown, wrong, expired or revoked: which of these is not said."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(BiodedupError):
+    """None of the caller's roles allows this here; whether there is such a gallery is not said."""
+
+    code = "forbidden"
+    status = 403
 
 
 class SampleRejected(BiodedupError):
@@ -173,6 +189,10 @@ class MigrationNotFound(NotFound):
     code = "migration_not_found"
 
 
+class ClientNotFound(NotFound):
+    code = "client_not_found"
+
+
 class Conflict(BiodedupError):
     code = "conflict"
     status = 409
@@ -260,6 +280,12 @@ class KeyRotationUnderway(Conflict):
     code = "key_rotation_underway"
 
 
+class ClientExists(Conflict):
+    """A client of this name is there, or was: names are not given twice."""
+
+    code = "client_exists"
+
+
 class Overloaded(BiodedupError):
     code = "overloaded"
     status = 429
@@ -286,6 +312,12 @@ class PackNotLoaded(Unavailable):
 
 class NotReady(Unavailable):
     code = "not_ready"
+
+
+class ProviderUnavailable(Unavailable):
+    """The OpenID Connect provider does not answer, and the token is signed with a key that is not known yet."""
+
+    code = "provider_unavailable"
 
 
 class ModelPackError(BiodedupError):

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from service.access import Client, ClientKey
 from service.calibration import Calibration
 from service.domain import (
     AuditEntry,
@@ -708,4 +709,35 @@ class SubjectCipher(Protocol):
 
     def destroy(self, key_ids: Sequence[str]) -> None:
         """Destroy the keys of erased subjects, after that was committed. Raises StoreUnavailable."""
+
+
+class Clients(Protocol):
+    """The clients that call with API keys. Each method is a transaction of its own; all raise StoreUnavailable."""
+
+    def add(self, client: Client) -> None:
+        """Keep a client with its keys. Raises ClientExists, also where the name was revoked."""
+        ...
+
+    def all(self) -> list[Client]:
+        """Return all clients in the order of their names, revoked ones among them."""
+        ...
+
+    def of_key(self, key_id: str) -> Client | None:
+        """Return the client of a key with this key alone, None where there is no such key."""
+        ...
+
+    def add_key(self, name: str, key: ClientKey, others_end_at: datetime) -> Client:
+        """Give a client a further key; those it has end at that moment, unless they end sooner.
+
+        Raises:
+            ClientNotFound: there is none of this name, or it was revoked.
+        """
+        ...
+
+    def revoke(self, name: str, now: datetime) -> Client:
+        """End a client and its keys for good; one that was revoked stays as it is. Raises ClientNotFound."""
+        ...
+
+    def note_use(self, key_id: str, now: datetime) -> None:
+        """Keep when a key was used last; never goes back."""
         ...

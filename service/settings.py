@@ -1,10 +1,12 @@
 """Every knob of the service, from `BIODEDUP_*` environment variables; an unknown or wrong one stops the service."""
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -15,7 +17,10 @@ from service.errors import SettingsInvalid
 
 PREFIX = "BIODEDUP_"
 
-OUTSIDE_NAMES = {"BIODEDUP_URL": "the service that the command line talks to"}
+OUTSIDE_NAMES = {
+    "BIODEDUP_URL": "the service that the command line talks to",
+    "BIODEDUP_API_KEY": "the key that the command line shows it",
+}
 """Names that are right but no settings of the service."""
 
 TEST_PREFIX = "BIODEDUP_TEST_"
@@ -46,6 +51,26 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free port.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least serious event that is logged."
+    )
+
+    auth: Literal["on", "off"] = Field(
+        default="on", description="Whether every request must prove who sends it; `off` only on this machine."
+    )
+    key_days: int = Field(
+        default=365,
+        ge=1,
+        le=3650,
+        json_schema_extra=_unit("days"),
+        description="After this long a new API key ends, unless it is given another time.",
+    )
+    oidc_issuer: str | None = Field(
+        default=None, min_length=1, description="Address of an OpenID Connect provider whose tokens are taken too."
+    )
+    oidc_audience: str | None = Field(
+        default=None, min_length=1, description="What its tokens must name as their audience."
+    )
+    oidc_roles_claim: str = Field(
+        default="biodedup_roles", min_length=1, description="Their claim that lists the roles of the caller."
     )
 
     var_dir: Path = Field(
@@ -227,7 +252,7 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
-    @field_validator("log_level", "index", "face_policy", mode="before")
+    @field_validator("log_level", "index", "face_policy", "auth", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -239,8 +264,27 @@ class Settings(BaseSettings):
             raise ValueError("starts with neither sqlite:// nor postgresql://")
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _safe_issuer(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise ValueError("is no plain address of a provider")
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
+            raise ValueError("must begin with https://: whoever changes its keys on the way decides who may do what")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
+        if self.auth == "off" and not is_loopback(self.host):
+            raise ValueError(
+                f"{PREFIX}AUTH=off asks nobody who they are, so {PREFIX}HOST must be an address of this machine alone, "
+                f"such as 127.0.0.1 (it is {self.host!r})"
+            )
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError(f"{PREFIX}OIDC_ISSUER and {PREFIX}OIDC_AUDIENCE belong together: set both or neither")
         if self.duplicate_fpir > self.review_fpir:
             raise ValueError(f"{PREFIX}DUPLICATE_FPIR must not be greater than {PREFIX}REVIEW_FPIR")
         if self.max_sample_bytes > self.max_request_bytes:
@@ -251,6 +295,16 @@ class Settings(BaseSettings):
     def packs(self) -> tuple[str, ...]:
         """Every pack to load, the pack of new galleries first, none twice."""
         return tuple(dict.fromkeys((self.pack, *self.extra_packs)))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`. A name other than localhost may lead anywhere."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def setting_names() -> dict[str, str]:

@@ -8,7 +8,9 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from service.ages import RecaptureAdvice
+from service.api_keys import ApiKeys
 from service.calibrations import CalibrationService
+from service.clients import ClientService
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import NotReady
@@ -58,6 +60,8 @@ class Service:
     plans: PlanService
     migrations: MigrationService
     template_making: TemplateMaking
+    clients: ClientService
+    api_keys: ApiKeys
     store: CheckedStore
     matcher: Matcher
     packs: Packs

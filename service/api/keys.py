@@ -5,11 +5,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
+from service.api.guarded_route import GuardedRoute
 from service.api.schemas import answer
 from service.errors import KeyRotationUnderway, MasterKeyUnusable
 from service.key_ring import MasterKeys
 
-router = APIRouter(tags=["keys"])
+router = APIRouter(tags=["keys"], route_class=GuardedRoute)
 
 
 class KeysOut(BaseModel):

@@ -25,6 +25,11 @@ _ADVICE = {
     "templates_invalid": "docs/cli.md describes the files. Nothing of the rows from there on was written.",
     "store_unavailable": "Look at the database and the room on its disk; `biodedup check` says more.",
     "overloaded": "Try again in a moment.",
+    "unauthenticated": "Set BIODEDUP_API_KEY to a key that holds, or give `biodedup --key-file FILE` before the "
+    "command; an administrator makes one with `biodedup clients add`.",
+    "forbidden": "docs/access.md says which role it takes; `biodedup clients list` shows who has which.",
+    "client_not_found": "`biodedup clients list` shows the clients.",
+    "client_exists": "A name is given once: choose another; `biodedup clients rotate` gives a client a new key.",
     "not_ready": "`biodedup check` says what is missing.",
     "pack_not_loaded": "Name the pack in BIODEDUP_EXTRA_PACKS and start the service again.",
     "no_face": "Send a photograph that shows the face from the front, uncovered and not too small.",

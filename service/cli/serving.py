@@ -1,7 +1,6 @@
 """`biodedup serve`: takes the port, runs the application until it is told to stop, and says where it listens."""
 
 import errno
-import ipaddress
 import os
 import signal
 import socket
@@ -18,7 +17,7 @@ from service.cli.show import console, plain
 from service.core_dumps import forbid_core_dumps
 from service.errors import NotReady
 from service.logs import configure_logs
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 from service.var_lock import refuse_owned
 
 if TYPE_CHECKING:
@@ -45,16 +44,6 @@ def run_service(settings: Settings) -> None:
     # before the models, which take a second to load
     with _listen(settings) as listener:
         _serve(settings, listener, _url_of(listener))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`. A name other than localhost may lead anywhere."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Server(uvicorn.Server):
@@ -86,7 +75,7 @@ def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
     def stop() -> None:
         server.should_exit = True
 
-    app = create_app(settings, url=url, on_failure=stop, on_encryption=_tell_encryption)
+    app = create_app(settings, url=url, on_failure=stop, on_encryption=_tell_encryption, on_first_key=_show_first_key)
     startup: Startup = app.state.startup
     server = _Server(
         uvicorn.Config(
@@ -145,8 +134,8 @@ def _url_of(listener: socket.socket) -> str:
 
 def _warn_of_strangers(host: str) -> None:
     print(  # noqa: T201  (a command speaks)
-        f"warning: listening on {host}. Whoever reaches this address can enrol, read and erase: the service does not "
-        "ask who is calling. Let only trusted systems reach it.",
+        f"warning: listening on {host} without encryption. Keys and photographs cross the network as they are: let "
+        "only a proxy on the same trusted network reach it, one that speaks TLS to everybody else.",
         file=sys.stderr,
     )
 
@@ -154,6 +143,16 @@ def _warn_of_strangers(host: str) -> None:
 def _tell_encryption(done: int, total: int) -> None:
     out = console()
     out.print(f"Encrypting what an earlier version wrote: {done:,} of {total:,} subjects.")
+    out.file.flush()
+
+
+def _show_first_key(key: str) -> None:
+    """Say the key of the first client, on standard output alone: the log is kept, and read by others."""
+    out = console()
+    out.print("Nobody may call this service yet, so the client `admin` was made, with the role admin in all galleries.")
+    out.print("Its key is shown this once; keep it where you keep passwords:")
+    out.print(f"  {key}", highlight=False)
+    out.print("Commands read it from BIODEDUP_API_KEY; `biodedup clients add` makes clients that enrol and decide.")
     out.file.flush()
 
 
@@ -165,6 +164,8 @@ def _announce(settings: Settings, url: str) -> None:
     out.print(f"  {url}/redoc    the same as a manual")
     out.print(f"  {url}/readyz   what is loaded and in step")
     out.print(f"  {url}/metrics  numbers for Prometheus")
+    if settings.auth == "off":
+        out.print("BIODEDUP_AUTH=off: nobody is asked who they are; every program on this machine may do everything.")
     out.print("Stop with Ctrl-C.")
     out.file.flush()
 

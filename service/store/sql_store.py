@@ -19,6 +19,7 @@ from service.plain_cipher import NO_KEYS, PlainCipher
 from service.ports import KeptCalibration, SubjectCipher
 from service.store import calibrating, deciding, record_keys
 from service.store.checkpoints import Checkpoints
+from service.store.clients import SqlClients
 from service.store.encrypting import encrypt_block, purge, unencrypted_count
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.importing import check_import, import_state, write_block
@@ -71,6 +72,7 @@ class SqlStore(SqlRecords):
         self._checkpoints = Checkpoints(engine) if self._is_sqlite else None
         # SQLite's own waiting sleeps up to 0.1 s between two looks; a lock wakes the next writer at once
         self._write_lock = threading.Lock()
+        self.clients = SqlClients(self._reading, self._write_transaction)
         self._kept: Connection | None = None  # on SQLite, to write with: getting one takes as long as a statement
         # on SQLite every transaction is a snapshot by nature
         self._reads = (

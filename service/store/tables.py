@@ -391,3 +391,26 @@ key_stores = Table(
 
 # keys of erased subjects, from the erasure's commit until the key store has destroyed them
 key_destructions = Table("key_destructions", metadata, Column("key_id", Identifier, primary_key=True))
+
+# who may call with API keys; a client that was revoked stays, so that nobody else gets its name
+clients = Table(
+    "clients",
+    metadata,
+    Column("name", Identifier, primary_key=True),
+    Column("grants", JSON, nullable=False),  # texts such as `enroller:camp`
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+
+client_keys = Table(
+    "client_keys",
+    metadata,
+    Column("key_id", Identifier, primary_key=True),
+    Column("client", Identifier, ForeignKey("clients.name"), nullable=False),
+    Column("secret_digest", LargeBinary, nullable=False),  # SHA-256
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Index(None, "client"),
+)

@@ -18,8 +18,8 @@ _START_S = 30
 
 
 def fake_settings(folder: Path, **values: object) -> Settings:
-    """Return settings whose only pack is the fake one."""
-    return Settings.model_validate({"var_dir": folder, "pack": PACK_ID, **values})
+    """Return settings whose only pack is the fake one, and which ask nobody who they are."""
+    return Settings.model_validate({"var_dir": folder, "pack": PACK_ID, "auth": "off", **values})
 
 
 def fake_app(settings: Settings) -> FastAPI:
