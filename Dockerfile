@@ -1,4 +1,5 @@
-# biodedup with one model pack inside. There is no authentication yet: publish the port to this machine only.
+# biodedup with one model pack inside. It asks who calls, but speaks no TLS: publish the port to this machine only, and put a
+# proxy before it. The first start prints the key of its first client: docker logs NAME; delete that log when you have the key.
 #   docker build -t biodedup .
 #   docker run -p 127.0.0.1:8000:8000 -v biodedup:/var/lib/biodedup biodedup
 

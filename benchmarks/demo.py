@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from benchmarks.demo_key import demo_key
 from benchmarks.demo_photographs import (
     MOST_OTHERS,
     MOST_PEOPLE,
@@ -71,16 +72,19 @@ def main(arguments: list[str] | None = None) -> int:
         refuse_taken(options.port, var_dir)
         make_var_folder(var_dir)
         _save(folder, photographs, only_one=options.faces is not None)
-        with running_service(options.port, folder) as (process, url), ServiceClient(url) as client:
+        with running_service(options.port, folder) as child:
+            key_file = demo_key(child.url, folder, child.first_key)
             _print_left_out(selection)
-            gallery_id = _fresh_gallery(client)
-            answers = [_enrol(client, gallery_id, photograph) for photograph in photographs]
+            with ServiceClient(child.url, key="" if key_file is None else key_file.read_text().strip()) as client:
+                gallery_id = _fresh_gallery(client)
+                answers = [_enrol(client, gallery_id, photograph) for photograph in photographs]
             _print_table(gallery_id, answers)
             is_right = _print_summary(answers, is_promise=options.faces is None)
             if options.exit:
                 return 0 if is_right else 1
-            _print_invitation(client.url, gallery_id, folder, photographs, is_own=options.faces is not None)
-            process.wait()
+            file = folder / Path(_to_try(photographs).name).name
+            _print_invitation(child.url, gallery_id, file, key_file, is_own=options.faces is not None)
+            child.process.wait()
             report_failure(CommandFailed(f"the service ended; its log is in {folder / LOG}", "service_ended"))
             return 1
     except KeyboardInterrupt:
@@ -209,23 +213,27 @@ def _print_left_out(selection: Selection) -> None:
         out.print(f"Files beside the sub-folders are left out ({selection.files_beside:,}): whose are they?")
 
 
-def _print_invitation(url: str, gallery_id: str, folder: Path, photographs: list[Photograph], *, is_own: bool) -> None:
-    file = folder / Path(_to_try(photographs).name).name
+def _print_invitation(url: str, gallery_id: str, file: Path, key_file: Path | None, *, is_own: bool) -> None:
     samples = f"{url}{gallery_path(gallery_id)}"
     out = console()
     out.print("")
     out.print(f"The service keeps running on {url}. Pages to look at:")
     out.print(f"  {url}/docs      try every request in the browser")
     out.print(f"  {url}/readyz    what is loaded and in step")
-    out.print(f"  {url}/metrics   numbers for Prometheus")
     out.print("To try in another terminal, in this folder:")
-    out.print(f"  curl -F sample=@{file} {samples}/identifications")
-    out.print(f"  curl -F sample=@{file} -F subject_id=newcomer {samples}/enrolments")
+    curl = "curl"
+    if key_file is not None:
+        out.print(f"  export BIODEDUP_API_KEY=$(cat {key_file})")
+        curl = 'curl -H "Authorization: Bearer $BIODEDUP_API_KEY"'
+    out.print(f"  {curl} -F sample=@{file} {samples}/identifications")
+    out.print(f"  {curl} -F sample=@{file} -F subject_id=newcomer {samples}/enrolments")
     out.print(f"  .venv/bin/biodedup stats --url {url}")
     if is_own:
         out.print(f"A copy of one of your photographs, {file}, is there to try this; delete it when you are done.")
     else:
-        out.print(f"The photographs of the demo are in {folder}.")
+        out.print(f"The photographs of the demo are in {file.parent}.")
+    if key_file is not None:
+        out.print(f"The key in {key_file} may do everything with the record in {key_file.parent.parent}: keep it so.")
     out.print("Stop with Ctrl-C.")
     out.file.flush()
 

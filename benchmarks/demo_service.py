@@ -5,10 +5,13 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from service.cli.failures import CommandFailed
 from service.var_lock import refuse_owned
@@ -18,7 +21,19 @@ LOG = "service.log"
 _START_S = 120.0  # a slow disk and a cold machine included
 _STOP_S = 70.0  # the service finishes accepted requests within 60
 _PROBE_S = 2.0  # for a connection on this machine
+_MOST_SAID = 65_536  # bytes; a start says a dozen lines
+_KEY = re.compile(r"bdk_\w{16}_[\w-]{43}")
 _OTHER_PORT = "Stop that program, or take another port: BIODEDUP_PORT=8001 make demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """The service of the demo, ready."""
+
+    process: "subprocess.Popen[bytes]"
+    url: str
+    first_key: str | None = field(repr=False)
+    """Of the administrator that its first start makes; None: there were clients before."""
 
 
 def refuse_taken(port: int, var_dir: Path) -> None:
@@ -35,32 +50,36 @@ def refuse_taken(port: int, var_dir: Path) -> None:
 
 
 @contextmanager
-def running_service(port: int, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run `biodedup serve` as a child process, ready when the block begins and stopped when it ends; with its URL."""
+def running_service(port: int, folder: Path) -> Iterator[Child]:
+    """Run `biodedup serve` as a child process, ready when the block begins and stopped when it ends."""
     log = folder / LOG
     environ = os.environ | {"BIODEDUP_VAR_DIR": str(folder.parent), "BIODEDUP_PORT": str(port)}
-    with log.open("ab") as stream:  # the log of an earlier run is still somebody's
+    # what it says on standard output may be a key, and has no place in the log
+    with log.open("ab") as stream, tempfile.TemporaryFile() as output:  # the log of an earlier run is still somebody's
         earlier = stream.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve"], env=environ, stdout=stream, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "service", "serve"], env=environ, stdout=output, stderr=stream
         )
-    try:
-        yield process, _wait_until_ready(process, port, log, earlier)
-    finally:
-        process.terminate()
         try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            yield _wait_until_ready(process, port, output, log, earlier)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path, earlier: int) -> str:
-    """Return the URL that the child names when it is ready: what answers on a port may be a stranger.
+def _wait_until_ready(
+    process: "subprocess.Popen[bytes]", port: int, output: IO[bytes], log: Path, earlier: int
+) -> Child:
+    """Return the child with the URL that it names when it is ready: what answers on a port may be a stranger.
 
     Args:
         process: the child.
         port: that it was given.
-        log: what it says.
+        output: its standard output.
+        log: its standard error.
         earlier: bytes of the log that it did not write.
 
     Raises:
@@ -70,12 +89,13 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path, ea
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         has_ended = process.poll() is not None  # before reading: then all that it said is there
-        said = log.read_bytes()[earlier:].decode(errors="replace")
+        said = os.pread(output.fileno(), _MOST_SAID, 0).decode(errors="replace")
         if has_ended:
-            raise _not_started(said, log)
+            raise _not_started(log.read_bytes()[earlier:].decode(errors="replace"), log)
         found = ready.search(said)
         if found is not None:
-            return found[1]
+            key = _KEY.search(said)
+            return Child(process, found[1], key[0] if key else None)
         time.sleep(0.1)
     raise CommandFailed(f"the service is not ready after {_START_S:.0f} s; its log is in {log}", "not_ready")
 

@@ -9,7 +9,8 @@ import typer
 from service.cli.calibrate import calibrate
 from service.cli.calibrations import calibration_commands
 from service.cli.checks import check
-from service.cli.client import CA_FILE
+from service.cli.client import CA_FILE, key_file
+from service.cli.clients import client_commands
 from service.cli.enrol import enrol
 from service.cli.evaluate import evaluate
 from service.cli.faces import identify, verify
@@ -17,6 +18,7 @@ from service.cli.failures import CommandGroup
 from service.cli.galleries import gallery_commands, stats
 from service.cli.importing import import_templates
 from service.cli.index import index_commands
+from service.cli.keys import keys_commands
 from service.cli.migrating import migrate_commands
 from service.cli.packs import models_commands
 from service.cli.plan import plan
@@ -39,18 +41,24 @@ commands = typer.Typer(
 
 
 @commands.callback()
-def connect(
+def biodedup(
+    file: Annotated[
+        Path | None,
+        typer.Option("--key-file", metavar="FILE", help="File with the API key; else it is in BIODEDUP_API_KEY."),
+    ] = None,
     ca_file: Annotated[
         Path | None,
         typer.Option(
             "--ca-file",
-            help="Certificates (PEM) to trust when the service is reached by https; BIODEDUP_CA_FILE does the same.",
+            metavar="FILE",
+            help="Certificates (PEM) to trust when the service is reached by https; else BIODEDUP_CA_FILE.",
             exists=True,
             dir_okay=False,
-            show_default=False,
         ),
     ] = None,
 ) -> None:
+    """Take what stands before the command."""
+    key_file.set(file)
     if ca_file is not None:
         os.environ[CA_FILE] = str(ca_file)
 
@@ -59,8 +67,9 @@ def connect(
 def serve() -> None:
     """Run the service until Ctrl-C or SIGTERM; accepted requests are finished first.
 
-    It listens on this machine only (127.0.0.1:8000). BIODEDUP_PORT and BIODEDUP_HOST change that; docs/settings.md has
-    every setting. Its log is JSON, one line an event, on standard error.
+    It listens on this machine only (127.0.0.1:8000). BIODEDUP_PORT and BIODEDUP_HOST change that; docs/settings.md
+    has every setting. Every request needs an API key; the first start makes one and shows it once. Its log is JSON,
+    one line an event, on standard error.
 
     Example: BIODEDUP_PORT=8001 biodedup serve
 
@@ -82,6 +91,19 @@ def export_openapi_document() -> None:
     typer.echo(export_openapi(), nl=False)
 
 
+@commands.command("export-access")
+def export_access_page() -> None:
+    """Print the page on who may call what (Markdown). It needs no models and no database.
+
+    Example: biodedup export-access > docs/access.md
+
+    Exit codes: 0 done, 2 wrong usage.
+    """
+    from service.cli.access_page import access_page  # noqa: PLC0415  (only this command needs the table)
+
+    typer.echo(access_page(), nl=False)
+
+
 commands.command()(enrol)
 commands.command("import-templates")(import_templates)
 commands.command()(identify)
@@ -93,9 +115,11 @@ commands.command()(plan)
 commands.command()(check)
 models_commands.add_typer(migrate_commands, name="migrate", cls=CommandGroup)
 commands.add_typer(models_commands, name="models", cls=CommandGroup)
+commands.add_typer(client_commands, name="clients", cls=CommandGroup)
 commands.add_typer(gallery_commands, name="gallery", cls=CommandGroup)
 commands.add_typer(calibration_commands, name="calibrations", cls=CommandGroup)
 commands.add_typer(index_commands, name="index", cls=CommandGroup)
+commands.add_typer(keys_commands, name="keys", cls=CommandGroup)
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ A little over 300 lines: all wiring in one place.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +19,18 @@ from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.ages import RecaptureAdvice
+from service.api.auth import Authentication
 from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
+from service.api.oidc import OidcProvider, OidcSettings
 from service.api.request_limits import RequestLimits
+from service.api_keys import ApiKeys
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
+from service.clients import ClientService, NewKey
 from service.decision import DecisionRule
+from service.encrypted_store import Progress, key_store_url, open_encrypted
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
@@ -36,8 +42,10 @@ from service.face.worker_pool import WorkerPool, embedders
 from service.galleries import GalleryChange, GalleryDefaults, GalleryService
 from service.identification import IdentificationService
 from service.index_care import IndexCare
-from service.indexes import files_forgetter, index_maker, spare_folder
+from service.indexes import delete_index_files, files_forgetter, index_maker, spare_folder
 from service.job_runner import JobRunner
+from service.key_ring import KeyRing
+from service.keys.sources import MasterKeySource
 from service.live_accuracy import LiveAccuracy
 from service.logs import log_event
 from service.matching import Matcher
@@ -61,6 +69,7 @@ IDEMPOTENCY_PERIOD = timedelta(hours=24)
 _SQLITE_FILE = "biodedup.sqlite"
 _THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sample's thread waits
 _MAX_THREADS = 256
+PROGRESS_S = 5.0
 
 
 def build(
@@ -69,6 +78,8 @@ def build(
     *,
     url: str | None = None,
     packs: Packs | None = None,
+    on_encryption: Progress = lambda _done, _total: None,
+    on_first_key: Callable[[str], None] | None = None,
     rates: RateLimits | None = None,
 ) -> Service:
     """Open, check and load everything; `close` of the result gives it all back.
@@ -78,6 +89,9 @@ def build(
         metrics: to record into; new ones if not given.
         url: where this process serves, told to others who want the same folder.
         packs: to use instead of loading those of the settings, for tests.
+        on_encryption: told how many subjects of an earlier version's record are encrypted, of how many.
+        on_first_key: given the key of the first client, which is made where there is none and callers are asked who
+            they are; None: none is made.
         rates: of the clients; shared with the other processes where the record is a database server.
 
     Raises:
@@ -95,15 +109,20 @@ def build(
         if folder is not None:
             held.callback(VarLock(folder, url).release)
         index_folder = folder or spare_folder(settings.var_dir, url, held)
-        store = SqlStore(database_url(settings))
-        held.callback(store.close)
-        store.migrate()
+        store, ring = _open_record(settings, index_folder, held, on_encryption)
         packs = (packs or _load_packs(settings, store, metrics, held)).beside(store)
-        new_index = index_maker(settings.index, index_folder, metrics)
+        new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
-        service = _wire(settings, store, matcher, packs, metrics, close=held.close)
+        api_keys = ApiKeys(store.clients, _now)
+        held.callback(api_keys.close)
+        clients = ClientService(store.clients, api_keys, _now, timedelta(days=settings.key_days))
+        service = _wire(
+            settings, store, matcher, packs, metrics, keys=ring, clients=clients, api_keys=api_keys, close=held.close
+        )
         _prepare(service, settings)
+        if on_first_key is not None and settings.auth == "on":
+            _begin_clients(clients, on_first_key)
         _start_jobs(service, held, is_alone=folder is not None)
         if rates is not None and folder is None:
             held.callback(Exchange(rates.counters, store).close)
@@ -125,6 +144,33 @@ def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
         held.callback(runner.close)
 
 
+def _open_record(
+    settings: Settings, index_folder: Path | None, held: ExitStack, on_encryption: Progress
+) -> tuple[SqlStore, KeyRing]:
+    return open_encrypted(
+        database_url(settings),
+        keys_url(settings),
+        master_key_source(settings).opener(keys_folder(settings)),
+        held,
+        on_adopted=lambda: delete_index_files(index_folder),
+        on_progress=_told_now_and_then(on_encryption),
+    )
+
+
+def _told_now_and_then(tell: Progress) -> Progress:
+    """Log how far the encryption of an earlier record is, and `tell` it: at the start, each few seconds, at the end."""
+    told_at = -PROGRESS_S
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told_at
+        if done == total or time.monotonic() - told_at >= PROGRESS_S:
+            told_at = time.monotonic()
+            log_event(_log, "record.encrypting", done=done, total=total)
+            tell(done, total)
+
+    return progress
+
+
 def local_folder(settings: Settings) -> Path | None:
     """Return the folder that one process must own, None where the record is a database server."""
     if settings.database_url is None:
@@ -139,6 +185,23 @@ def database_url(settings: Settings) -> str:
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     return f"sqlite:///{settings.var_dir / _SQLITE_FILE}"
+
+
+def keys_folder(settings: Settings) -> Path:
+    """Return the folder of the master key's file and of a key store in SQLite."""
+    return local_folder(settings) or settings.var_dir
+
+
+def master_key_source(settings: Settings) -> MasterKeySource:
+    secrets = (settings.master_key, settings.next_master_key, settings.token_pin, settings.transit_token)
+    return MasterKeySource(
+        settings.master_key_source, *(None if each is None else each.get_secret_value() for each in secrets)
+    )
+
+
+def keys_url(settings: Settings) -> str:
+    address = settings.key_database_url
+    return key_store_url(None if address is None else address.get_secret_value(), keys_folder(settings))
 
 
 def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held: ExitStack) -> Packs:
@@ -220,6 +283,9 @@ def _wire(
     packs: Packs,
     metrics: Metrics,
     *,
+    keys: KeyRing,
+    clients: ClientService,
+    api_keys: ApiKeys,
     close: Callable[[], None],
 ) -> Service:
     defaults = GalleryDefaults(
@@ -259,10 +325,13 @@ def _wire(
         plans=PlanService(store, packs, defaults),
         migrations=MigrationService(store, matcher, packs, metrics, making.news.set),
         template_making=making,
+        clients=clients,
+        api_keys=api_keys,
         store=store,
         matcher=matcher,
         packs=packs,
         metrics=metrics,
+        keys=keys,
         fnir_warning=settings.fnir_warning,
         recapture=recapture,
         max_samples=settings.max_samples,
@@ -284,6 +353,27 @@ def _make_gallery(service: Service, gallery_id: str) -> None:
         service.galleries.create(gallery_id, GalleryChange())
 
 
+def _begin_clients(clients: ClientService, on_first_key: Callable[[str], None]) -> None:
+    """Make the first client last: a start that fails has shown nobody a key."""
+    first = clients.begin()
+    if first is not None:
+        on_first_key(first.key)
+
+
+def recover_admin(store: SqlStore, settings: Settings) -> NewKey:
+    """Make a further administrator in a record that no service uses now. Raises StoreUnavailable."""
+    with closing(ApiKeys(store.clients, _now)) as api_keys:
+        return ClientService(store.clients, api_keys, _now, timedelta(days=settings.key_days)).recover()
+
+
+def _authentication(settings: Settings) -> Authentication:
+    provider = None
+    if settings.oidc_issuer is not None and settings.oidc_audience is not None:
+        asked = OidcSettings(settings.oidc_issuer, settings.oidc_audience, settings.oidc_roles_claim)
+        provider = OidcProvider(asked)
+    return Authentication(is_on=settings.auth == "on", provider=provider)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -294,6 +384,8 @@ def create_app(
     url: str | None = None,
     packs: Packs | None = None,
     on_failure: Callable[[], None] = lambda: None,
+    on_encryption: Progress = lambda _done, _total: None,
+    on_first_key: Callable[[str], None] | None = None,
 ) -> FastAPI:
     """Return the HTTP application. Nothing is opened before it starts; it answers /healthz while it opens the rest.
 
@@ -301,7 +393,9 @@ def create_app(
         settings: as loaded.
         url: where it will serve.
         packs: to use instead of loading those of the settings, for tests.
+        on_encryption: as for `build`.
         on_failure: called when the service could not be built; `app.state.startup.failure` says why.
+        on_first_key: see `build`; called on the thread that builds.
     """
     metrics = Metrics(version=VERSION)
     startup = Startup()
@@ -309,7 +403,15 @@ def create_app(
     rates = RateLimits(_allowance(settings), on_limited=lambda what: metrics.rate_limited.labels(kind=what).inc())
 
     def make() -> Service:
-        return build(settings, metrics, url=url, packs=packs, rates=rates)
+        return build(
+            settings,
+            metrics,
+            url=url,
+            packs=packs,
+            rates=rates,
+            on_encryption=on_encryption,
+            on_first_key=on_first_key,
+        )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -322,6 +424,7 @@ def create_app(
     app = create_api(VERSION, lifespan=lifespan)
     app.state.metrics = metrics
     app.state.startup = startup
+    app.state.authentication = _authentication(settings)
     app.state.limits = RequestLimits(rates)
     app.add_middleware(
         RequestMiddleware,
@@ -329,6 +432,7 @@ def create_app(
         limits=app.state.limits,
         max_request_bytes=settings.max_request_bytes,
         receive_timeout_s=settings.receive_timeout_s,
+        is_local=settings.auth == "off",
     )
     if settings.trusted_proxies:
         # the address and the scheme that a proxy tells, from these alone; added last, so it comes first

@@ -5,24 +5,29 @@ Over 300 lines on purpose: codes and statuses in one place, nothing but declarat
 BiodedupError
 ├── InvalidRequest                    the request does not have the documented form
 │   └── RequestTooLarge  UnsupportedMediaType  MethodNotAllowed  RequestMalformed  HeadersTooLarge  RequestTimedOut
+├── Unauthenticated                   no credential, or none that holds
+├── Forbidden                         the caller's roles do not allow it here
 ├── SampleRejected                    a finding about a photograph, nothing was searched (outcome REJECTED)
 │   ├── SampleEmpty  SampleTooLarge  ImageFormatUnsupported  ImageUnreadable
 │   ├── ImageTooManyPixels  ImageTooSmall  ImageTooSlow
 │   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable  QualityTooLow
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
-│       SweepNotFound  CalibrationNotFound  MigrationNotFound
+│       SweepNotFound  CalibrationNotFound  MigrationNotFound  ClientNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed  CaseVoid
+│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists
 ├── Overloaded                        the queue is full: come back later
 ├── RateLimited                       the client had its share of this minute: come back later
 ├── Unavailable                       something the service depends on does not answer
-│   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
+│   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady  ProviderUnavailable
 ├── ModelPackError
 │   └── PackMismatch  PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
 │       PackArchiveUnsafe  PackLicenceNotAccepted  PackGraphUnsupported
+├── KeysUnusable                      what was encrypted cannot be read with the keys that are here
+│   └── MasterKeyUnusable  KeysMissing  Undecipherable
+├── KeyDestroyed                      what it encrypted was erased
 ├── TemplatesInvalid                  templates that are to be imported are none, or not the gallery's
 ├── DiskSpaceShort                    what is to be done would fill the disk
 ├── SettingsInvalid                   a setting is misspelt or out of range
@@ -89,6 +94,20 @@ class RequestTimedOut(InvalidRequest):
 
     code = "request_timed_out"
     status = 408
+
+
+class Unauthenticated(BiodedupError):
+    """No credential, or one that is unknown, wrong, expired or revoked: which of these is not said."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(BiodedupError):
+    """None of the caller's roles allows this here; whether there is such a gallery is not said."""
+
+    code = "forbidden"
+    status = 403
 
 
 class SampleRejected(BiodedupError):
@@ -192,6 +211,10 @@ class MigrationNotFound(NotFound):
     code = "migration_not_found"
 
 
+class ClientNotFound(NotFound):
+    code = "client_not_found"
+
+
 class Conflict(BiodedupError):
     code = "conflict"
     status = 409
@@ -273,6 +296,18 @@ class PeopleWouldBeMissed(Conflict):
     code = "people_would_be_missed"
 
 
+class KeyRotationUnderway(Conflict):
+    """The master key is being rotated already."""
+
+    code = "key_rotation_underway"
+
+
+class ClientExists(Conflict):
+    """A client of this name is there, or was: names are not given twice."""
+
+    code = "client_exists"
+
+
 class Overloaded(BiodedupError):
     code = "overloaded"
     status = 429
@@ -306,6 +341,12 @@ class PackNotLoaded(Unavailable):
 
 class NotReady(Unavailable):
     code = "not_ready"
+
+
+class ProviderUnavailable(Unavailable):
+    """The OpenID Connect provider does not answer, and the token is signed with a key that is not known yet."""
+
+    code = "provider_unavailable"
 
 
 class ModelPackError(BiodedupError):
@@ -353,6 +394,39 @@ class PackLicenceNotAccepted(ModelPackError):
 
 class PackGraphUnsupported(ModelPackError):
     code = "pack_graph_unsupported"
+
+
+class KeysUnusable(BiodedupError):
+    """What was encrypted cannot be read with the keys that are here."""
+
+    code = "keys_unusable"
+    status = 503
+
+
+class MasterKeyUnusable(KeysUnusable):
+    """The master key is missing, cannot be reached, or is not the one that wrapped the keys."""
+
+    code = "master_key_unusable"
+
+
+class KeysMissing(KeysUnusable):
+    """The key store is missing, is another record's, or lacks keys that the record needs."""
+
+    code = "keys_missing"
+
+
+class Undecipherable(KeysUnusable):
+    """An encrypted value was changed, moved, or sealed under another key; or is not encrypted where it must be."""
+
+    code = "undecipherable"
+    status = 500
+
+
+class KeyDestroyed(BiodedupError):
+    """The key of a value was destroyed with its subject: nobody can read the value again."""
+
+    code = "key_destroyed"
+    status = 404
 
 
 class TemplatesInvalid(BiodedupError):

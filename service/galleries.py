@@ -118,8 +118,10 @@ class GalleryService:
         warnings += filter_warnings(gallery, agreement)
         return GalleryReport(gallery, self._store.gallery_counts(gallery_id), thresholds, warnings, agreement)
 
-    def reports(self) -> list[GalleryReport]:
-        return [self.report(gallery.gallery_id) for gallery in self._store.galleries()]
+    def reports(self, is_wanted: Callable[[str], bool] = lambda _: True) -> list[GalleryReport]:
+        """Return the galleries whose ids are wanted; the others are not looked at. Raises PackNotLoaded."""
+        found = [gallery.gallery_id for gallery in self._store.galleries()]
+        return [self.report(gallery_id) for gallery_id in found if is_wanted(gallery_id)]
 
 
 def _changed(gallery: Gallery, wanted: GalleryChange) -> Gallery:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -19,6 +20,7 @@ PREFIX = "BIODEDUP_"
 OUTSIDE_NAMES = {
     "BIODEDUP_URL": "the service that the command line talks to",
     "BIODEDUP_CA_FILE": "the authority that signed its certificate",
+    "BIODEDUP_API_KEY": "the key that the command line shows it",
 }
 """Names that are right but no settings of the service."""
 
@@ -59,12 +61,50 @@ class Settings(BaseSettings):
         default="info", description="The least serious event that is logged."
     )
 
+    auth: Literal["on", "off"] = Field(
+        default="on", description="Whether every request must prove who sends it; `off` only on this machine."
+    )
+    key_days: int = Field(
+        default=365,
+        ge=1,
+        le=3650,
+        json_schema_extra=_unit("days"),
+        description="After this long a new API key ends, unless it is given another time.",
+    )
+    oidc_issuer: str | None = Field(
+        default=None, min_length=1, description="Address of an OpenID Connect provider whose tokens are taken too."
+    )
+    oidc_audience: str | None = Field(
+        default=None, min_length=1, description="What its tokens must name as their audience."
+    )
+    oidc_roles_claim: str = Field(
+        default="biodedup_roles", min_length=1, description="Their claim that lists the roles of the caller."
+    )
+
     var_dir: Path = Field(
         default=Path("./var"), description="Folder of the embedded record and index; one process owns it."
     )
     database_url: SecretStr | None = Field(
         default=None, description="Address of the record; not set: a SQLite file in the folder above. Holds a password."
     )
+    key_database_url: SecretStr | None = Field(
+        default=None,
+        description="Address of the key store, another database than the record; not set: a SQLite file in the folder "
+        "above. Holds a password.",
+    )
+    master_key_source: str = Field(
+        default="file",
+        pattern=r"^(file(:.+)?|env|pkcs11:.+|transit:.+)$",
+        description="Where the master key is kept: `file`, `file:PATH`, `env`, `pkcs11:...` or `transit:...`.",
+    )
+    master_key: SecretStr | None = Field(
+        default=None, description="The master key of the source `env`: 32 random bytes in base64."
+    )
+    next_master_key: SecretStr | None = Field(
+        default=None, description="While the master key of the source `env` is rotated: the next one."
+    )
+    token_pin: SecretStr | None = Field(default=None, description="PIN of the user of the PKCS#11 token.")
+    transit_token: SecretStr | None = Field(default=None, description="Token for the transit engine.")
     models_dir: Path = Field(
         default=Path(__file__).resolve().parent.parent / "models",
         description="Folder of the model packs, one sub-folder a pack.",
@@ -284,12 +324,12 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
-    @field_validator("log_level", "index", "face_policy", mode="before")
+    @field_validator("log_level", "index", "face_policy", "auth", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "key_database_url")
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.match(r"(sqlite|postgresql)(\+\w+)?://", value.get_secret_value()):
@@ -308,8 +348,27 @@ class Settings(BaseSettings):
                 raise ValueError(f"{each} is everybody: name the proxy")
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _safe_issuer(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise ValueError("is no plain address of a provider")
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
+            raise ValueError("must begin with https://: whoever changes its keys on the way decides who may do what")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
+        if self.auth == "off" and not is_loopback(self.host):
+            raise ValueError(
+                f"{PREFIX}AUTH=off asks nobody who they are, so {PREFIX}HOST must be an address of this machine alone, "
+                f"such as 127.0.0.1 (it is {self.host!r})"
+            )
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError(f"{PREFIX}OIDC_ISSUER and {PREFIX}OIDC_AUDIENCE belong together: set both or neither")
         if self.duplicate_fpir > self.review_fpir:
             raise ValueError(f"{PREFIX}DUPLICATE_FPIR must not be greater than {PREFIX}REVIEW_FPIR")
         if self.max_sample_bytes > self.max_request_bytes:
@@ -324,6 +383,16 @@ class Settings(BaseSettings):
     def packs(self) -> tuple[str, ...]:
         """Every pack to load, the pack of new galleries first, none twice."""
         return tuple(dict.fromkeys((self.pack, *self.extra_packs)))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`. A name other than localhost may lead anywhere."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def setting_names() -> dict[str, str]:
@@ -369,6 +438,17 @@ def _explain_unknown(name: str) -> str:
     return f"{name} is not a setting; did you mean {nearest}?"
 
 
+_SECRETS = {
+    "database_url",
+    "key_database_url",
+    "master_key_source",  # an address may hold a password by mistake
+    "master_key",
+    "next_master_key",
+    "token_pin",
+    "transit_token",
+}
+
+
 def _explain_invalid(detail: ErrorDetails, values: Mapping[str, str]) -> str:
     """One line for people: which variable, what is wrong with it, and its value unless it is a secret."""
     message = detail["msg"].removeprefix("Value error, ")
@@ -376,5 +456,5 @@ def _explain_invalid(detail: ErrorDetails, values: Mapping[str, str]) -> str:
         return message
     field = str(detail["loc"][0])
     message = message[:1].lower() + message[1:]
-    given = "" if field == "database_url" else f" (it is {values[field]!r})"
+    given = "" if field in _SECRETS else f" (it is {values[field]!r})"
     return f"{PREFIX}{field.upper()}: {message}{given}"

@@ -35,7 +35,8 @@ class Server:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = var_dir.parent / f"{var_dir.name}.log"
-        settings = {"BIODEDUP_VAR_DIR": str(var_dir), "BIODEDUP_PORT": str(self.port), **(environ or {})}
+        settings = {"BIODEDUP_VAR_DIR": str(var_dir), "BIODEDUP_PORT": str(self.port), "BIODEDUP_AUTH": "off"}
+        settings |= environ or {}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "service", "serve"],

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.access import LOCAL, Caller, Grant, Role
+from service.access import LOCAL, MAX_GRANTS, Caller, Grant, Role, grant_texts, read_grants
 from service.acting import SERVICE, Actor, acting_as, current_actor
 
 IN_CAMP = Caller("client:desk", (Grant(Role.ENROLLER, frozenset({"camp"})), Grant(Role.AUDITOR)))
@@ -49,3 +49,28 @@ def test_the_service_acts_by_itself_unless_somebody_is_named() -> None:
 def test_another_thread_acts_for_nobody_of_this_one() -> None:
     with acting_as(Actor("client:desk")), ThreadPoolExecutor(1) as threads:
         assert threads.submit(current_actor).result() == SERVICE
+
+
+def test_grants_are_written_and_read_as_texts() -> None:
+    grants = (Grant(Role.ADMIN), Grant(Role.ENROLLER, frozenset({"camp", "town"})))
+    assert grant_texts(grants) == ["admin:*", "enroller:camp", "enroller:town"]
+    assert read_grants(grant_texts(grants)) == grants
+
+
+def test_a_role_everywhere_and_somewhere_holds_everywhere() -> None:
+    assert read_grants(["analyst:camp", "analyst:*"]) == (Grant(Role.ANALYST),)
+
+
+@pytest.mark.parametrize(
+    "text", ["chief:*", "ADMIN:*", "admin", "admin:", ":camp", "admin:ca mp", "admin:*x", "admin:a:b", ""]
+)
+def test_a_text_that_is_no_grant_is_refused_with_the_roles(text: str) -> None:
+    with pytest.raises(ValueError, match="the roles are enroller, analyst, supervisor, auditor, operator, admin"):
+        read_grants([text])
+
+
+def test_grants_have_an_end() -> None:
+    texts = [f"analyst:camp-{number}" for number in range(MAX_GRANTS)]
+    assert len(grant_texts(read_grants(texts))) == MAX_GRANTS
+    with pytest.raises(ValueError, match="at most 200"):
+        read_grants([*texts, "analyst:town"])

@@ -140,7 +140,7 @@ def test_a_failed_start_is_told_and_the_process_can_stop(tmp_path: Path) -> None
 
 @contextmanager
 def _real_service(models_dir: Path, var_dir: Path, **values: object) -> Iterator[httpx.Client]:
-    settings = Settings.model_validate({"models_dir": models_dir, "var_dir": var_dir, **values})
+    settings = Settings.model_validate({"auth": "off", "models_dir": models_dir, "var_dir": var_dir, **values})
     with running(create_app(settings)) as url, httpx.Client(base_url=url, timeout=60) as client:
         wait_until_ready(client)
         yield client

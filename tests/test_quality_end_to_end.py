@@ -22,7 +22,7 @@ def shaken() -> bytes:
 
 def test_a_gate_refuses_a_shaken_photograph_and_takes_the_next_one(tmp_path: Path, models_dir: Path) -> None:
     both = {"extra_packs": "buffalo_s", "accepted_licences": "buffalo_s"}
-    settings = Settings.model_validate({"models_dir": models_dir, "var_dir": tmp_path / "var", **both})
+    settings = Settings.model_validate({"auth": "off", "models_dir": models_dir, "var_dir": tmp_path / "var", **both})
     with running(create_app(settings)) as url, httpx.Client(base_url=url, timeout=60) as client:
         wait_until_ready(client)
         for pack_id in ("opencv-zoo", "buffalo_s"):

@@ -119,6 +119,48 @@ def test_a_sample_larger_than_a_request_is_refused() -> None:
     assert "BIODEDUP_MAX_SAMPLE_BYTES" in refusal(BIODEDUP_MAX_REQUEST_BYTES="2048")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_nobody_is_asked_on_this_machine_alone(host: str) -> None:
+    assert load_settings({"BIODEDUP_AUTH": "off", "BIODEDUP_HOST": host}).auth == "off"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "service.example.org", "localhost.example.org"])
+def test_where_others_reach_the_service_it_asks_who_calls(host: str) -> None:
+    message = refusal(BIODEDUP_AUTH="off", BIODEDUP_HOST=host)
+    assert message.startswith("BIODEDUP_AUTH=off asks nobody who they are, so BIODEDUP_HOST must be an address of")
+    assert host in message
+    assert load_settings({"BIODEDUP_HOST": host}).auth == "on"
+
+
+def test_a_provider_and_its_audience_belong_together() -> None:
+    both = {"BIODEDUP_OIDC_ISSUER": "https://login.example.org/realm", "BIODEDUP_OIDC_AUDIENCE": "biodedup"}
+    assert load_settings(both).oidc_roles_claim == "biodedup_roles"
+    for name, value in both.items():
+        assert "belong together" in refusal(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "http://login.example.org",
+        "login.example.org",
+        "file:///etc/passwd",
+        "https://",
+        "https://ada:hunter2@login.example.org",
+        "https://login.example.org?x=1",
+        "http://127.0.0.1.example.org",
+    ],
+)
+def test_an_issuer_that_others_could_speak_for_is_refused(issuer: str) -> None:
+    assert refusal(BIODEDUP_OIDC_ISSUER=issuer, BIODEDUP_OIDC_AUDIENCE="biodedup").startswith("BIODEDUP_OIDC_ISSUER: ")
+
+
+@pytest.mark.parametrize("issuer", ["http://127.0.0.1:9400", "http://[::1]:9400", "http://localhost:9400"])
+def test_a_provider_on_this_machine_needs_no_certificate(issuer: str) -> None:
+    environ = {"BIODEDUP_OIDC_ISSUER": issuer, "BIODEDUP_OIDC_AUDIENCE": "biodedup"}
+    assert load_settings(environ).oidc_issuer == issuer
+
+
 def test_a_wrong_database_address_is_refused_without_showing_its_password() -> None:
     message = refusal(BIODEDUP_DATABASE_URL="mysql://ada:hunter2@host/name")
     assert message.startswith("BIODEDUP_DATABASE_URL: ")

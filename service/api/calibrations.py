@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.bodies import OnlyJsonBody
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
+from service.api.guarded_route import GuardedRoute
 from service.api.openapi_bodies import json_body
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, GalleryPath, Limit
 from service.api.sample_schemas import Out
@@ -27,7 +28,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 
-router = APIRouter(tags=["calibrations"])
+router = APIRouter(tags=["calibrations"], route_class=GuardedRoute)
 
 _MAX_ID = 96
 _ERRORS = (GalleryNotFound, PackNotLoaded, RequestTooLarge, UnsupportedMediaType)

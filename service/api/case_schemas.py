@@ -39,7 +39,7 @@ class CaseOut(Out):
     job_id: int | None = Field(description="The sweep or migration that opened the case.")
     created_at: datetime
     verdict: CaseVerdict | None = Field(description="What a human decided last; null while nobody did.")
-    decided_by: str | None
+    decided_by: str | None = Field(description="The caller that decided, then whom it named: `client:hq/analyst-7`.")
     decided_at: datetime | None
 
     @classmethod

@@ -1,20 +1,32 @@
 """Cases: what a human must look at."""
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Response
 
+from service.access import LOCAL, Caller
+from service.api.access import CASE_READERS, require
 from service.api.bodies import OnlyJsonBody
 from service.api.case_schemas import CaseOut, CasesOut
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
+from service.api.guarded_route import CallerDep, GuardedRoute
 from service.api.openapi_bodies import json_body
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, CasePath, GalleryPath, Limit, SweepFilter
 from service.api.request_schemas import CaseDecisionIn
 from service.api.samples import read_json
 from service.api.schemas import answer
-from service.domain import CaseDecision
-from service.errors import CaseNotFound, CaseVoid, GalleryNotFound, RequestTooLarge, UnsupportedMediaType
+from service.domain import Case, CaseDecision
+from service.errors import (
+    CaseNotFound,
+    CaseVoid,
+    GalleryNotFound,
+    InvalidRequest,
+    RequestTooLarge,
+    UnsupportedMediaType,
+)
 
-router = APIRouter(tags=["cases"])
+router = APIRouter(tags=["cases"], route_class=GuardedRoute)
 
 
 @router.get(
@@ -25,14 +37,21 @@ router = APIRouter(tags=["cases"])
 )
 def list_cases(
     service: ServiceDep,
+    caller: CallerDep,
     gallery_id: GalleryPath,
+    *,
     job_id: SweepFilter = None,
     after: AfterNumber = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
-    """Return cases in the order of their numbers, those of one sweep or all."""
+    """Return cases in the order of their numbers, those of one sweep or all.
+
+    Of a pair across two galleries, whoever may not read the cases of the other gallery sees nothing of its subject.
+    """
     page = service.store.cases(gallery_id, after, limit, job_id)
-    return answer(CasesOut(items=[CaseOut.of(item) for item in page.items], next_after=page.next_after))
+    return answer(
+        CasesOut(items=[CaseOut.of(_seen_by(caller, item)) for item in page.items], next_after=page.next_after)
+    )
 
 
 @router.get(
@@ -41,8 +60,8 @@ def list_cases(
     response_model=CaseOut,
     responses=responses(GalleryNotFound, CaseNotFound),
 )
-def read_case(service: ServiceDep, gallery_id: GalleryPath, case_id: CasePath) -> Response:
-    return answer(CaseOut.of(service.store.case(gallery_id, case_id)))
+def read_case(service: ServiceDep, caller: CallerDep, gallery_id: GalleryPath, case_id: CasePath) -> Response:
+    return answer(CaseOut.of(_seen_by(caller, service.store.case(gallery_id, case_id))))
 
 
 @router.put(
@@ -52,12 +71,42 @@ def read_case(service: ServiceDep, gallery_id: GalleryPath, case_id: CasePath) -
     responses=responses(GalleryNotFound, CaseNotFound, CaseVoid, RequestTooLarge, UnsupportedMediaType),
     openapi_extra=json_body(CaseDecisionIn, {"verdict": "DIFFERENT_PEOPLE", "decided_by": "analyst-7"}),
 )
-def decide_case(service: ServiceDep, gallery_id: GalleryPath, case_id: CasePath, body: OnlyJsonBody) -> Response:
+def decide_case(
+    service: ServiceDep, caller: CallerDep, gallery_id: GalleryPath, case_id: CasePath, body: OnlyJsonBody
+) -> Response:
     """Keep what a human decided. It changes no record: nobody is linked, refused or erased by it.
 
     Realised error rates are counted from it, and a calibration of the gallery's own templates leaves out one
     name of a person who was decided to have two. The audit trail keeps each decision.
     """
     wanted = read_json(body, CaseDecisionIn)
-    decision = CaseDecision(wanted.verdict, wanted.decided_by)
+    if caller is not LOCAL:
+        other = service.store.case(gallery_id, case_id).candidate
+        if other is not None and other.gallery_id is not None:
+            require(caller, CASE_READERS, other.gallery_id)
+    decision = CaseDecision(wanted.verdict, _decided_by(caller, wanted.decided_by))
     return answer(CaseOut.of(service.store.decide_case(gallery_id, case_id, decision)))
+
+
+def _decided_by(caller: Caller, said: str | None) -> str:
+    """Return who decided: the caller that was proved, then whom it names at its side.
+
+    Raises:
+        InvalidRequest: nobody is asked who they are, and it is not said either.
+    """
+    if caller is LOCAL:
+        if said is None:
+            raise InvalidRequest("decided_by: say who decided, since nobody is asked who they are")
+        return said
+    return caller.client_id if said is None else f"{caller.client_id}/{said}"
+
+
+def _seen_by(caller: Caller, case: Case) -> Case:
+    """Leave out who the other subject is where it is in a gallery whose cases the caller may not read."""
+    other = case.candidate
+    if other is None or other.gallery_id in {None, case.gallery_id} or caller.may(CASE_READERS, other.gallery_id):
+        return case
+    nobody = replace(
+        other, subject_id=None, encounter_id=None, reference_id=None, age_at_capture=None, years_between=None
+    )
+    return replace(case, candidate=nobody)

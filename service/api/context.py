@@ -8,13 +8,16 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from service.ages import RecaptureAdvice
+from service.api_keys import ApiKeys
 from service.calibrations import CalibrationService
+from service.clients import ClientService
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import NotReady
 from service.galleries import GalleryService
 from service.identification import IdentificationService
 from service.index_care import IndexCare
+from service.key_ring import KeyRing
 from service.live_accuracy import LiveAccuracy
 from service.matching import Matcher
 from service.metrics import Metrics
@@ -57,10 +60,13 @@ class Service:
     plans: PlanService
     migrations: MigrationService
     template_making: TemplateMaking
+    clients: ClientService
+    api_keys: ApiKeys
     store: CheckedStore
     matcher: Matcher
     packs: Packs
     metrics: Metrics
+    keys: KeyRing
     fnir_warning: float
     recapture: RecaptureAdvice
     max_samples: int

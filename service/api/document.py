@@ -6,17 +6,19 @@ import yaml
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from service.api import (
     calibrations,
     cases,
+    clients,
     encounters,
     enrolments,
     error_responses,
     galleries,
     identifications,
     index,
+    keys,
     migrations,
     operations,
     plans,
@@ -24,6 +26,8 @@ from service.api import (
     sweeps,
     verifications,
 )
+from service.api.access import RULES, Scope, check_table
+from service.api.guarded_route import PURPOSE_PATTERN, GuardedRoute
 from service.api.strictness import only_known_parameters
 
 _DESCRIPTION = """
@@ -34,6 +38,19 @@ yours if you send one. What is flagged is decided by people: `REVIEW` and `DUPLI
 """
 
 _REQUEST_ID = {"description": "Names the request in the logs.", "schema": {"type": "string"}}
+_WWW_AUTHENTICATE = {"description": "Always `Bearer`.", "schema": {"type": "string"}}
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key (`bdk_...`), or a JSON Web Token of the OpenID Connect provider of the service.",
+}
+_PURPOSE = {
+    "name": "X-Purpose",
+    "in": "header",
+    "required": False,
+    "description": "What for, as a code of your own: it goes into the audit trail.",
+    "schema": {"type": "string", "pattern": PURPOSE_PATTERN},
+}
 _RETRY_AFTER = {"description": "Seconds to wait before trying again.", "schema": {"type": "string"}}
 # FastAPI's own telemetry would put messages of exceptions, which may hold personal data, into any exporter it finds
 _NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
@@ -50,8 +67,12 @@ _ROUTES = (
     sweeps,
     plans,
     migrations,
+    keys,
+    clients,
     operations,
 )
+# FastAPI's own pages, which it makes itself: they are open, and the table says so
+_PAGES = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
 
 
 def create_api(version: str, **options: Any) -> FastAPI:
@@ -72,12 +93,13 @@ def create_api(version: str, **options: Any) -> FastAPI:
     for module in _ROUTES:
         app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
     app.state.methods = _methods(app)
+    check_table(_served(app))
     error_responses.install(app)
     make_document = app.openapi
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _with_headers(make_document())
+            app.openapi_schema = _with_access(_with_headers(make_document()))
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend it
@@ -99,14 +121,47 @@ def _methods(app: FastAPI) -> dict[str, list[str]]:
     return {path: sorted(methods) for path, methods in found.items()}
 
 
+def _served(app: FastAPI) -> list[tuple[str, str]]:
+    """Return the method and path of every route, with HEAD as GET. Raises LookupError: one is not guarded."""
+    found: list[tuple[str, str]] = []
+    for route in [*app.routes, *(route for module in _ROUTES for route in module.router.routes)]:
+        if isinstance(route, Mount):
+            found.append(("GET", route.path))
+        elif isinstance(route, Route | APIRoute):
+            is_page = route.path in _PAGES or not isinstance(route, APIRoute)
+            if not is_page and not isinstance(route, GuardedRoute):
+                raise LookupError(f"{route.path} is not guarded: its router needs route_class=GuardedRoute")
+            found.extend((method, route.path) for method in (route.methods or set()) - {"HEAD"})
+    return found
+
+
+def _with_access(document: dict[str, Any]) -> dict[str, Any]:
+    """Say of every route that is not open that it takes a credential and may be told what for."""
+    components = document["components"]
+    components["securitySchemes"] = {"bearer": _BEARER}
+    components["parameters"] = {"X-Purpose": _PURPOSE}
+    for rule in RULES:
+        operation = document["paths"].get(rule.path, {}).get(rule.method.lower())
+        if operation is not None and rule.scope is not Scope.OPEN:
+            operation["security"] = [{"bearer": []}]
+            operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Purpose"})
+    return document
+
+
 def _with_headers(document: dict[str, Any]) -> dict[str, Any]:
     """Add the headers that the middleware and the error table give to every answer."""
-    document["components"]["headers"] = {"X-Request-ID": _REQUEST_ID, "Retry-After": _RETRY_AFTER}
+    document["components"]["headers"] = {
+        "X-Request-ID": _REQUEST_ID,
+        "Retry-After": _RETRY_AFTER,
+        "WWW-Authenticate": _WWW_AUTHENTICATE,
+    }
     for path in document["paths"].values():
         for operation in path.values():
             for status, response in operation["responses"].items():
                 headers = response.setdefault("headers", {})
                 headers["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+                if status == "401":
+                    headers["WWW-Authenticate"] = {"$ref": "#/components/headers/WWW-Authenticate"}
                 if status in {"429", "503"}:
                     headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
     return document

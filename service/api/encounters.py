@@ -5,6 +5,7 @@ from fastapi import APIRouter, Response
 from service.api.bodies import OnlyJsonBody
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
+from service.api.guarded_route import GuardedRoute
 from service.api.openapi_bodies import json_body
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EncounterPath, GalleryPath, Limit, SubjectFilter
 from service.api.request_schemas import EncounterIn
@@ -19,7 +20,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 
-router = APIRouter(tags=["encounters"])
+router = APIRouter(tags=["encounters"], route_class=GuardedRoute)
 
 
 @router.get(

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Response
 from service.api.bodies import AnyBody
 from service.api.context import ServiceDep
 from service.api.error_responses import SAMPLE_ERRORS, responses
+from service.api.guarded_route import GuardedRoute
 from service.api.openapi_bodies import ENROLMENT_BODY
 from service.api.ordinary_route import OrdinaryRoute
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EnrolmentPath, GalleryPath, IdempotencyKey, Limit
@@ -18,7 +19,7 @@ from service.errors import (
     IndexUnavailable,
 )
 
-router = APIRouter(tags=["enrolments"])
+router = APIRouter(tags=["enrolments"], route_class=GuardedRoute)
 
 _REPLAYED = {
     "headers": {

@@ -30,6 +30,8 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.RequestMalformed: "the header content-length is given more than once",
     errors.HeadersTooLarge: "the address or the headers are too long",
     errors.RequestTimedOut: "the request did not arrive within 120 s",
+    errors.Unauthenticated: "send `Authorization: Bearer` with an API key or a token that holds",
+    errors.Forbidden: "your roles do not allow this here",
     errors.SampleRejected: "no usable face in this sample",
     errors.SampleEmpty: "the sample is empty",
     errors.SampleTooLarge: "the sample is larger than 10485760 bytes",
@@ -55,6 +57,8 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.CaseNotFound: "there is no such case in this gallery",
     errors.SweepNotFound: "there is no such sweep in this gallery",
     errors.CalibrationNotFound: "the gallery has no calibration of this id",
+    errors.ClientNotFound: "there is no such client",
+    errors.ClientExists: "there is, or was, a client of this name",
     errors.GalleryExists: "there is a gallery of this name",
     errors.EncounterExists: "this encounter_id is already enrolled with other content",
     errors.EncounterOutdated: "others were enrolled while this encounter was inactive: enrol the sample again",
@@ -81,6 +85,9 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.PackMismatch: "the gallery holds templates of another model than the one that is loaded",
     errors.PackNotLoaded: "the model pack buffalo_s is not loaded",
     errors.NotReady: "the service is starting; try again",
+    errors.KeyRotationUnderway: "the master key is being rotated already",
+    errors.MasterKeyUnusable: "the transit engine does not answer (ConnectError)",
+    errors.ProviderUnavailable: "the identity provider does not answer; try again",
 }
 """What each error that can be met over HTTP says."""
 
@@ -91,8 +98,11 @@ ALWAYS: tuple[type[BiodedupError], ...] = (
     errors.HeadersTooLarge,
     errors.RequestTimedOut,
     errors.RateLimited,
+    errors.Unauthenticated,
+    errors.Forbidden,
     errors.StoreUnavailable,
     errors.NotReady,
+    errors.ProviderUnavailable,
 )
 """Errors that every route under /v1 can give."""
 
@@ -119,13 +129,18 @@ class ErrorOut(BaseModel):
 
 def responses(*kinds: type[BiodedupError]) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a route: each status with an example of each of its codes."""
+    return documented(*ALWAYS, *kinds)
+
+
+def documented(*kinds: type[BiodedupError]) -> dict[int | str, dict[str, Any]]:
+    """Return the same of these errors alone."""
     by_status: dict[int, list[type[BiodedupError]]] = {}
-    for kind in (*ALWAYS, *kinds):
+    for kind in kinds:
         by_status.setdefault(kind.status, []).append(kind)
-    return {status: _documented(by_status[status]) for status in sorted(by_status)}
+    return {status: _description(by_status[status]) for status in sorted(by_status)}
 
 
-def _documented(kinds: Sequence[type[BiodedupError]]) -> dict[str, Any]:
+def _description(kinds: Sequence[type[BiodedupError]]) -> dict[str, Any]:
     request_id = "3f0c9a52d1b14bb0a3f6b5a0c2f5f1d7"
     examples = {
         kind.code: {"value": {"code": kind.code, "message": EXAMPLES[kind], "request_id": request_id}} for kind in kinds
@@ -145,6 +160,8 @@ def to_response(error: BiodedupError, request: Request, headers: dict[str, str] 
     headers = dict(headers or {})
     if isinstance(error, errors.RequestTimedOut):
         headers["Connection"] = "close"  # nobody waits for the rest of its body
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if error.status in {429, 503}:
         headers["Retry-After"] = str(retry_after_s(error))
     return Response(json.dumps(body), error.status, headers, media_type="application/json")

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Response
 from service.api.bodies import OnlyJsonBody
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
+from service.api.guarded_route import CallerDep, GuardedRoute
 from service.api.openapi_bodies import json_body
 from service.api.parameters import GalleryPath
 from service.api.request_schemas import GalleryChangeIn, GalleryIn
@@ -20,7 +21,7 @@ from service.errors import (
 )
 from service.galleries import GalleryChange, GalleryReport
 
-router = APIRouter(tags=["galleries"])
+router = APIRouter(tags=["galleries"], route_class=GuardedRoute)
 
 
 @router.post(
@@ -42,9 +43,9 @@ def create_gallery(service: ServiceDep, body: OnlyJsonBody) -> Response:
 
 
 @router.get("/v1/galleries", summary="List galleries", response_model=GalleriesOut, responses=responses(PackNotLoaded))
-def list_galleries(service: ServiceDep) -> Response:
-    """Return all galleries with what they hold."""
-    return answer(GalleriesOut(items=[_out(report) for report in service.galleries.reports()]))
+def list_galleries(service: ServiceDep, caller: CallerDep) -> Response:
+    """Return the galleries in which the caller has a role, with what they hold."""
+    return answer(GalleriesOut(items=[_out(report) for report in service.galleries.reports(caller.sees)]))
 
 
 @router.get(

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Response
 from service.api.bodies import AnyBody
 from service.api.context import ServiceDep
 from service.api.error_responses import SAMPLE_ERRORS, responses
+from service.api.guarded_route import GuardedRoute
 from service.api.openapi_bodies import IDENTIFICATION_BODY
 from service.api.parameters import GalleryPath
 from service.api.sample_schemas import BoxOut, PresentationAttackOut, QualityOut, advice_out
@@ -12,7 +13,7 @@ from service.api.samples import identification_request
 from service.api.schemas import CandidateOut, IdentificationOut, SearchedOut, ThresholdsOut, answer
 from service.errors import IndexUnavailable
 
-router = APIRouter(tags=["identifications"])
+router = APIRouter(tags=["identifications"], route_class=GuardedRoute)
 
 
 @router.post(

@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
+from service.api.guarded_route import GuardedRoute
 from service.api.parameters import GalleryPath
 from service.api.schemas import answer
 from service.errors import GalleryNotFound, IndexUnavailable, PackMismatch, PackNotLoaded
 from service.index_care import IndexStatus
 
-router = APIRouter(tags=["index"])
+router = APIRouter(tags=["index"], route_class=GuardedRoute)
 
 _ERRORS = responses(GalleryNotFound, IndexUnavailable, PackMismatch, PackNotLoaded)
 

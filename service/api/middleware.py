@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access import LOCAL
 from service.api import request_checks
 from service.api.error_responses import to_response
 from service.api.request_limits import RequestLimits
@@ -38,12 +37,15 @@ class RequestMiddleware:
         limits: RequestLimits,
         max_request_bytes: int,
         receive_timeout_s: float,
+        is_local: bool,
     ) -> None:
+        """`is_local`: nobody is asked who they are, and every program of this machine may do everything."""
         self._app = app
         self._metrics = metrics
         self._limits = limits
         self._max_request_bytes = max_request_bytes
         self._receive_timeout_s = receive_timeout_s
+        self._is_local = is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,13 +79,13 @@ class RequestMiddleware:
         request = Request(scope)
         try:
             request_checks.check(scope)
+            if self._is_local:
+                request_checks.check_local(scope)
         except BiodedupError as error:
             # where one request ends and the next begins may be in doubt
             return to_response(error, request, {"Connection": "close"})
         try:
-            if scope["path"].startswith("/v1"):
-                self._limits.before_sign_in(scope)
-                self._limits.admit(scope, LOCAL)
+            self._limits.before_sign_in(scope)
         except BiodedupError as error:
             return to_response(error, request)
         return None

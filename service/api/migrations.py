@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from service.api.bodies import OnlyJsonBody
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
+from service.api.guarded_route import GuardedRoute
 from service.api.migration_schemas import MigrationOut, MissingSubjectOut, MissingSubjectsOut, PackComparisonOut
 from service.api.openapi_bodies import json_body
 from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, Limit
@@ -28,7 +29,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 
-router = APIRouter(tags=["migration"])
+router = APIRouter(tags=["migration"], route_class=GuardedRoute)
 
 _PATH = "/v1/galleries/{gallery_id}/migration"
 _BODY = (RequestTooLarge, UnsupportedMediaType)

@@ -10,13 +10,25 @@ from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from service.api.access import STATE_READERS
+from service.api.auth import authentication_of
 from service.api.context import RETRY_WHILE_STARTING_S, startup_of
+from service.api.error_responses import documented
+from service.api.guarded_route import GuardedRoute
 from service.api.readiness import ReadinessOut, check, refresh_gauges
 from service.api.schemas import answer
-from service.errors import BiodedupError, NotReady
+from service.errors import (
+    BiodedupError,
+    Forbidden,
+    InvalidRequest,
+    NotReady,
+    ProviderUnavailable,
+    StoreUnavailable,
+    Unauthenticated,
+)
 from service.metrics import Metrics
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=GuardedRoute)
 
 T = TypeVar("T")
 
@@ -44,13 +56,23 @@ async def read_health() -> Response:
     "/readyz",
     summary="Can the service answer?",
     response_model=ReadinessOut,
-    responses={503: {"model": ReadinessOut, "description": "Not yet, or not any more; `warnings` says why."}},
+    responses={
+        503: {"model": ReadinessOut, "description": "Not yet, or not any more; `warnings` says why."},
+        **documented(Unauthenticated),
+    },
 )
 async def read_readiness(request: Request) -> Response:
-    """Models loaded, record reachable and migrated, every index in step with its record."""
+    """Models loaded, record reachable and migrated, every index in step with its record.
+
+    Galleries and warnings are for those who run the service; without a credential the answer says whether it is ready.
+    """
     try:
         service = startup_of(request).service()
         found = await _aside(request, lambda: check(service))
+        if not await _may_see_state(request):
+            found = found.without_details()
+    except Unauthenticated:
+        raise
     except BiodedupError as error:
         found = ReadinessOut.not_yet(error.message)
     if found.status == "ready":
@@ -58,11 +80,22 @@ async def read_readiness(request: Request) -> Response:
     return answer(found, 503, {"Retry-After": str(RETRY_WHILE_STARTING_S)})
 
 
+async def _may_see_state(request: Request) -> bool:
+    """Raises Unauthenticated: a credential was sent that does not hold. StoreUnavailable, ProviderUnavailable."""
+    authentication = authentication_of(request)
+    if authentication.is_on and "Authorization" not in request.headers:
+        return False
+    return (await authentication.caller(request)).may(STATE_READERS)
+
+
 @router.get(
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **documented(InvalidRequest, Unauthenticated, Forbidden, StoreUnavailable, NotReady, ProviderUnavailable),
+    },
 )
 async def read_metrics(request: Request) -> Response:
     metrics: Metrics = request.app.state.metrics

@@ -43,6 +43,10 @@ class ReadinessOut(BaseModel):
         checks = ChecksOut(models=False, store=False, index=False)
         return cls(status="not_ready", checks=checks, galleries=[], warnings=[reason])
 
+    def without_details(self) -> "ReadinessOut":
+        """Whether the service is ready, and nothing of its galleries."""
+        return self.model_copy(update={"galleries": [], "warnings": []})
+
 
 def check(service: Service) -> ReadinessOut:
     """Ask the record, and compare each index with it."""

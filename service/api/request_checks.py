@@ -2,10 +2,12 @@
 
 import re
 from collections import Counter
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
-from service.errors import HeadersTooLarge, RequestMalformed, UnsupportedMediaType
+from service.errors import Forbidden, HeadersTooLarge, RequestMalformed, UnsupportedMediaType
 
 MAX_TARGET_BYTES = 8 * 1024  # path and query; the longest honest ones have a few hundred
 MAX_HEADER_BYTES = 32 * 1024
@@ -56,3 +58,33 @@ def _check_target(scope: Scope) -> None:
         raise RequestMalformed("the address has too many parameters")
     if _TRICK.search(path) or _CLIMB.search(path):
         raise RequestMalformed("the path holds an encoded slash or dot, or climbs: write it plainly")
+
+
+def check_local(scope: Scope) -> None:
+    """Refuse what a page of somebody else makes a browser on this machine send, where nobody is asked who they are.
+
+    A page can send a form anywhere, and by a name that it lets point to 127.0.0.1 it can read the answers too.
+
+    Raises:
+        Forbidden
+    """
+    headers = dict(scope["headers"])
+    for name in (b"host", b"origin"):
+        given = headers.get(name)
+        if given is not None and not _is_of_this_machine(given.decode("latin-1")):
+            raise Forbidden("nobody is asked who they are here, so only this machine's own pages and programs may call")
+
+
+def _is_of_this_machine(address: str) -> bool:
+    try:
+        host = urlsplit(address if "://" in address else f"//{address}").hostname
+    except ValueError:
+        return False
+    return host is not None and _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -5,7 +5,9 @@ import re
 import secrets
 import time
 from collections import OrderedDict
+from contextlib import suppress
 
+from starlette.requests import Request
 from starlette.types import Scope
 
 from service.access import Caller
@@ -13,6 +15,7 @@ from service.errors import RateLimited
 from service.rate_limits import KIB, Limited, RateLimits, address_group
 
 _SEARCH = re.compile(r"/v1/galleries/[^/]+/(enrolments|identifications|verifications|sweeps)")
+_LIMITED = "/v1/"  # not what machines ask every few seconds: /metrics, /readyz
 _UNAUTHENTICATED = 401
 _PROVEN_S = 15 * 60.0
 _MAX_PROVEN = 10_000
@@ -28,6 +31,8 @@ class RequestLimits:
 
     def admit(self, scope: Scope, caller: Caller) -> None:
         """Count a request of a caller who proved who it is, before its body is read. Raises RateLimited."""
+        if not scope["path"].startswith(_LIMITED):
+            return
         scope.setdefault("state", {})["charged_client"] = caller.client_id
         self._limits.charge(Limited.REQUESTS, caller.client_id)
         if scope["method"] == "POST" and _SEARCH.fullmatch(scope["path"]):
@@ -51,23 +56,20 @@ class RequestLimits:
         Raises:
             RateLimited
         """
-        address = _address(scope)
-        try:
-            self._limits.check(Limited.SIGN_INS, address)
-        except RateLimited:
-            credential = self._credential(scope, address)
-            if credential is None or self._proven.get(credential, 0.0) < time.monotonic():
-                raise
+        credential = self._credential(scope)
+        if credential is not None and self._proven.get(credential, 0.0) < time.monotonic():
+            self._limits.check(Limited.SIGN_INS, _address(scope))
 
     def answered(self, scope: Scope, status: int) -> None:
         """Learn from an answer whether the credential held."""
-        address = _address(scope)
+        credential = self._credential(scope)
+        if credential is None:
+            return
         if status == _UNAUTHENTICATED:
-            try:
-                self._limits.charge(Limited.SIGN_INS, address)
-            except RateLimited:
-                return  # this answer is on its way; the next request is refused
-        elif "charged_client" in scope.get("state", {}) and (credential := self._credential(scope, address)):
+            self._proven.pop(credential, None)  # it was revoked
+            with suppress(RateLimited):  # this answer is on its way; the next request is refused
+                self._limits.charge(Limited.SIGN_INS, _address(scope))
+        elif "charged_client" in scope.get("state", {}):
             self._proven[credential] = time.monotonic() + _PROVEN_S
             self._proven.move_to_end(credential)
             if len(self._proven) > _MAX_PROVEN:
@@ -76,11 +78,19 @@ class RequestLimits:
     def _charge_bytes(self, client_id: str, size: int) -> None:
         self._limits.charge(Limited.BYTES, client_id, max(1, -(-size // KIB)))
 
-    def _credential(self, scope: Scope, address: str) -> bytes | None:
+    def _credential(self, scope: Scope) -> bytes | None:
+        """Return a digest of the credential and the address it comes from, None where there is none."""
         given = dict(scope["headers"]).get(b"authorization")
         if given is None:
             return None
-        return hashlib.blake2b(address.encode() + b"\0" + given, key=self._salt, digest_size=16).digest()
+        text = _address(scope).encode() + b"\0" + given
+        return hashlib.blake2b(text, key=self._salt, digest_size=16).digest()
+
+
+def limits_of(request: Request) -> RequestLimits:
+    found = request.app.state.limits
+    assert isinstance(found, RequestLimits)
+    return found
 
 
 def _address(scope: Scope) -> str:

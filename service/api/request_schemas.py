@@ -154,7 +154,11 @@ class CaseDecisionIn(Body):
     ) = Field(
         description="Whether both are one person, of a case of continuity too; null opens it again. The last counts."
     )
-    decided_by: ShortText = Field(description="Who decided: a code, not a name. It goes into the audit trail.")
+    decided_by: ShortText | None = Field(
+        None,
+        description="Who decided at the caller's side: a code, not a name. It goes into the audit trail, after the "
+        "caller itself.",
+    )
 
 
 class SweepIn(Body):

@@ -44,11 +44,12 @@ def read_json(body: JsonBody, model: type[M]) -> M:
     """Raises InvalidRequest."""
     if body.data.count(b",") > _MAX_COMMAS:
         raise InvalidRequest("the JSON has too many elements")
-    check_json(body.data)
     try:
-        return model.model_validate_json(body.data, strict=True)
+        found = model.model_validate_json(body.data, strict=True)
     except ValidationError as error:
         raise _invalid(error, model) from None
+    check_json(body.data)
+    return found
 
 
 def enrolment_request(

@@ -4,12 +4,13 @@ from fastapi import APIRouter, Response
 
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
+from service.api.guarded_route import GuardedRoute
 from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, Limit, SubjectPath
 from service.api.schemas import ErasureOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
 from service.domain import EncounterStatus
 from service.errors import GalleryNotFound, SubjectNotFound
 
-router = APIRouter(tags=["subjects"])
+router = APIRouter(tags=["subjects"], route_class=GuardedRoute)
 
 
 @router.get(

@@ -2,10 +2,12 @@
 
 from fastapi import APIRouter, Response
 
+from service.api.access import SWEEPERS, require
 from service.api.bodies import OnlyJsonBody
 from service.api.case_schemas import SweepOut, SweepPlanOut, SweepsOut
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
+from service.api.guarded_route import CallerDep, GuardedRoute
 from service.api.openapi_bodies import json_body
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, GalleryPath, Limit, SweepPath
 from service.api.request_schemas import SweepIn
@@ -24,7 +26,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 
-router = APIRouter(tags=["sweeps"])
+router = APIRouter(tags=["sweeps"], route_class=GuardedRoute)
 
 _PLANNED = {"model": SweepPlanOut, "description": "The plan that was asked for with `dry_run`; nothing was begun."}
 _OUTCOMES = responses(
@@ -47,7 +49,7 @@ _OUTCOMES = responses(
     responses={200: _PLANNED, **_OUTCOMES},
     openapi_extra=json_body(SweepIn, {"allowed_false_pairs": 10, "dry_run": False}),
 )
-def start_sweep(service: ServiceDep, gallery_id: GalleryPath, body: OnlyJsonBody) -> Response:
+def start_sweep(service: ServiceDep, caller: CallerDep, gallery_id: GalleryPath, body: OnlyJsonBody) -> Response:
     """Compare every template of the gallery with every other, or with those of another gallery, in the background.
 
     The other gallery needs the same model pack, and templates of the same model. The cases belong to this gallery.
@@ -56,6 +58,8 @@ def start_sweep(service: ServiceDep, gallery_id: GalleryPath, body: OnlyJsonBody
     opened for each pair of subjects at or above it that has none yet.
     """
     wanted = read_json(body, SweepIn)
+    if wanted.other_gallery_id is not None:
+        require(caller, SWEEPERS, wanted.other_gallery_id)
     asked = gallery_id, wanted.allowed_false_pairs, wanted.other_gallery_id
     if wanted.dry_run:
         return answer(SweepPlanOut.model_validate(service.sweeps.plan(*asked)))

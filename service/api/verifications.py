@@ -5,6 +5,7 @@ from fastapi import APIRouter, Response
 from service.api.bodies import AnyBody
 from service.api.context import ServiceDep
 from service.api.error_responses import SAMPLE_ERRORS, responses
+from service.api.guarded_route import GuardedRoute
 from service.api.openapi_bodies import VERIFICATION_BODY
 from service.api.parameters import GalleryPath
 from service.api.sample_schemas import BoxOut, PresentationAttackOut, QualityOut, advice_out
@@ -13,7 +14,7 @@ from service.api.schemas import VerificationOut, answer
 from service.errors import NoReference, SubjectNotFound
 from service.verification import Verification
 
-router = APIRouter(tags=["verifications"])
+router = APIRouter(tags=["verifications"], route_class=GuardedRoute)
 
 
 @router.post(

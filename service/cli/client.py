@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
@@ -16,6 +17,8 @@ from service.cli.failures import CommandFailed
 DEFAULT_URL = "http://127.0.0.1:8000"
 NO_SERVICE = "no_service"
 CA_FILE = "BIODEDUP_CA_FILE"
+
+_KEY_ADVICE = "Put the key alone into BIODEDUP_API_KEY, or into a file that `biodedup --key-file FILE` names."
 
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)  # seconds; a sample may wait in the service's queue before it is looked at
 
@@ -31,21 +34,35 @@ SampleFile = Annotated[
     ),
 ]
 
+key_file: ContextVar[Path | None] = ContextVar("key_file", default=None)
+"""What `--key-file` named, for the command that runs."""
+
 Json = dict[str, Any]
 """A JSON object as the service answers it."""
 
 
 class ServiceClient:
-    """A connection pool to one service. May be used by several threads."""
+    """A connection pool to one service. May be used by several threads.
 
-    def __init__(self, url: str, *, connections: int = 10) -> None:
+    Args:
+        url: of the service.
+        connections: at most this many at once.
+        key: to show it; None: that of `--key-file`, else of BIODEDUP_API_KEY, else none.
+
+    Raises:
+        CommandFailed: what was given is no address, or the file of the key cannot be read.
+    """
+
+    def __init__(self, url: str, *, connections: int = 10, key: str | None = None) -> None:
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise CommandFailed(
                 f"{url} is no address of a service", "url_invalid", advice=f"Write it like {DEFAULT_URL}."
             )
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, limits=limits, verify=_trust())
+        key = _own_key() if key is None else key
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, limits=limits, headers=headers, verify=_trust())
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +126,19 @@ def _trust() -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=path)
     except (OSError, ssl.SSLError) as error:
         raise CommandFailed(f"{CA_FILE}: {path} is no file of certificates (PEM)", "ca_file_unusable") from error
+
+
+def _own_key() -> str:
+    """Return the key that this command was given, an empty text where there is none. Raises CommandFailed."""
+    path = key_file.get()
+    try:
+        key = os.environ.get("BIODEDUP_API_KEY", "") if path is None else path.read_text()
+    except (OSError, UnicodeDecodeError):
+        raise CommandFailed(f"the file of the key, {path}, cannot be read", "key_unreadable") from None
+    key = key.strip()
+    if not key.isascii() or any(character.isspace() or not character.isprintable() for character in key):
+        raise CommandFailed("what was given as the key holds more than a key", "key_unreadable", advice=_KEY_ADVICE)
+    return key
 
 
 def gallery_path(gallery_id: str, *parts: str) -> str:

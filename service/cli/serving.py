@@ -1,7 +1,6 @@
 """`biodedup serve`: takes the port, runs the application until it is told to stop, and says where it listens."""
 
 import errno
-import ipaddress
 import os
 import resource
 import signal
@@ -18,9 +17,10 @@ from service.api.connections import ConnectionRules, protocol_with
 from service.api.tls import Certificate
 from service.cli.failures import CommandFailed
 from service.cli.show import console, plain
+from service.core_dumps import forbid_core_dumps
 from service.errors import NotReady
 from service.logs import configure_logs
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 from service.var_lock import refuse_owned
 
 if TYPE_CHECKING:
@@ -48,21 +48,12 @@ def run_service(settings: Settings) -> None:
         signal.signal(number, _leave)
     os.umask(0o077)  # the record, its write-ahead log and the lock are for their owner only
     configure_logs(settings.log_level)
+    forbid_core_dumps()
     _certificate(settings)  # wrong files are told before anything else is done
     _allow_connections(settings.max_connections)
     # before the models, which take a second to load
     with _listen(settings) as listener:
         _serve(settings, listener, _url_of(listener, is_https=settings.tls_cert_file is not None))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`. A name other than localhost may lead anywhere."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Server(uvicorn.Server):
@@ -144,14 +135,14 @@ def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
     certificate = _certificate(settings)
 
     def announce() -> None:
-        if not is_loopback(settings.host):
-            _warn_of_strangers(settings)
+        if not (is_loopback(settings.host) or certificate or settings.trusted_proxies):
+            _warn_of_strangers(settings.host)
         _announce(settings, url)
 
     def stop() -> None:
         server.should_exit = True
 
-    app = create_app(settings, url=url, on_failure=stop)
+    app = create_app(settings, url=url, on_failure=stop, on_encryption=_tell_encryption, on_first_key=_show_first_key)
     startup: Startup = app.state.startup
     server = _Server(server_config(app, settings, certificate), startup, announce, certificate)
     server.run(sockets=[listener])
@@ -194,17 +185,29 @@ def _url_of(listener: socket.socket, *, is_https: bool) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _warn_of_strangers(settings: Settings) -> None:
-    is_plain = settings.tls_cert_file is None and not settings.trusted_proxies
-    plainly = (
-        " Photographs and keys travel in the clear: set BIODEDUP_TLS_CERT_FILE and BIODEDUP_TLS_KEY_FILE, or "
-        "BIODEDUP_TRUSTED_PROXIES to the proxy that encrypts."
-    )
+def _warn_of_strangers(host: str) -> None:
     print(  # noqa: T201  (a command speaks)
-        f"warning: listening on {settings.host}. Whoever reaches this address can enrol, read and erase: the service "
-        f"does not ask who is calling. Let only trusted systems reach it.{plainly if is_plain else ''}",
+        f"warning: listening on {host} without encryption. Keys and photographs cross the network as they are: set "
+        "BIODEDUP_TLS_CERT_FILE and BIODEDUP_TLS_KEY_FILE; or let only a proxy on the same trusted network reach it, "
+        "one that speaks TLS to everybody else, and name it in BIODEDUP_TRUSTED_PROXIES.",
         file=sys.stderr,
     )
+
+
+def _tell_encryption(done: int, total: int) -> None:
+    out = console()
+    out.print(f"Encrypting what an earlier version wrote: {done:,} of {total:,} subjects.")
+    out.file.flush()
+
+
+def _show_first_key(key: str) -> None:
+    """Say the key of the first client, on standard output alone: the log is kept, and read by others."""
+    out = console()
+    out.print("Nobody may call this service yet, so the client `admin` was made, with the role admin in all galleries.")
+    out.print("Its key is shown this once; keep it where you keep passwords:")
+    out.print(f"  {key}", highlight=False)
+    out.print("Commands read it from BIODEDUP_API_KEY; `biodedup clients add` makes clients that enrol and decide.")
+    out.file.flush()
 
 
 def _announce(settings: Settings, url: str) -> None:
@@ -215,6 +218,8 @@ def _announce(settings: Settings, url: str) -> None:
     out.print(f"  {url}/redoc    the same as a manual")
     out.print(f"  {url}/readyz   what is loaded and in step")
     out.print(f"  {url}/metrics  numbers for Prometheus")
+    if settings.auth == "off":
+        out.print("BIODEDUP_AUTH=off: nobody is asked who they are; every program on this machine may do everything.")
     out.print("Stop with Ctrl-C.")
     out.file.flush()
 

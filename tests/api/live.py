@@ -20,8 +20,8 @@ _START_S = 30
 
 
 def fake_settings(folder: Path, **values: object) -> Settings:
-    """Return settings whose only pack is the fake one."""
-    return Settings.model_validate({"var_dir": folder, "pack": PACK_ID, **values})
+    """Return settings whose only pack is the fake one, and which ask nobody who they are."""
+    return Settings.model_validate({"var_dir": folder, "pack": PACK_ID, "auth": "off", **values})
 
 
 def fake_app(settings: Settings) -> FastAPI:
@@ -31,8 +31,13 @@ def fake_app(settings: Settings) -> FastAPI:
 @contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """Serve `app` on a free port; the value is its address. Leaving waits until it has shut down."""
-    with _running(uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none", lifespan="on")) as port:
+    with _running(_config(app)) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    """As plain as can be, but for what uvicorn would do about proxies, which is the application's to do."""
+    return uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on", proxy_headers=False)
 
 
 @contextmanager

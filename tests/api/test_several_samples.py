@@ -53,7 +53,9 @@ def only_together(models_dir: Path, faces_dir: Path) -> Photographs:
 
 @contextmanager
 def real_service(folder: Path, models_dir: Path) -> Iterator[httpx.Client]:
-    settings = Settings.model_validate({"var_dir": folder, "models_dir": models_dir, "face_policy": "central"})
+    settings = Settings.model_validate(
+        {"auth": "off", "var_dir": folder, "models_dir": models_dir, "face_policy": "central"}
+    )
     with running(create_app(settings)) as url, httpx.Client(base_url=url, timeout=60) as client:
         wait_until_ready(client)
         yield client

@@ -49,25 +49,36 @@ def test_it_keeps_serving_and_its_curl_works_as_printed(models_dir: Path, tmp_pa
         while not lines or "Stop with Ctrl-C" not in lines[-1]:
             lines.append(process.stdout.readline())
             assert lines[-1], process.stderr
-        curls = [shlex.split(line) for line in lines if line.strip().startswith("curl ")]
+        (export,) = [line.strip() for line in lines if line.strip().startswith("export ")]
+        key = (tmp_path / "var" / "demo" / "key").read_text().strip()
+        assert export == f"export BIODEDUP_API_KEY=$(cat {tmp_path / 'var' / 'demo' / 'key'})"
+        curls = [
+            shlex.split(line.replace("$BIODEDUP_API_KEY", key)) for line in lines if line.strip().startswith("curl ")
+        ]
         answers = [as_request(curl) for curl in curls]
+        strangers = httpx.get(f"{answers[0].request.url.copy_with(path='/v1/galleries')}")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=90)
     assert [answer.status_code for answer in answers] == [200, 201]
     assert answers[0].json()["found"] is True
     assert answers[1].json()["outcome"] in {"REVIEW", "DUPLICATE"}
+    assert strangers.status_code == 401
+    assert (tmp_path / "var" / "demo" / "key").stat().st_mode & 0o777 == 0o600
+    assert "bdk_" not in (tmp_path / "var" / "demo" / "service.log").read_text() + "".join(lines)
     assert process.returncode == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(str(answers[0].request.url))
 
 
 def as_request(curl: list[str]) -> httpx.Response:
-    """Do what `curl -F name=value ... URL` does."""
-    fields = dict(field.split("=", 1) for field in curl[2:-1:2])
-    assert curl[0] == "curl"
-    assert set(curl[1:-1:2]) == {"-F"}
+    """Do what `curl -H name:value -F name=value ... URL` does."""
+    assert curl[:2] == ["curl", "-H"]
+    assert set(curl[3:-1:2]) == {"-F"}
+    header, fields = curl[2].split(": ", 1), dict(field.split("=", 1) for field in curl[4:-1:2])
     file = Path(fields.pop("sample").removeprefix("@"))
-    return httpx.post(curl[-1], files={"sample": file.read_bytes()}, data=fields, timeout=60)
+    return httpx.post(
+        curl[-1], files={"sample": file.read_bytes()}, data=fields, headers=[(header[0], header[1])], timeout=60
+    )
 
 
 @pytest.mark.models
@@ -86,7 +97,7 @@ def test_a_folder_of_ones_own_is_taken(models_dir: Path, tmp_path: Path) -> None
     assert "4 of 4 photographs of someone" in said
     assert "Files beside the sub-folders are left out (1)" in said
     assert re.search(r"Ada L\./2\.jpg +│ DUPLICATE │ looks like Ada-L\.", said)
-    assert sorted(path.name for path in (tmp_path / "var" / "demo").iterdir()) == ["2.jpg", "service.log"]
+    assert sorted(path.name for path in (tmp_path / "var" / "demo").iterdir()) == ["2.jpg", "key", "service.log"]
 
 
 @pytest.mark.models

@@ -21,6 +21,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The journal of a test goes into the folder of the test."""
     monkeypatch.setenv("BIODEDUP_VAR_DIR", str(tmp_path / "client-var"))
     monkeypatch.delenv("BIODEDUP_URL", raising=False)
+    monkeypatch.delenv("BIODEDUP_API_KEY", raising=False)
 
 
 @pytest.fixture(scope="module")

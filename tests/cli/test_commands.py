@@ -21,7 +21,9 @@ from service.face.model_packs import installed_pack
 from service.store.sql_store import SqlStore
 from tests.cli.conftest import run
 from tests.faces import face_of, to_jpeg
+from tests.records import record_of
 from tests.server import Server, free_port
+from tests.store.building import enrol, new_enrolment
 
 pytestmark = pytest.mark.models
 
@@ -222,6 +224,24 @@ def test_check_finds_a_gallery_of_another_model(record: SqlStore, models_dir: Pa
     assert line.endswith("(pack_mismatch)")
 
 
+def test_check_finds_that_a_start_would_lack_the_keys_and_makes_none(record: SqlStore, tmp_path: Path) -> None:
+    record.close()
+    var = tmp_path / "var"
+    with record_of(var) as encrypted:
+        encrypted.create_gallery(a_gallery("opencv-zoo"))
+        assert encrypted.key_store_id() is not None
+        enrol(encrypted, new_enrolment("a", templates=[]))
+    result = run("check", "--url", f"http://127.0.0.1:{free_port()}")
+    assert "fail" not in result.stdout
+    for lost, code in (("master.key", "master_key_unusable"), ("keys", "keys_missing")):
+        (var / lost).rename(tmp_path / lost)
+        [line] = failed_lines(exit_code=1)
+        assert line.startswith("fail  keys")
+        assert f"({code})" in line
+        assert not (var / lost).exists()
+        (tmp_path / lost).rename(var / lost)
+
+
 def test_check_says_what_is_wrong_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIODEDUP_REVIEW_FPIR", "much")
     result = run("check")
@@ -242,6 +262,7 @@ def test_the_models_are_listed_and_verified(models_dir: Path, monkeypatch: pytes
 
 def serve(var_dir: Path, models_dir: Path, port: int, **settings: str) -> "subprocess.Popen[str]":
     names = {"BIODEDUP_VAR_DIR": str(var_dir), "BIODEDUP_MODELS_DIR": str(models_dir), "BIODEDUP_PORT": str(port)}
+    settings = {"BIODEDUP_AUTH": "off", **settings}
     command = [sys.executable, "-m", "service", "serve"]
     return subprocess.Popen(
         command, env={**names, **settings}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -259,11 +280,12 @@ def test_serve_says_where_it_listens_and_ends_cleanly_on_a_signal(
 ) -> None:
     with serve(tmp_path / "var", models_dir, 0) as process:
         assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(6)]
+        said = [process.stdout.readline() for _ in range(7)]
         process.send_signal(how)
         _, errors = process.communicate(timeout=90)
     assert said[0].startswith("biodedup listens on http://127.0.0.1:")
     assert "/docs" in said[1]
+    assert "nobody is asked who they are" in said[-2]
     assert said[-1] == "Stop with Ctrl-C.\n"
     assert process.returncode == 0
     assert deliberate(errors) == []
@@ -292,12 +314,23 @@ def test_a_folder_that_another_service_owns_is_said_in_one_line(server: Server, 
 
 
 def test_an_address_that_others_reach_is_warned_of(models_dir: Path, tmp_path: Path) -> None:
-    with serve(tmp_path / "var", models_dir, 0, BIODEDUP_HOST="0.0.0.0") as process:
+    with serve(tmp_path / "var", models_dir, 0, BIODEDUP_HOST="0.0.0.0", BIODEDUP_AUTH="on") as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        while "listens on" not in process.stdout.readline():
+            assert process.poll() is None
         process.terminate()
         _, errors = process.communicate(timeout=90)
-    assert deliberate(errors)[0].startswith("warning: listening on 0.0.0.0. Whoever reaches this address can")
+    assert deliberate(errors)[0].startswith("warning: listening on 0.0.0.0 without encryption.")
+
+
+def test_whoever_asks_nobody_is_reached_from_this_machine_alone(models_dir: Path, tmp_path: Path) -> None:
+    with serve(tmp_path / "var", models_dir, 0, BIODEDUP_HOST="0.0.0.0", BIODEDUP_AUTH="off") as process:
+        _, errors = process.communicate(timeout=90)
+    assert process.returncode == 1
+    line, _ = deliberate(errors)
+    assert line.startswith("error: BIODEDUP_AUTH=off asks nobody who they are, so BIODEDUP_HOST must be an address of")
+    assert line.endswith("(settings_invalid)")
+    assert not (tmp_path / "var").exists()
 
 
 def test_a_gallery_s_filter_and_ages_are_set_and_shown(here: Path) -> None:

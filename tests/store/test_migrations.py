@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+from service.access import Client, ClientKey, Grant, Role
 from service.domain import Band, CaseKind, EncounterFacts, EncounterStatus, QualityGate
 from service.errors import StoreUnavailable
 from service.store.sql_store import SqlStore
@@ -20,6 +21,7 @@ from tests import postgres
 from tests.store.building import (
     QUALITY,
     SQL_KINDS,
+    START,
     Clock,
     candidate_of,
     enrol,
@@ -229,6 +231,23 @@ def test_indexes_of_galleries_whose_model_changed_before_packs_had_timelines_are
     assert changed.standby_timeline_id == ""
     different = {each.timeline_id for each in (*before.values(), camp, changed)} | {camp.standby_timeline_id, ""}
     assert len(different) == 7
+
+
+def test_a_record_of_before_there_were_clients_keeps_its_people_and_gets_clients(
+    store: SqlStore, newest: SqlStore
+) -> None:
+    enrolled = enrol(newest, new_enrolment("a"))
+    migrate_to(store, "0012")
+    copy_rows(newest, store)
+
+    store.migrate()
+
+    assert store.enrolment("camp", "n-a") == enrolled
+    assert store.clients.all() == []
+    key = ClientKey("k1", bytes(32), START, START + timedelta(days=1))
+    client = Client("desk", (Grant(Role.ENROLLER, frozenset({"camp"})),), START, keys=(key,))
+    store.clients.add(client)
+    assert store.clients.of_key("k1") == client
 
 
 def test_several_that_start_at_once_migrate_once(url: str) -> None:
