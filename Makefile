@@ -73,7 +73,7 @@ lock: ## Write the lock files anew (needs uv); LOCK_ARGS=--upgrade takes newer v
 
 audit: $(DEV) ## Ask the vulnerability data of PyPI about every locked package (needs a network; not a gate)
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.lock || \
-	{ echo "Packages with known weaknesses are listed above; an error about a connection means that PyPI's data could not be reached."; exit 1; }
+	{ echo "Known weaknesses are listed above. Where a package could not be audited, PyPI's own data was not reached: a mirror has none."; exit 1; }
 
 sbom: $(DEV) ## Write dist/sbom.cdx.json: every locked package and model file with its digest (CycloneDX)
 	@$(BIN)/python deploy/sbom.py dist/sbom.cdx.json

@@ -1,6 +1,6 @@
 """Build, sign and verify a release.
 
-    .venv/bin/python deploy/release.py make --key ~/.ssh/release_ed25519      wheel, sdist, SBOM, SHA256SUMS, its signature
+    .venv/bin/python deploy/release.py make --key ~/.ssh/release_ed25519      wheel, sdist, SBOM, digests, signature
     .venv/bin/python deploy/release.py sign --key ~/.ssh/release_ed25519 DIR  the last two for files that are there
     .venv/bin/python deploy/release.py verify --signers FILE DIR              is every file what was signed?
 
@@ -25,7 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.sig"
 NAMESPACE, SIGNER = "biodedup-release", "release"
-_BUILD = "import sys; from setuptools import build_meta as b; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
+# the folder is kept first: setuptools writes over the arguments
+_BUILD = "import sys; from setuptools import build_meta as b; out = sys.argv[1]; b.build_wheel(out); b.build_sdist(out)"
 
 
 class Refused(Exception):
