@@ -3,11 +3,10 @@
 Over 300 lines on purpose: all nouns in one place, nothing but declarations.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -373,17 +372,6 @@ class ThresholdChange:
     key: str
     thresholds: Thresholds
     reason: Literal["size", "rates", "calibration", "model"]
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """What happened to a gallery's settings, without personal data. Entries are never changed."""
-
-    entry_id: int
-    gallery_id: str
-    event: str
-    details: Mapping[str, Any]
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

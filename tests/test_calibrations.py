@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.domain import AuditEntry, CaseDecision, CaseVerdict, OutcomeKind
+from service.audit_chain import AuditEntry, AuditEvent
+from service.domain import CaseDecision, CaseVerdict, OutcomeKind
 from service.errors import CalibrationNotFound, CalibrationUnfit
 from service.galleries import GalleryChange
 from service.packs import Packs
@@ -22,7 +23,7 @@ def world() -> World:
 
 
 def trail(world: World) -> list[AuditEntry]:
-    return list(world.calibrations.audit(GALLERY, None, 200).items)
+    return list(world.store.audit(GALLERY, None, 200, AuditEvent.THRESHOLDS_CHANGED).items)
 
 
 def used(world: World) -> str:

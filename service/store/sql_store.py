@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, inspect, select, text, update
 
+from service.audit_chain import SERVICE_CHAIN, AuditEvent, NewEntry
 from service.calibration import Calibration
 from service.domain import Case, CaseDecision, Gallery, ThresholdChange
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.ports import KeptCalibration
 from service.store import calibrating, deciding
+from service.store.auditing import Recorder
 from service.store.checkpoints import Checkpoints
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.importing import check_import, import_state, write_block
@@ -45,13 +47,21 @@ class SqlStore(SqlRecords):
         url: `sqlite:///path` or `postgresql://...`.
         clock: the time that records bear; time zone aware.
         isolation_level: of write transactions on PostgreSQL; only READ COMMITTED keeps the promise of `writing`.
+        recorder: of the audit trail, where it is to count its entries.
 
     Raises:
         SettingsInvalid: the URL names no file on SQLite and no PostgreSQL database.
     """
 
-    def __init__(self, url: str, clock: Callable[[], datetime] = _now, isolation_level: str = "READ COMMITTED") -> None:
+    def __init__(
+        self,
+        url: str,
+        clock: Callable[[], datetime] = _now,
+        isolation_level: str = "READ COMMITTED",
+        recorder: Recorder | None = None,
+    ) -> None:
         super().__init__(self._reading)
+        self._recorder = recorder or Recorder()
         engine = make_engine(url, isolation_level)
         self._engine = engine
         self._is_sqlite = engine.dialect.name == "sqlite"
@@ -134,7 +144,7 @@ class SqlStore(SqlRecords):
             StoreUnavailable: the database does not answer.
         """
         with self._write_transaction() as connection:
-            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC))
+            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC), self._recorder)
             yield writing
             if not writing.has_changed:
                 connection.rollback()
@@ -149,7 +159,8 @@ class SqlStore(SqlRecords):
             GalleryNotFound, StoreUnavailable
         """
         with self._write_transaction() as connection:
-            yield SqlSweeping(connection, gallery_id, other_gallery_id, self._clock().astimezone(UTC))
+            now = self._clock().astimezone(UTC)
+            yield SqlSweeping(connection, gallery_id, other_gallery_id, now, self._recorder)
 
     @contextmanager
     def migrating(self, gallery_id: str) -> Iterator[SqlMigrating]:
@@ -159,7 +170,7 @@ class SqlStore(SqlRecords):
             GalleryNotFound, StoreUnavailable
         """
         with self._write_transaction() as connection:
-            migrating = SqlMigrating(connection, gallery_id, self._clock().astimezone(UTC))
+            migrating = SqlMigrating(connection, gallery_id, self._clock().astimezone(UTC), self._recorder)
             yield migrating
         if migrating.has_erased:
             self._empty_log()
@@ -181,7 +192,9 @@ class SqlStore(SqlRecords):
             GalleryNotFound, PackMismatch, EncounterExists, StoreUnavailable
         """
         with self._write_transaction() as connection:
-            return write_block(connection, gallery_id, source, block, self._clock().astimezone(UTC))
+            return write_block(
+                connection, gallery_id, source, block, now=self._clock().astimezone(UTC), recorder=self._recorder
+            )
 
     def remember_rejection(
         self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str
@@ -207,6 +220,9 @@ class SqlStore(SqlRecords):
             row = new_gallery_columns(gallery)
             if connection.execute(insert_or_ignore(connection.dialect.name, galleries), row).rowcount == 0:
                 raise GalleryExists("there is a gallery of this name")
+            self._recorder.begin_chain(connection, gallery.gallery_id)
+            created = NewEntry(AuditEvent.GALLERY_CREATED, details=gallery_settings(gallery))
+            self._recorder.write(connection, gallery.gallery_id, created, self._clock())
             return read_gallery(connection, gallery.gallery_id)
 
     def update_gallery(
@@ -225,21 +241,37 @@ class SqlStore(SqlRecords):
             row = connection.execute(select(galleries).where(of_id).with_for_update(key_share=True)).one_or_none()
             if row is None:
                 raise GalleryNotFound("there is no such gallery")
+            before = gallery_settings(to_gallery(row))
             wanted = gallery_settings(revise(to_gallery(row)))
             row = connection.execute(update(galleries).where(of_id).values(**wanted).returning(*galleries.c)).one()
             change = threshold_change(to_gallery(row))
-            calibrating.record_thresholds(connection, gallery_id, change, self._clock())
+            settings = {name: wanted[name] for name in wanted if wanted[name] != before[name]}
+            changed = NewEntry(AuditEvent.GALLERY_CHANGED, details=settings)
+            if settings:
+                self._recorder.write(connection, gallery_id, changed, self._clock())
+            calibrating.record_thresholds(connection, gallery_id, change, self._clock(), self._recorder)
             return to_gallery(row)
 
     def add_calibration(self, gallery_id: str, calibration: Calibration) -> None:
         """Keep a calibration for a gallery; one that is there already stays as it is. Raises GalleryNotFound."""
         with self._write_transaction() as connection:
-            calibrating.add_calibration(connection, gallery_id, calibration, self._clock())
+            calibrating.add_calibration(connection, gallery_id, calibration, self._clock(), self._recorder)
 
     def decide_case(self, gallery_id: str, case_id: int, decision: CaseDecision) -> Case:
         """Keep what a human says of a case. Raises GalleryNotFound, CaseNotFound, CaseVoid."""
         with self._write_transaction() as connection:
-            return deciding.decide_case(connection, gallery_id, case_id, decision, self._clock())
+            return deciding.decide_case(
+                connection, gallery_id, case_id, decision, now=self._clock(), recorder=self._recorder
+            )
+
+    def record(self, entry: NewEntry, gallery_id: str | None = None) -> None:
+        """Write an act into the chain of a gallery, or of the service, in a transaction of its own.
+
+        Raises:
+            GalleryNotFound, StoreUnavailable
+        """
+        with self._write_transaction() as connection:
+            self._recorder.write(connection, gallery_id or SERVICE_CHAIN, entry, self._clock())
 
     def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:
         """Raises GalleryNotFound, CalibrationNotFound."""

@@ -1,0 +1,205 @@
+"""The audit trail in the record: entries are appended, each with the hash of the one before, and read."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
+
+from service.acting import current_actor
+from service.audit_chain import (
+    NO_HASH,
+    AuditEntry,
+    AuditEvent,
+    NewEntry,
+    SeenSubject,
+    SubjectEntry,
+    details_text,
+    pack_references,
+    unpack_references,
+)
+from service.audit_check import ChainPoint
+from service.errors import GalleryNotFound
+from service.store.keys import insert_or_ignore
+from service.store.parts import in_parts
+from service.store.prepared import Prepared
+from service.store.rows import AnyRow
+from service.store.tables import audit_chains, audit_entries, audit_subjects, subjects
+
+_HEAD = Prepared(
+    select(audit_chains.c.seq, audit_chains.c.hash)
+    .where(audit_chains.c.chain == bindparam("wanted"))
+    .with_for_update(key_share=True)
+)
+_MOVE_HEAD = Prepared(
+    update(audit_chains)
+    .where(audit_chains.c.chain == bindparam("of_chain"))
+    .values(seq=bindparam("new_seq"), hash=bindparam("new_hash"))
+)
+_INSERT_ENTRY = Prepared(insert(audit_entries))
+_INSERT_SUBJECT = Prepared(lambda dialect_name: insert_or_ignore(dialect_name, audit_subjects))
+
+# held until the commit: whoever erases one of them waits, and then finds this entry too
+_KNOWN = (
+    select(subjects.c.subject_id)
+    .where(
+        subjects.c.gallery_id == bindparam("in_gallery"),
+        subjects.c.subject_id.in_(bindparam("among", expanding=True)),
+    )
+    .with_for_update(read=True, key_share=True)
+)
+_IS_KNOWN = Prepared(
+    select(subjects.c.subject_id)
+    .where(subjects.c.gallery_id == bindparam("in_gallery"), subjects.c.subject_id == bindparam("wanted"))
+    .with_for_update(read=True, key_share=True)
+)
+_ENTRIES = select(audit_entries).order_by(audit_entries.c.seq)
+
+
+class Recorder:
+    """Appends entries to chains, inside the transactions of a store.
+
+    The head of a chain is the last lock that a transaction takes, and of several chains in the order of their names:
+    galleries and subjects before it, so that nobody waits in a circle.
+
+    Args:
+        on_entry: told the event of each entry.
+        is_on: whether anything is written; off in a benchmark alone, which measures what it costs.
+    """
+
+    def __init__(self, on_entry: Callable[[AuditEvent], None] = lambda _: None, *, is_on: bool = True) -> None:
+        self._on_entry = on_entry
+        self._is_on = is_on
+
+    def begin_chain(self, connection: Connection, chain: str) -> None:
+        """Make a chain without entries, where there is none of this name."""
+        row = {"chain": chain, "seq": 0, "hash": NO_HASH}
+        connection.execute(insert_or_ignore(connection.dialect.name, audit_chains), row)
+
+    def write(self, connection: Connection, chain: str, new: NewEntry, now: datetime) -> None:
+        """Append an entry on behalf of whoever acts; who was erased meanwhile is referred to no more.
+
+        Raises:
+            GalleryNotFound: there is no such chain.
+        """
+        if not self._is_on:
+            return
+        seen = _still_there(connection, chain, new.subjects)
+        head = _HEAD.one_or_none(connection, {"wanted": chain})
+        if head is None:
+            raise GalleryNotFound("there is no such gallery")
+        seq, actor = head["seq"] + 1, current_actor()
+        entry = AuditEntry(
+            chain=chain,
+            seq=seq,
+            created_at=now,
+            event=new.event.value,
+            outcome=new.outcome,
+            client_id=actor.client_id,
+            purpose=actor.purpose,
+            agreement_id=actor.agreement_id,
+            request_id=actor.request_id,
+            details_json=details_text(new.details),
+            references=(),
+            previous=head["hash"],
+            hash=NO_HASH,
+        ).sealed()
+        _INSERT_ENTRY.run(connection, _columns(entry))
+        for position, each in enumerate(seen):
+            place = {"chain": chain, "seq": seq, "position": position}
+            owner = {"gallery_id": each.gallery_id or chain, "subject_id": each.subject_id}
+            _INSERT_SUBJECT.run(connection, {**owner, **place})
+        _MOVE_HEAD.run(connection, {"of_chain": chain, "new_seq": seq, "new_hash": entry.hash})
+        self._on_entry(new.event)
+
+
+def _still_there(connection: Connection, chain: str, seen: Sequence[SeenSubject]) -> list[SeenSubject]:
+    """Return those of the subjects that are in the record, each once."""
+    by_gallery: dict[str, dict[str, SeenSubject]] = {}
+    for each in seen:
+        by_gallery.setdefault(each.gallery_id or chain, {}).setdefault(each.subject_id, each)
+    found = []
+    for gallery_id, wanted in by_gallery.items():
+        if len(wanted) == 1:  # as of every enrolment
+            (subject_id,) = wanted
+            if _IS_KNOWN.one_or_none(connection, {"in_gallery": gallery_id, "wanted": subject_id}) is not None:
+                found.append(wanted[subject_id])
+            continue
+        for part in in_parts(list(wanted)):
+            rows = connection.execute(_KNOWN, {"in_gallery": gallery_id, "among": part}).scalars()
+            known = set(rows)
+            found += [each for subject_id, each in wanted.items() if subject_id in known]
+    return found
+
+
+def _columns(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "chain": entry.chain,
+        "seq": entry.seq,
+        "created_at": entry.created_at,
+        "event": entry.event,
+        "outcome": entry.outcome,
+        "client_id": entry.client_id,
+        "purpose": entry.purpose,
+        "agreement_id": entry.agreement_id,
+        "request_id": entry.request_id,
+        "details": entry.details_json,
+        "subject_references": pack_references(entry.references) or None,
+        "previous": entry.previous,
+        "hash": entry.hash,
+    }
+
+
+def to_entry(row: AnyRow) -> AuditEntry:
+    return AuditEntry(
+        chain=row.chain,
+        seq=row.seq,
+        created_at=row.created_at,
+        event=row.event,
+        outcome=row.outcome,
+        client_id=row.client_id,
+        purpose=row.purpose,
+        agreement_id=row.agreement_id,
+        request_id=row.request_id,
+        details_json=row.details,
+        references=unpack_references(row.subject_references or b""),
+        previous=row.previous,
+        hash=row.hash,
+    )
+
+
+def entries_after(
+    connection: Connection, chain: str, after: int, limit: int, event: AuditEvent | None = None
+) -> list[AuditEntry]:
+    """Return up to `limit` entries of a chain behind a number, in order; those of one event or all."""
+    wanted = _ENTRIES.where(audit_entries.c.chain == chain, audit_entries.c.seq > after).limit(limit)
+    if event is not None:
+        wanted = wanted.where(audit_entries.c.event == event.value)
+    return [to_entry(row) for row in connection.execute(wanted)]
+
+
+def chain_heads(connection: Connection, chain: str | None = None) -> dict[str, ChainPoint]:
+    """Return how far each chain is, or one; it is not among them where it is not there."""
+    wanted: Select[*tuple[Any, ...]] = select(audit_chains).order_by(audit_chains.c.chain)
+    if chain is not None:
+        wanted = wanted.where(audit_chains.c.chain == chain)
+    return {row.chain: ChainPoint(row.seq, row.hash) for row in connection.execute(wanted)}
+
+
+def entries_about(connection: Connection, gallery_id: str, subject_id: str) -> list[SubjectEntry]:
+    """Return the entries of all chains that concern a subject, oldest first."""
+    is_about = audit_subjects.c.gallery_id == gallery_id, audit_subjects.c.subject_id == subject_id
+    of_entry = (audit_entries.c.chain == audit_subjects.c.chain) & (audit_entries.c.seq == audit_subjects.c.seq)
+    rows = connection.execute(
+        select(audit_entries, audit_subjects.c.position)
+        .select_from(audit_subjects.join(audit_entries, of_entry))
+        .where(*is_about)
+        .order_by(audit_entries.c.created_at, audit_entries.c.chain, audit_entries.c.seq)
+    )
+    return [SubjectEntry(to_entry(row), None, None, is_proven=False) for row in rows]
+
+
+def forget_subject(connection: Connection, gallery_id: str, subject_id: str) -> None:
+    """Leave no way from a subject, whose row was deleted before, to the entries that concerned it."""
+    is_about = audit_subjects.c.gallery_id == gallery_id, audit_subjects.c.subject_id == subject_id
+    connection.execute(delete(audit_subjects).where(*is_about))
