@@ -23,6 +23,7 @@ from service.api.middleware import RequestMiddleware
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
 from service.decision import DecisionRule
+from service.encrypted_store import file_master_key, key_store_url, open_encrypted
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
@@ -34,8 +35,9 @@ from service.face.worker_pool import WorkerPool, embedders
 from service.galleries import GalleryChange, GalleryDefaults, GalleryService
 from service.identification import IdentificationService
 from service.index_care import IndexCare
-from service.indexes import files_forgetter, index_maker, spare_folder
+from service.indexes import delete_index_files, files_forgetter, index_maker, spare_folder
 from service.job_runner import JobRunner
+from service.key_ring import KeyRing
 from service.live_accuracy import LiveAccuracy
 from service.logs import log_event
 from service.matching import Matcher
@@ -86,11 +88,9 @@ def build(
         if folder is not None:
             held.callback(VarLock(folder, url).release)
         index_folder = folder or spare_folder(settings.var_dir, url, held)
-        store = SqlStore(database_url(settings))
-        held.callback(store.close)
-        store.migrate()
+        store, ring = _open_record(settings, index_folder, held)
         packs = (packs or _load_packs(settings, store, metrics, held)).beside(store)
-        new_index = index_maker(settings.index, index_folder, metrics)
+        new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
         service = _wire(settings, store, matcher, packs, metrics, close=held.close)
@@ -114,6 +114,21 @@ def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
         held.callback(runner.close)
 
 
+def _open_record(settings: Settings, index_folder: Path | None, held: ExitStack) -> tuple[SqlStore, KeyRing]:
+    return open_encrypted(
+        database_url(settings),
+        keys_url(settings),
+        file_master_key(keys_folder(settings)),
+        held,
+        on_adopted=lambda: delete_index_files(index_folder),
+        on_progress=_log_encryption,
+    )
+
+
+def _log_encryption(done: int, total: int) -> None:
+    log_event(_log, "record.encrypting", done=done, total=total)
+
+
 def local_folder(settings: Settings) -> Path | None:
     """Return the folder that one process must own, None where the record is a database server."""
     if settings.database_url is None:
@@ -128,6 +143,16 @@ def database_url(settings: Settings) -> str:
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     return f"sqlite:///{settings.var_dir / _SQLITE_FILE}"
+
+
+def keys_folder(settings: Settings) -> Path:
+    """Return the folder of the master key's file and of a key store in SQLite."""
+    return local_folder(settings) or settings.var_dir
+
+
+def keys_url(settings: Settings) -> str:
+    address = settings.key_database_url
+    return key_store_url(None if address is None else address.get_secret_value(), keys_folder(settings))
 
 
 def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held: ExitStack) -> Packs:

@@ -18,6 +18,7 @@ SERVICE_CHAIN = ":service"
 NO_HASH = bytes(32)
 """What the first entry of a chain has in the place of its predecessor's hash."""
 
+_PADDED_BYTES = 128
 _ABSENT = b"\xff\xff\xff\xff"
 
 Detail = str | int | float | bool | None
@@ -85,9 +86,10 @@ class SeenSubject:
     """None: of the gallery whose chain it is."""
 
     def plain(self) -> bytes:
-        """Return what is encrypted."""
+        """Return what is encrypted: JSON, filled up with blanks so that its length tells nothing of the ids."""
         known = {"subject_id": self.subject_id, "role": self.role, "encounter_id": self.encounter_id}
-        return json.dumps(known, separators=(",", ":")).encode()
+        text = json.dumps(known, separators=(",", ":")).encode()
+        return text.ljust(-(-len(text) // _PADDED_BYTES) * _PADDED_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         default=None, description="Address of the record; not set: a SQLite file in the folder above. Holds a password."
     )
+    key_database_url: SecretStr | None = Field(
+        default=None,
+        description="Address of the key store, another database than the record; not set: a SQLite file in the folder "
+        "above. Holds a password.",
+    )
     models_dir: Path = Field(
         default=Path(__file__).resolve().parent.parent / "models",
         description="Folder of the model packs, one sub-folder a pack.",
@@ -214,7 +219,7 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "key_database_url")
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.match(r"(sqlite|postgresql)(\+\w+)?://", value.get_secret_value()):
@@ -285,5 +290,5 @@ def _explain_invalid(detail: ErrorDetails, values: Mapping[str, str]) -> str:
         return message
     field = str(detail["loc"][0])
     message = message[:1].lower() + message[1:]
-    given = "" if field == "database_url" else f" (it is {values[field]!r})"
+    given = "" if field in {"database_url", "key_database_url"} else f" (it is {values[field]!r})"
     return f"{PREFIX}{field.upper()}: {message}{given}"

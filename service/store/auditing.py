@@ -1,5 +1,6 @@
 """The audit trail in the record: entries are appended, each with the hash of the one before, and read."""
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,7 +20,9 @@ from service.audit_chain import (
     unpack_references,
 )
 from service.audit_check import ChainPoint
-from service.errors import GalleryNotFound
+from service.errors import GalleryNotFound, KeyDestroyed, Undecipherable
+from service.key_ring import with_key_id, without_key_id
+from service.ports import SubjectCipher
 from service.store.keys import insert_or_ignore
 from service.store.parts import in_parts
 from service.store.prepared import Prepared
@@ -41,7 +44,7 @@ _INSERT_SUBJECT = Prepared(lambda dialect_name: insert_or_ignore(dialect_name, a
 
 # held until the commit: whoever erases one of them waits, and then finds this entry too
 _KNOWN = (
-    select(subjects.c.subject_id)
+    select(subjects.c.subject_id, subjects.c.key_id)
     .where(
         subjects.c.gallery_id == bindparam("in_gallery"),
         subjects.c.subject_id.in_(bindparam("among", expanding=True)),
@@ -49,7 +52,7 @@ _KNOWN = (
     .with_for_update(read=True, key_share=True)
 )
 _IS_KNOWN = Prepared(
-    select(subjects.c.subject_id)
+    select(subjects.c.subject_id, subjects.c.key_id)
     .where(subjects.c.gallery_id == bindparam("in_gallery"), subjects.c.subject_id == bindparam("wanted"))
     .with_for_update(read=True, key_share=True)
 )
@@ -63,11 +66,15 @@ class Recorder:
     galleries and subjects before it, so that nobody waits in a circle.
 
     Args:
+        cipher: of the references to subjects.
         on_entry: told the event of each entry.
         is_on: whether anything is written; off in a benchmark alone, which measures what it costs.
     """
 
-    def __init__(self, on_entry: Callable[[AuditEvent], None] = lambda _: None, *, is_on: bool = True) -> None:
+    def __init__(
+        self, cipher: SubjectCipher, on_entry: Callable[[AuditEvent], None] = lambda _: None, *, is_on: bool = True
+    ) -> None:
+        self._cipher = cipher
         self._on_entry = on_entry
         self._is_on = is_on
 
@@ -100,21 +107,46 @@ class Recorder:
             agreement_id=actor.agreement_id,
             request_id=actor.request_id,
             details_json=details_text(new.details),
-            references=(),
+            references=tuple(self._sealed(chain, seq, place, *each) for place, each in enumerate(seen)),
             previous=head["hash"],
             hash=NO_HASH,
         ).sealed()
         _INSERT_ENTRY.run(connection, _columns(entry))
-        for position, each in enumerate(seen):
+        for position, (each, _) in enumerate(seen):
             place = {"chain": chain, "seq": seq, "position": position}
             owner = {"gallery_id": each.gallery_id or chain, "subject_id": each.subject_id}
             _INSERT_SUBJECT.run(connection, {**owner, **place})
         _MOVE_HEAD.run(connection, {"of_chain": chain, "new_seq": seq, "new_hash": entry.hash})
         self._on_entry(new.event)
 
+    def _sealed(self, chain: str, seq: int, position: int, seen: SeenSubject, key_id: str | None) -> bytes:
+        context = _context(chain, seq, position)
+        return without_key_id(self._cipher, self._cipher.seal(seen.gallery_id or chain, key_id, seen.plain(), context))
 
-def _still_there(connection: Connection, chain: str, seen: Sequence[SeenSubject]) -> list[SeenSubject]:
-    """Return those of the subjects that are in the record, each once."""
+    def opened(self, gallery_id: str, subject_id: str, key_id: str | None, row: AnyRow) -> SubjectEntry:
+        """Return the entry of a row with what its reference at the row's position says of the subject.
+
+        A reference that is another's, or that was tampered with, proves nothing.
+        """
+        entry = to_entry(row)
+        try:
+            sealed = with_key_id(self._cipher, key_id, entry.references[row.position])
+            plain = self._cipher.open(gallery_id, sealed, _context(entry.chain, entry.seq, row.position))
+            found = json.loads(plain)
+        except (IndexError, ValueError, KeyDestroyed, Undecipherable):
+            return SubjectEntry(entry, None, None, is_proven=False)
+        is_proven = found["subject_id"] == subject_id
+        return SubjectEntry(entry, found["role"], found["encounter_id"], is_proven)
+
+
+def _context(chain: str, seq: int, position: int) -> bytes:
+    return f"biodedup audit reference\0{chain}\0{seq}\0{position}".encode()
+
+
+def _still_there(
+    connection: Connection, chain: str, seen: Sequence[SeenSubject]
+) -> list[tuple[SeenSubject, str | None]]:
+    """Return those of the subjects that are in the record, each once, with the ids of their keys."""
     by_gallery: dict[str, dict[str, SeenSubject]] = {}
     for each in seen:
         by_gallery.setdefault(each.gallery_id or chain, {}).setdefault(each.subject_id, each)
@@ -122,13 +154,14 @@ def _still_there(connection: Connection, chain: str, seen: Sequence[SeenSubject]
     for gallery_id, wanted in by_gallery.items():
         if len(wanted) == 1:  # as of every enrolment
             (subject_id,) = wanted
-            if _IS_KNOWN.one_or_none(connection, {"in_gallery": gallery_id, "wanted": subject_id}) is not None:
-                found.append(wanted[subject_id])
+            row = _IS_KNOWN.one_or_none(connection, {"in_gallery": gallery_id, "wanted": subject_id})
+            if row is not None:
+                found.append((wanted[subject_id], row["key_id"]))
             continue
         for part in in_parts(list(wanted)):
-            rows = connection.execute(_KNOWN, {"in_gallery": gallery_id, "among": part}).scalars()
-            known = set(rows)
-            found += [each for subject_id, each in wanted.items() if subject_id in known]
+            rows = connection.execute(_KNOWN, {"in_gallery": gallery_id, "among": part})
+            known = {row.subject_id: row.key_id for row in rows}
+            found += [(wanted[each], known[each]) for each in part if each in known]
     return found
 
 
@@ -186,7 +219,9 @@ def chain_heads(connection: Connection, chain: str | None = None) -> dict[str, C
     return {row.chain: ChainPoint(row.seq, row.hash) for row in connection.execute(wanted)}
 
 
-def entries_about(connection: Connection, gallery_id: str, subject_id: str) -> list[SubjectEntry]:
+def entries_about(
+    connection: Connection, gallery_id: str, subject_id: str, recorder: Recorder
+) -> list[SubjectEntry]:
     """Return the entries of all chains that concern a subject, oldest first."""
     is_about = audit_subjects.c.gallery_id == gallery_id, audit_subjects.c.subject_id == subject_id
     of_entry = (audit_entries.c.chain == audit_subjects.c.chain) & (audit_entries.c.seq == audit_subjects.c.seq)
@@ -196,7 +231,8 @@ def entries_about(connection: Connection, gallery_id: str, subject_id: str) -> l
         .where(*is_about)
         .order_by(audit_entries.c.created_at, audit_entries.c.chain, audit_entries.c.seq)
     )
-    return [SubjectEntry(to_entry(row), None, None, is_proven=False) for row in rows]
+    key_id = key_of(connection, gallery_id, subject_id)
+    return [recorder.opened(gallery_id, subject_id, key_id, row) for row in rows]
 
 
 def forget_subject(connection: Connection, gallery_id: str, subject_id: str) -> None:

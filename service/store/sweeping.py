@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Join, Table, func, insert, select, update
 from service.audit_chain import AuditEvent, Detail, NewEntry
 from service.domain import CaseKind, CaseStatus, FoundPair, Gallery, JobState, Lease, Sweep, SweepStep
 from service.errors import SweepNotFound, SweepUnderway
+from service.ports import SubjectCipher
 from service.store.auditing import Recorder
 from service.store.leases import release_lease, take_lease
 from service.store.parts import IDS_PER_STATEMENT, in_parts
@@ -33,10 +34,12 @@ class SqlSweeping(SqlReading):
         gallery_id: str,
         other_gallery_id: str | None,
         now: datetime,
+        *,
+        cipher: SubjectCipher,
         recorder: Recorder,
     ) -> None:
         """Take the locks of the galleries. Raises GalleryNotFound."""
-        super().__init__(connection)
+        super().__init__(connection, cipher)
         self._searched_id = other_gallery_id or gallery_id
         self._both = sorted({gallery_id, self._searched_id})
         # on SQLite the transaction itself is the lock; in one order, so that no two sweeps wait for each other

@@ -5,8 +5,8 @@ import secrets
 import stat
 from pathlib import Path
 
+from service.durable_files import PART_SUFFIX, open_new, sync_folder
 from service.errors import VarUnusable
-from service.gallery.durable_files import PART_SUFFIX, open_new, sync_folder
 from service.var_lock import make_var_folder
 
 KEY_BYTES = 32  # AES-256
