@@ -20,6 +20,8 @@ from service.ages import RecaptureAdvice
 from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
+from service.audit_anchors import Anchors
+from service.auditing import AuditService
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
 from service.decision import DecisionRule
@@ -88,13 +90,16 @@ def build(
         if folder is not None:
             held.callback(VarLock(folder, url).release)
         index_folder = folder or spare_folder(settings.var_dir, url, held)
-        store, ring = _open_record(settings, index_folder, held)
+        store, ring = _open_record(settings, index_folder, metrics, held)
+        anchors = _anchors(settings, store, metrics)
+        held.callback(anchors.close)
         packs = (packs or _load_packs(settings, store, metrics, held)).beside(store)
         new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
         service = _wire(settings, store, matcher, packs, metrics, close=held.close)
         _prepare(service, settings)
+        anchors.start()
         _start_jobs(service, held, is_alone=folder is not None)
         on_failure.pop_all()
         return service
@@ -114,7 +119,20 @@ def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
         held.callback(runner.close)
 
 
-def _open_record(settings: Settings, index_folder: Path | None, held: ExitStack) -> tuple[SqlStore, KeyRing]:
+def _anchors(settings: Settings, store: SqlStore, metrics: Metrics) -> Anchors:
+    return Anchors(
+        store,
+        metrics,
+        file=settings.audit_anchor_file,
+        entries=settings.audit_anchor_entries,
+        period_s=settings.audit_anchor_period_s,
+        clock=_now,
+    )
+
+
+def _open_record(
+    settings: Settings, index_folder: Path | None, metrics: Metrics, held: ExitStack
+) -> tuple[SqlStore, KeyRing]:
     return open_encrypted(
         database_url(settings),
         keys_url(settings),
@@ -122,6 +140,7 @@ def _open_record(settings: Settings, index_folder: Path | None, held: ExitStack)
         held,
         on_adopted=lambda: delete_index_files(index_folder),
         on_progress=_log_encryption,
+        on_entry=metrics.count_audit_entry,
     )
 
 
@@ -267,6 +286,7 @@ def _wire(
         erasure=ErasureService(store, matcher),
         galleries=GalleryService(store, packs, defaults, _now),
         calibrations=CalibrationService(store, packs, _now),
+        audit=AuditService(store),
         accuracy=accuracy,
         index_care=IndexCare(matcher, metrics),
         sweeps=SweepService(store, matcher, packs, metrics),

@@ -58,7 +58,8 @@ class AuditService:
     def listed(self, event: AuditEvent, gallery_id: str, seen: Iterable[SeenSubject]) -> None:
         """Write down that a page was looked at: how many stood on it, and who."""
         people = tuple(seen)
-        self.record(event, gallery_id, details={"count": len(people)}, seen=people)
+        count = len({(each.gallery_id, each.subject_id) for each in people})
+        self.record(event, gallery_id, details={"people": count}, seen=people)
 
     def page(
         self, gallery_id: str | None, after: str | None, limit: int, event: AuditEvent | None = None

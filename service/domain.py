@@ -698,6 +698,28 @@ class Migration:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptSample:
+    """A sample as it was sent, and of whom it is."""
+
+    subject_id: str
+    image: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All that a gallery holds of a subject."""
+
+    subject: Subject
+    encounters: tuple[Encounter, ...]
+    enrolments: tuple[Enrolment, ...]
+    samples: tuple[tuple[str, int], ...]
+    """Encounter and position of each kept image."""
+    own_cases: tuple[Case, ...]
+    other_cases: tuple[Case, ...]
+    """Of others, with this subject as the candidate."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredSample:
     """A template of the old pack, and the sample it was made from, None where that was not kept."""
 

@@ -11,7 +11,7 @@ BiodedupError
 │   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable  QualityTooLow
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
-│       SweepNotFound  CalibrationNotFound  MigrationNotFound
+│       SweepNotFound  CalibrationNotFound  MigrationNotFound  SampleNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
@@ -19,6 +19,7 @@ BiodedupError
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
+├── AuditChainBroken                  entries of the audit trail are not as they were written
 ├── ModelPackError
 │   └── PackMismatch  PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
 │       PackArchiveUnsafe  PackLicenceNotAccepted  PackGraphUnsupported
@@ -169,6 +170,12 @@ class CalibrationNotFound(NotFound):
     code = "calibration_not_found"
 
 
+class SampleNotFound(NotFound):
+    """The encounter keeps no sample at this position."""
+
+    code = "sample_not_found"
+
+
 class MigrationNotFound(NotFound):
     code = "migration_not_found"
 
@@ -280,6 +287,12 @@ class PackNotLoaded(Unavailable):
 
 class NotReady(Unavailable):
     code = "not_ready"
+
+
+class AuditChainBroken(BiodedupError):
+    """Entries of the audit trail were changed, removed, inserted or put in another order."""
+
+    code = "audit_chain_broken"
 
 
 class ModelPackError(BiodedupError):

@@ -31,8 +31,10 @@ from service.domain import (
     FacePolicy,
     Gallery,
     GalleryCounts,
+    Held,
     Hit,
     JobState,
+    KeptSample,
     Lease,
     MetadataAgreement,
     Migration,
@@ -425,6 +427,14 @@ class Records(Protocol):
     def sweep(self, gallery_id: str, job_id: int) -> Sweep: ...
 
     def sweeps(self, gallery_id: str, after: str | None, limit: int) -> Page[Sweep]: ...
+
+    def held_about(self, gallery_id: str, subject_id: str) -> Held:
+        """Return all that is held of a subject. Raises GalleryNotFound, SubjectNotFound."""
+        ...
+
+    def kept_sample(self, gallery_id: str, encounter_id: str, position: int) -> KeptSample:
+        """Return a sample as it was sent. Raises GalleryNotFound, EncounterNotFound, SampleNotFound."""
+        ...
 
     def migration(self, gallery_id: str) -> Migration:
         """Return the last one that was begun. Raises GalleryNotFound, MigrationNotFound."""

@@ -26,6 +26,8 @@ from service.domain import (
     Enrolment,
     Gallery,
     GalleryCounts,
+    Held,
+    KeptSample,
     MetadataAgreement,
     Migration,
     MissingSubject,
@@ -45,6 +47,7 @@ from service.errors import (
     GalleryNotFound,
     InvalidRequest,
     MigrationNotFound,
+    SampleNotFound,
     SubjectNotFound,
     SweepNotFound,
 )
@@ -260,6 +263,32 @@ class FakeStore:
         records, start = self._of(gallery_id), _to_number(after)
         wanted = [each for each in records.cases.items() if job_id in {None, each[1].job_id}]
         return _page([each for each in wanted if each[0] > start], limit)
+
+    def held_about(self, gallery_id: str, subject_id: str) -> Held:
+        records = self._of(gallery_id)
+        subject = existing(records.subjects, subject_id, SubjectNotFound)
+        every = sorted(
+            (case for each in self._galleries.values() for case in each.cases.values()), key=lambda each: each.case_id
+        )
+        return Held(
+            subject,
+            tuple(records.encounters[each] for each in subject.encounter_ids),
+            tuple(each for each in records.enrolments.values() if each.subject_id == subject_id),
+            tuple((each, position) for each in subject.encounter_ids for position in sorted(records.samples[each])),
+            tuple(each for each in records.cases.values() if each.subject_id == subject_id),
+            tuple(each for each in every if (gallery_id, subject_id) in self._candidates_of(each)),
+        )
+
+    def _candidates_of(self, case: Case) -> set[tuple[str, str | None]]:
+        found = [case.candidate] if case.candidate is not None else []
+        if case.kind is CaseKind.DUPLICATE:
+            found = list(self._galleries[case.gallery_id].enrolments[case.enrolment_id].candidates)
+        return {(each.gallery_id or case.gallery_id, each.subject_id) for each in found}
+
+    def kept_sample(self, gallery_id: str, encounter_id: str, position: int) -> KeptSample:
+        records = self._of(gallery_id)
+        encounter = existing(records.encounters, encounter_id, EncounterNotFound)
+        return KeptSample(encounter.subject_id, existing(records.samples[encounter_id], position, SampleNotFound))
 
     def sweep(self, gallery_id: str, job_id: int) -> Sweep:
         return existing(self._of(gallery_id).sweeps, job_id, SweepNotFound)

@@ -11,6 +11,8 @@ from service.api.parameters import DEFAULT_LIMIT, AfterNumber, CasePath, Gallery
 from service.api.request_schemas import CaseDecisionIn
 from service.api.samples import read_json
 from service.api.schemas import answer
+from service.audit_chain import AuditEvent
+from service.audit_people import seen_in_case
 from service.domain import CaseDecision
 from service.errors import CaseNotFound, CaseVoid, GalleryNotFound, RequestTooLarge, UnsupportedMediaType
 
@@ -32,6 +34,8 @@ def list_cases(
 ) -> Response:
     """Return cases in the order of their numbers, those of one sweep or all."""
     page = service.store.cases(gallery_id, after, limit, job_id)
+    seen = [each for item in page.items for each in seen_in_case(item)]
+    service.audit.listed(AuditEvent.CASES_LISTED, gallery_id, seen)
     return answer(CasesOut(items=[CaseOut.of(item) for item in page.items], next_after=page.next_after))
 
 
@@ -42,7 +46,10 @@ def list_cases(
     responses=responses(GalleryNotFound, CaseNotFound),
 )
 def read_case(service: ServiceDep, gallery_id: GalleryPath, case_id: CasePath) -> Response:
-    return answer(CaseOut.of(service.store.case(gallery_id, case_id)))
+    found = service.store.case(gallery_id, case_id)
+    details = {"case_id": case_id}
+    service.audit.record(AuditEvent.CASE_VIEWED, gallery_id, details=details, seen=seen_in_case(found))
+    return answer(CaseOut.of(found))
 
 
 @router.put(

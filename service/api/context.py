@@ -8,6 +8,7 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from service.ages import RecaptureAdvice
+from service.auditing import AuditService
 from service.calibrations import CalibrationService
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
@@ -51,6 +52,7 @@ class Service:
     erasure: ErasureService
     galleries: GalleryService
     calibrations: CalibrationService
+    audit: AuditService
     accuracy: LiveAccuracy
     index_care: IndexCare
     sweeps: SweepService

@@ -9,6 +9,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
 from service.api import (
+    access_reports,
+    audit,
     calibrations,
     cases,
     encounters,
@@ -16,6 +18,7 @@ from service.api import (
     error_responses,
     galleries,
     identifications,
+    images,
     index,
     migrations,
     operations,
@@ -42,8 +45,11 @@ _ROUTES = (
     verifications,
     subjects,
     encounters,
+    images,
+    access_reports,
     galleries,
     calibrations,
+    audit,
     index,
     cases,
     sweeps,

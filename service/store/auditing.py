@@ -27,6 +27,7 @@ from service.store.keys import insert_or_ignore
 from service.store.parts import in_parts
 from service.store.prepared import Prepared
 from service.store.rows import AnyRow
+from service.store.sealing import key_of
 from service.store.tables import audit_chains, audit_entries, audit_subjects, subjects
 
 _HEAD = Prepared(
@@ -219,9 +220,7 @@ def chain_heads(connection: Connection, chain: str | None = None) -> dict[str, C
     return {row.chain: ChainPoint(row.seq, row.hash) for row in connection.execute(wanted)}
 
 
-def entries_about(
-    connection: Connection, gallery_id: str, subject_id: str, recorder: Recorder
-) -> list[SubjectEntry]:
+def entries_about(connection: Connection, gallery_id: str, subject_id: str, recorder: Recorder) -> list[SubjectEntry]:
     """Return the entries of all chains that concern a subject, oldest first."""
     is_about = audit_subjects.c.gallery_id == gallery_id, audit_subjects.c.subject_id == subject_id
     of_entry = (audit_entries.c.chain == audit_subjects.c.chain) & (audit_entries.c.seq == audit_subjects.c.seq)
@@ -230,7 +229,9 @@ def entries_about(
         .select_from(audit_subjects.join(audit_entries, of_entry))
         .where(*is_about)
         .order_by(audit_entries.c.created_at, audit_entries.c.chain, audit_entries.c.seq)
-    )
+    ).all()
+    if not rows:
+        return []
     key_id = key_of(connection, gallery_id, subject_id)
     return [recorder.opened(gallery_id, subject_id, key_id, row) for row in rows]
 

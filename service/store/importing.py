@@ -11,8 +11,8 @@ from service.audit_chain import AuditEvent, NewEntry
 from service.domain import EncounterFacts, EncounterStatus, Gallery, OutcomeKind, SampleFinding
 from service.errors import EncounterExists, PackMismatch
 from service.import_request import ImportBlock, ImportSource, ImportState
-from service.store.auditing import Recorder
 from service.ports import SubjectCipher
+from service.store.auditing import Recorder
 from service.store.bulk import insert_rows
 from service.store.import_erasures import Erased, forget_erasures
 from service.store.keys import insert_or_ignore

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, inspect, select, text, update
 
 from service.audit_chain import SERVICE_CHAIN, AuditEvent, NewEntry
 from service.calibration import Calibration
-from service.domain import Case, CaseDecision, Gallery, ThresholdChange
+from service.domain import Case, CaseDecision, Gallery, Held, KeptSample, ThresholdChange
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.key_ring import NO_KEYS, PlainCipher
@@ -23,6 +23,7 @@ from service.store.auditing import Recorder
 from service.store.checkpoints import Checkpoints
 from service.store.encrypting import encrypt_block, unencrypted_count
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
+from service.store.holdings import held_about, kept_sample
 from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrating import SqlMigrating
@@ -155,9 +156,7 @@ class SqlStore(SqlRecords):
         """
         with self._write_transaction() as connection:
             self._expect_bare(connection)
-            writing = SqlWriting(
-                connection, gallery_id, self._clock().astimezone(UTC), self._cipher, self._recorder
-            )
+            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC), self._cipher, self._recorder)
             yield writing
             if not writing.has_changed:
                 connection.rollback()
@@ -338,6 +337,16 @@ class SqlStore(SqlRecords):
         """
         with self._write_transaction() as connection:
             self._recorder.write(connection, gallery_id or SERVICE_CHAIN, entry, self._clock())
+
+    def held_about(self, gallery_id: str, subject_id: str) -> Held:
+        """Return all that is held of a subject. Raises GalleryNotFound, SubjectNotFound."""
+        with self._reading() as connection:
+            return held_about(connection, gallery_id, subject_id, self._cipher)
+
+    def kept_sample(self, gallery_id: str, encounter_id: str, position: int) -> KeptSample:
+        """Return a sample as it was sent. Raises GalleryNotFound, EncounterNotFound, SampleNotFound."""
+        with self._reading() as connection:
+            return kept_sample(connection, gallery_id, encounter_id, position, self._cipher)
 
     def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:
         """Raises GalleryNotFound, CalibrationNotFound."""

@@ -158,9 +158,10 @@ def test_an_act_that_concerned_somebody_who_is_gone_is_written_without_them(stor
     assert about(store, "s-a") == []
 
 
-def test_people_of_another_gallery_are_referred_to_there(store: AnyStore) -> None:
+def test_people_of_another_gallery_are_referred_to_there(store: AnyStore, clock: Clock) -> None:
     store.create_gallery(new_gallery("village"))
     enrol(store, new_enrolment("v"), "village")
+    clock.pass_by(seconds=1)
     seen = SeenSubject("s-v", "candidate", "e-v", "village")
     store.record(NewEntry(AuditEvent.CASE_VIEWED, subjects=(seen,)), "camp")
 

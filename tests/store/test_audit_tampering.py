@@ -11,7 +11,6 @@ import pytest
 from service.acting import Actor, acting_as
 from service.audit_chain import AuditEntry, AuditEvent, NewEntry
 from service.audit_check import ORIGIN, ChainPoint, FaultKind, check_chain
-from service.store.auditing import Recorder
 from service.store.sql_store import SqlStore
 from tests import postgres
 from tests.audit_tampering import WAYS, Entries
@@ -26,7 +25,7 @@ def chain_of(url: str, count: int) -> Entries:
     store = SqlStore(url, lambda: START)
     store.migrate()
     store.create_gallery(new_gallery())
-    events, recorder = list(AuditEvent), Recorder()
+    events, recorder = list(AuditEvent), store._recorder
     with store._write_transaction() as connection:
         for number in range(1, count):
             actor = Actor(f"client:desk-{number % 7}", "registration" if number % 3 else None, None, f"r-{number}")
