@@ -93,12 +93,9 @@ class AuditService:
         if report.fault is None and to_end:
             report = ChainReport(report.reached, self._beyond(chain, head), report.anchors_met)
         fault = report.fault
-        self.record(
-            AuditEvent.AUDIT_VERIFIED,
-            gallery_id,
-            outcome="whole" if fault is None else fault.kind.value,
-            details={"from_seq": start.seq + 1, "to_seq": report.reached.seq, "anchors": report.anchors_met},
-        )
+        details = {"from_seq": start.seq + 1, "to_seq": report.reached.seq, "anchors": report.anchors_met}
+        outcome = "whole" if fault is None else fault.kind.value
+        self._record_somewhere(AuditEvent.AUDIT_VERIFIED, gallery_id, outcome, details)
         return Verification(report, head)
 
     def export(self, gallery_id: str | None, form: Format) -> Iterator[str]:
@@ -108,8 +105,19 @@ class AuditService:
             GalleryNotFound, StoreUnavailable
         """
         chain, head = self._head(gallery_id)
-        self.record(AuditEvent.AUDIT_EXPORTED, gallery_id, outcome=form, details={"to_seq": head.seq})
+        self._record_somewhere(AuditEvent.AUDIT_EXPORTED, gallery_id, form, {"to_seq": head.seq})
         return self._lines(chain, head, form)
+
+    def _record_somewhere(
+        self, event: AuditEvent, gallery_id: str | None, outcome: str, details: Mapping[str, Detail]
+    ) -> None:
+        """Write into the chain that is looked at or, where that is so broken that it takes no entry, the service's."""
+        try:
+            self.record(event, gallery_id, outcome=outcome, details=details)
+        except AuditChainBroken:
+            if gallery_id is None:
+                raise
+            self.record(event, None, outcome=outcome, details={**details, "gallery_id": gallery_id})
 
     def _lines(self, chain: str, head: ChainPoint, form: Format) -> Iterator[str]:
         if form == "csv":

@@ -1,11 +1,14 @@
 """Ways to tamper with a chain of audit entries, each told by its number in the chain (from 1)."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 
-from service.audit_chain import AuditEntry
+from service.audit_chain import NO_HASH, AuditEntry, unpack_references
 from service.audit_check import FaultKind
 
 Entries = list[AuditEntry]
@@ -111,3 +114,26 @@ WAYS: list[tuple[Callable[[Entries, Random], tuple[Entries, int]], FaultKind]] =
     (swap_neighbours, FaultKind.REORDERED),
     (swap_lines, FaultKind.REORDERED),
 ]
+
+
+def rewrite(record: Path, chain: str, place: int) -> None:
+    """Change an entry of a SQLite file and chain all that follow anew, head and all: every hash is right again."""
+    columns = (
+        "seq, created_at, event, outcome, client_id, purpose, agreement_id, request_id, details, subject_references"
+    )
+    with closing(sqlite3.connect(record, timeout=30)) as connection:
+        rows = connection.execute(f"SELECT {columns} FROM audit_entries WHERE chain = ? ORDER BY seq", (chain,))
+        previous = NO_HASH
+        for seq, moment, event, outcome, client, purpose, agreement, request, details, references in rows.fetchall():
+            entry = AuditEntry(
+                chain, seq, datetime.fromisoformat(moment).replace(tzinfo=UTC), event, outcome,
+                "client:nobody" if seq == place else client, purpose, agreement, request, details,
+                unpack_references(references or b""), previous, NO_HASH,
+            ).sealed()  # fmt: skip
+            changed = (entry.client_id, previous, entry.hash, chain, seq)
+            connection.execute(
+                "UPDATE audit_entries SET client_id = ?, previous = ?, hash = ? WHERE chain = ? AND seq = ?", changed
+            )
+            previous = entry.hash
+        connection.execute("UPDATE audit_chains SET hash = ? WHERE chain = ?", (previous, chain))
+        connection.commit()

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from service.acting import current_actor
 from service.audit_chain import (
     NO_HASH,
+    SERVICE_CHAIN,
     AuditEntry,
     AuditEvent,
     NewEntry,
@@ -20,12 +22,13 @@ from service.audit_chain import (
     unpack_references,
 )
 from service.audit_check import ChainPoint
-from service.errors import GalleryNotFound, KeyDestroyed, Undecipherable
+from service.errors import AuditChainBroken, KeyDestroyed, Undecipherable
 from service.key_ring import with_key_id, without_key_id
 from service.ports import SubjectCipher
 from service.store.keys import insert_or_ignore
 from service.store.parts import in_parts
 from service.store.prepared import Prepared
+from service.store.reading import read_gallery
 from service.store.rows import AnyRow
 from service.store.sealing import key_of
 from service.store.tables import audit_chains, audit_entries, audit_subjects, subjects
@@ -88,14 +91,17 @@ class Recorder:
         """Append an entry on behalf of whoever acts; who was erased meanwhile is referred to no more.
 
         Raises:
-            GalleryNotFound: there is no such chain.
+            GalleryNotFound: there is no such gallery.
+            AuditChainBroken: its chain has no head, or the next number is taken.
         """
         if not self._is_on:
             return
         seen = _still_there(connection, chain, new.subjects)
         head = _HEAD.one_or_none(connection, {"wanted": chain})
         if head is None:
-            raise GalleryNotFound("there is no such gallery")
+            if chain != SERVICE_CHAIN:
+                read_gallery(connection, chain)
+            raise AuditChainBroken("the head of this chain was removed")
         seq, actor = head["seq"] + 1, current_actor()
         entry = AuditEntry(
             chain=chain,
@@ -112,7 +118,10 @@ class Recorder:
             previous=head["hash"],
             hash=NO_HASH,
         ).sealed()
-        _INSERT_ENTRY.run(connection, _columns(entry))
+        try:
+            _INSERT_ENTRY.run(connection, _columns(entry))
+        except IntegrityError as error:
+            raise AuditChainBroken("an entry that nobody appended lies behind the head of this chain") from error
         for position, (each, _) in enumerate(seen):
             place = {"chain": chain, "seq": seq, "position": position}
             owner = {"gallery_id": each.gallery_id or chain, "subject_id": each.subject_id}
