@@ -215,7 +215,8 @@ def details_text(details: Mapping[str, Detail]) -> str:
 
 def moment_text(moment: datetime) -> str:
     """Return `2026-03-01T12:00:00.123456Z`, always with microseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # strftime takes ten times as long
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def pack_references(references: tuple[bytes, ...]) -> bytes:

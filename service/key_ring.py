@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from service.ciphers import Cipher, new_key
 from service.errors import KeyDestroyed, KeysMissing, StoreUnavailable, Undecipherable
-from service.ports import GalleryKey, KeyStore, MasterKey, SubjectCipher, SubjectKey
+from service.ports import GalleryKey, KeyStore, MasterKey, SubjectKey
 
 POOL_KEYS = 256
 """Data keys that one transaction of the key store writes ahead."""
@@ -238,14 +238,14 @@ class PlainCipher:
         raise StoreUnavailable(NO_KEYS)
 
 
-def without_key_id(cipher: SubjectCipher, sealed: bytes) -> bytes:
+def without_key_id(sealed: bytes) -> bytes:
     """Return a sealed value that does not tell which key it was sealed with, nor that two have the same."""
-    return sealed if cipher.is_plain else sealed[_PREFIX_BYTES:]
+    return sealed[_PREFIX_BYTES:]
 
 
-def with_key_id(cipher: SubjectCipher, key_id: str | None, bare: bytes) -> bytes:
+def with_key_id(key_id: str, bare: bytes) -> bytes:
     """Return what `without_key_id` was given."""
-    return bare if cipher.is_plain or key_id is None else HEADER + bytes.fromhex(key_id) + bare
+    return HEADER + bytes.fromhex(key_id) + bare
 
 
 def is_sealed(value: bytes) -> bool:

@@ -114,7 +114,7 @@ class Recorder:
             agreement_id=actor.agreement_id,
             request_id=actor.request_id,
             details_json=details_text(new.details),
-            references=tuple(self._sealed(chain, seq, place, *each) for place, each in enumerate(seen)),
+            references=self._references(chain, seq, seen),
             previous=head["hash"],
             hash=NO_HASH,
         ).sealed()
@@ -129,9 +129,16 @@ class Recorder:
         _MOVE_HEAD.run(connection, {"of_chain": chain, "new_seq": seq, "new_hash": entry.hash})
         self._on_entry(new.event)
 
-    def _sealed(self, chain: str, seq: int, position: int, seen: SeenSubject, key_id: str | None) -> bytes:
-        context = _context(chain, seq, position)
-        return without_key_id(self._cipher, self._cipher.seal(seen.gallery_id or chain, key_id, seen.plain(), context))
+    def _references(self, chain: str, seq: int, seen: Sequence[tuple[SeenSubject, str | None]]) -> tuple[bytes, ...]:
+        """Return the ciphertexts; none where nothing is encrypted, for what stands in a chain stays for ever."""
+        if self._cipher.is_plain:
+            return ()
+        return tuple(
+            without_key_id(
+                self._cipher.seal(each.gallery_id or chain, key_id, each.plain(), _context(chain, seq, place))
+            )
+            for place, (each, key_id) in enumerate(seen)
+        )
 
     def opened(self, gallery_id: str, subject_id: str, key_id: str | None, row: AnyRow) -> SubjectEntry:
         """Return the entry of a row with what its reference at the row's position says of the subject.
@@ -140,7 +147,7 @@ class Recorder:
         """
         entry = to_entry(row)
         try:
-            sealed = with_key_id(self._cipher, key_id, entry.references[row.position])
+            sealed = with_key_id(key_id or "", entry.references[row.position])
             plain = self._cipher.open(gallery_id, sealed, _context(entry.chain, entry.seq, row.position))
             found = json.loads(plain)
         except (IndexError, ValueError, KeyDestroyed, Undecipherable):
