@@ -10,9 +10,29 @@ import pytest
 from service.acting import Actor, acting_as
 from service.audit_chain import SERVICE_CHAIN, AuditEvent, NewEntry, SeenSubject
 from service.audit_check import ORIGIN, check_chain
-from service.domain import CaseDecision, CaseKind, CaseVerdict, EncounterStatus, JobState, NewEnrolment
-from service.errors import GalleryNotFound
-from tests.store.building import KINDS, AnyStore, Clock, candidate_of, enrol, new_enrolment, new_gallery, open_store
+from service.domain import (
+    CaseDecision,
+    CaseKind,
+    CaseVerdict,
+    EncounterStatus,
+    FoundPair,
+    JobState,
+    KeptSample,
+    NewEnrolment,
+)
+from service.errors import EncounterNotFound, GalleryNotFound, SampleNotFound, SubjectNotFound
+from tests.store.building import (
+    KINDS,
+    AnyStore,
+    Clock,
+    candidate_of,
+    enrol,
+    new_enrolment,
+    new_gallery,
+    new_template,
+    open_store,
+)
+from tests.store.sweep_steps import MINE, step
 
 DESK = Actor("client:desk", "registration", "agreement-1", "request-1")
 VIEWED = NewEntry(AuditEvent.SUBJECT_VIEWED, subjects=(SeenSubject("s-a"),))
@@ -236,3 +256,44 @@ def test_many_who_act_at_once_make_one_chain(store: AnyStore) -> None:
     assert len(entries) == 1 + 2 * 24
     assert check_chain(entries, end=store.audit_heads()["camp"]).fault is None
     assert all(len(store.audit_about("camp", f"s-p{number}")) == 2 for number in range(24))
+
+
+def test_all_that_is_held_of_a_person_is_found(store: AnyStore) -> None:
+    store.create_gallery(new_gallery("village"))
+    sample = new_template("a", sample=b"image of a")
+    first = enrol(store, new_enrolment("a", templates=[sample]))
+    flagged = enrol(store, new_enrolment("b", candidates=[candidate_of(first)], cases=[CaseKind.DUPLICATE]))
+    elsewhere = enrol(store, new_enrolment("v"), "village")
+    with store.sweeping("village", "camp") as sweeping:
+        sweep = sweeping.begin_sweep(10, 0.4)
+        leased = sweeping.lease_sweep(sweep.job_id, MINE)
+        assert leased is not None
+        candidate = replace(candidate_of(first), gallery_id="camp")
+        pair = FoundPair(elsewhere.subject_id, elsewhere.encounter_id, candidate)
+        sweeping.advance_sweep(sweep.job_id, MINE, step(leased, pair, is_last=True))
+
+    held = store.held_about("camp", "s-a")
+    assert (held.subject.subject_id, [each.encounter_id for each in held.encounters]) == ("s-a", ["e-a"])
+    assert (held.enrolments, held.samples, held.own_cases) == ((first,), (("e-a", 0),), ())
+    assert [(each.gallery_id, each.kind) for each in held.other_cases] == [
+        ("camp", CaseKind.DUPLICATE), ("village", CaseKind.SWEEP),
+    ]  # fmt: skip
+    assert [each.case_id for each in store.held_about("camp", "s-b").own_cases] == list(flagged.case_ids)
+    with pytest.raises(SubjectNotFound):
+        store.held_about("camp", "nobody")
+    with pytest.raises(GalleryNotFound):
+        store.held_about("nowhere", "s-a")
+
+
+def test_a_kept_sample_is_given_back_with_whose_it_is(store: AnyStore) -> None:
+    enrol(store, new_enrolment("a", templates=[new_template("a", sample=b"image of a")]))
+    enrol(store, new_enrolment("b"))
+
+    assert store.kept_sample("camp", "e-a", 0) == KeptSample("s-a", b"image of a")
+    for encounter_id, position, missing in (
+        ("e-a", 1, SampleNotFound), ("e-b", 0, SampleNotFound), ("e-c", 0, EncounterNotFound),
+    ):  # fmt: skip
+        with pytest.raises(missing):
+            store.kept_sample("camp", encounter_id, position)
+    with pytest.raises(GalleryNotFound):
+        store.kept_sample("nowhere", "e-a", 0)
