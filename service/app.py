@@ -24,6 +24,8 @@ from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
 from service.api.oidc import OidcProvider, OidcSettings
 from service.api_keys import ApiKeys
+from service.audit_anchors import Anchors
+from service.auditing import AuditService
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
 from service.clients import ClientService, NewKey
@@ -104,20 +106,23 @@ def build(
         if folder is not None:
             held.callback(VarLock(folder, url).release)
         index_folder = folder or spare_folder(settings.var_dir, url, held)
-        store, ring = _open_record(settings, index_folder, held, on_encryption)
+        store, ring = _open_record(settings, index_folder, metrics, held, on_encryption)
+        anchors = _anchors(settings, store, metrics)
+        held.callback(anchors.close)
         packs = (packs or _load_packs(settings, store, metrics, held)).beside(store)
         new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
         api_keys = ApiKeys(store.clients, _now)
         held.callback(api_keys.close)
-        clients = ClientService(store.clients, api_keys, _now, timedelta(days=settings.key_days))
+        clients = _clients(settings, store, api_keys)
         service = _wire(
             settings, store, matcher, packs, metrics, keys=ring, clients=clients, api_keys=api_keys, close=held.close
         )
         _prepare(service, settings)
         if on_first_key is not None and settings.auth == "on":
             _begin_clients(clients, on_first_key)
+        anchors.start()
         _start_jobs(service, held, is_alone=folder is not None)
         on_failure.pop_all()
         return service
@@ -137,8 +142,30 @@ def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
         held.callback(runner.close)
 
 
+def _clients(settings: Settings, store: SqlStore, api_keys: ApiKeys) -> ClientService:
+    audit = AuditService(store)
+    return ClientService(
+        store.clients,
+        api_keys,
+        _now,
+        timedelta(days=settings.key_days),
+        on_change=lambda event, name: audit.record(event, None, details={"client": name}),
+    )
+
+
+def _anchors(settings: Settings, store: SqlStore, metrics: Metrics) -> Anchors:
+    return Anchors(
+        store,
+        metrics,
+        file=settings.audit_anchor_file,
+        entries=settings.audit_anchor_entries,
+        period_s=settings.audit_anchor_period_s,
+        clock=_now,
+    )
+
+
 def _open_record(
-    settings: Settings, index_folder: Path | None, held: ExitStack, on_encryption: Progress
+    settings: Settings, index_folder: Path | None, metrics: Metrics, held: ExitStack, on_encryption: Progress
 ) -> tuple[SqlStore, KeyRing]:
     return open_encrypted(
         database_url(settings),
@@ -147,6 +174,7 @@ def _open_record(
         held,
         on_adopted=lambda: delete_index_files(index_folder),
         on_progress=_told_now_and_then(on_encryption),
+        on_entry=metrics.count_audit_entry,
     )
 
 
@@ -312,6 +340,7 @@ def _wire(
         erasure=ErasureService(store, matcher),
         galleries=GalleryService(store, packs, defaults, _now),
         calibrations=CalibrationService(store, packs, _now),
+        audit=AuditService(store),
         accuracy=accuracy,
         index_care=IndexCare(matcher, metrics),
         sweeps=SweepService(store, matcher, packs, metrics),
@@ -356,7 +385,7 @@ def _begin_clients(clients: ClientService, on_first_key: Callable[[str], None]) 
 def recover_admin(store: SqlStore, settings: Settings) -> NewKey:
     """Make a further administrator in a record that no service uses now. Raises StoreUnavailable."""
     with closing(ApiKeys(store.clients, _now)) as api_keys:
-        return ClientService(store.clients, api_keys, _now, timedelta(days=settings.key_days)).recover()
+        return _clients(settings, store, api_keys).recover()
 
 
 def _authentication(settings: Settings) -> Authentication:

@@ -233,6 +233,24 @@ class Settings(BaseSettings):
         description="Longest wait of a sample, then 429.",
     )
 
+    audit_anchor_file: Path | None = Field(
+        default=None, description="File outside the database to which anchors of the audit trail are appended."
+    )
+    audit_anchor_entries: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        json_schema_extra=_unit("entries"),
+        description="A chain of the audit trail is anchored again after so many further entries.",
+    )
+    audit_anchor_period_s: float = Field(
+        default=600.0,
+        ge=1.0,
+        le=86_400.0,
+        json_schema_extra=_unit(SECONDS),
+        description="A chain with fewer further entries is anchored again after this long.",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

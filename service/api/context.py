@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from service.ages import RecaptureAdvice
 from service.api_keys import ApiKeys
+from service.auditing import AuditService
 from service.calibrations import CalibrationService
 from service.clients import ClientService
 from service.enrolment import EnrolmentService
@@ -54,6 +55,7 @@ class Service:
     erasure: ErasureService
     galleries: GalleryService
     calibrations: CalibrationService
+    audit: AuditService
     accuracy: LiveAccuracy
     index_care: IndexCare
     sweeps: SweepService

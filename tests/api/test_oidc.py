@@ -192,7 +192,8 @@ NOW = int(time.time())
         {"biodedup_roles": "admin:*"},
         {"biodedup_roles": {"admin": "*"}},
     ],
-    ids=str,
+    # the times among them differ from one process of the tests to the next
+    ids=lambda changed: f"{next(iter(changed))}-{type(next(iter(changed.values()))).__name__}",
 )
 def test_a_claim_that_is_not_as_it_should_be_is_refused(pages: Pages, changed: dict[str, Any]) -> None:
     content = {name: value for name, value in {**claims(pages.issuer), **changed}.items() if value is not None}
