@@ -35,7 +35,7 @@ class ClientService:
         self, clients: Clients, keys: ApiKeys, clock: Callable[[], datetime], lifetime: timedelta = timedelta(days=365)
     ) -> None:
         self._clients = clients
-        self._keys = keys
+        self.keys = keys
         self._clock = clock
         self._lifetime = lifetime
 
@@ -56,13 +56,13 @@ class ClientService:
         now = self._clock()
         text, key = make_key(now, lifetime or self._lifetime)
         client = self._clients.add_key(name, key, now + overlap)
-        self._keys.forget()
+        self.keys.forget()
         return NewKey(client, text)
 
     def revoke(self, name: str) -> Client:
         """End a client and its keys at once and for good. Raises ClientNotFound."""
         client = self._clients.revoke(name, self._clock())
-        self._keys.forget()
+        self.keys.forget()
         return client
 
     def begin(self) -> NewKey | None:
