@@ -27,6 +27,7 @@ import typer
 from PIL import Image
 from rich.table import Table
 
+from benchmarks.bare_service import PARTS
 from benchmarks.datasets import load_dataset
 from benchmarks.demo_photographs import NEW, built_in
 from benchmarks.filling import fill
@@ -97,6 +98,9 @@ def pipeline(
     each: Annotated[int, typer.Option(min=1, help="Templates of each person in it.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures both sides, in turn.")] = 3,
     photographs: Annotated[int, typer.Option(min=1, help="Photographs a round.")] = 480,
+    without: Annotated[
+        list[str], typer.Option(help=f"Switch a part of the service off, to see its cost: {', '.join(PARTS)}.")
+    ] = [],  # noqa: B006  (Typer copies it)
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Enrolments a second through HTTP, against the bare detector and recogniser sessions on the same photographs.
@@ -113,7 +117,7 @@ def pipeline(
     )
     work = _prepared(pack, samples)
     results: list[Round] = []
-    with tempfile.TemporaryDirectory() as folder, _service(pack, Path(folder), enrolled, each) as url:
+    with tempfile.TemporaryDirectory() as folder, _service(pack, Path(folder), enrolled, each, without) as url:
         _enrol_all(url, [one.sample for one in work[:20]], clients)  # warm
         for number in range(rounds):
             part = work[number * photographs : (number + 1) * photographs]
@@ -254,8 +258,8 @@ def _answer(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int) -> Iterator[str]:
-    """`biodedup serve` in a process of its own with a filled gallery; gives its address."""
+def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int, without: Sequence[str] = ()) -> Iterator[str]:
+    """`biodedup serve`, all of it or `without` parts, in a process of its own with a filled gallery."""
     _fill(folder / "biodedup.sqlite", pack, enrolled, each)
     pack_id, port = pack.manifest.pack_id, _free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BIODEDUP_")} | {
@@ -267,7 +271,9 @@ def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int) -> Ite
         "BIODEDUP_LOG_LEVEL": "warning",
         "BIODEDUP_AUTH": "off",
     }
-    process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environ, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.bare_service", *without], env=environ, stdout=subprocess.DEVNULL
+    )
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_ready(url, process)

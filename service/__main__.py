@@ -18,6 +18,7 @@ from service.cli.failures import CommandGroup
 from service.cli.galleries import gallery_commands, stats
 from service.cli.importing import import_templates
 from service.cli.index import index_commands
+from service.cli.keys import keys_commands
 from service.cli.migrating import migrate_commands
 from service.cli.packs import models_commands
 from service.cli.plan import plan
@@ -106,6 +107,7 @@ commands.add_typer(client_commands, name="clients", cls=CommandGroup)
 commands.add_typer(gallery_commands, name="gallery", cls=CommandGroup)
 commands.add_typer(calibration_commands, name="calibrations", cls=CommandGroup)
 commands.add_typer(index_commands, name="index", cls=CommandGroup)
+commands.add_typer(keys_commands, name="keys", cls=CommandGroup)
 
 
 def main() -> None:

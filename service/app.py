@@ -6,6 +6,7 @@ Over 300 lines on purpose: all wiring in one place.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from service.calibration import Calibration
 from service.calibrations import CalibrationService
 from service.clients import ClientService, NewKey
 from service.decision import DecisionRule
+from service.encrypted_store import Progress, key_store_url, open_encrypted
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
@@ -38,8 +40,10 @@ from service.face.worker_pool import WorkerPool, embedders
 from service.galleries import GalleryChange, GalleryDefaults, GalleryService
 from service.identification import IdentificationService
 from service.index_care import IndexCare
-from service.indexes import files_forgetter, index_maker, spare_folder
+from service.indexes import delete_index_files, files_forgetter, index_maker, spare_folder
 from service.job_runner import JobRunner
+from service.key_ring import KeyRing
+from service.keys.sources import MasterKeySource
 from service.live_accuracy import LiveAccuracy
 from service.logs import log_event
 from service.matching import Matcher
@@ -62,6 +66,7 @@ IDEMPOTENCY_PERIOD = timedelta(hours=24)
 _SQLITE_FILE = "biodedup.sqlite"
 _THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sample's thread waits
 _MAX_THREADS = 256
+PROGRESS_S = 5.0
 
 
 def build(
@@ -70,6 +75,7 @@ def build(
     *,
     url: str | None = None,
     packs: Packs | None = None,
+    on_encryption: Progress = lambda _done, _total: None,
     on_first_key: Callable[[str], None] | None = None,
 ) -> Service:
     """Open, check and load everything; `close` of the result gives it all back.
@@ -79,6 +85,7 @@ def build(
         metrics: to record into; new ones if not given.
         url: where this process serves, told to others who want the same folder.
         packs: to use instead of loading those of the settings, for tests.
+        on_encryption: told how many subjects of an earlier version's record are encrypted, of how many.
         on_first_key: given the key of the first client, which is made where there is none; None: none is made.
 
     Raises:
@@ -96,16 +103,14 @@ def build(
         if folder is not None:
             held.callback(VarLock(folder, url).release)
         index_folder = folder or spare_folder(settings.var_dir, url, held)
-        store = SqlStore(database_url(settings))
-        held.callback(store.close)
-        store.migrate()
+        store, ring = _open_record(settings, index_folder, held, on_encryption)
         packs = (packs or _load_packs(settings, store, metrics, held)).beside(store)
-        new_index = index_maker(settings.index, index_folder, metrics)
+        new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
         clients = _client_service(settings, store)
         held.callback(clients.keys.close)
-        service = _wire(settings, store, matcher, packs, metrics, clients=clients, close=held.close)
+        service = _wire(settings, store, matcher, packs, metrics, keys=ring, clients=clients, close=held.close)
         _prepare(service, settings)
         if on_first_key is not None and settings.auth == "on":
             _begin_clients(clients, on_first_key)
@@ -128,6 +133,33 @@ def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
         held.callback(runner.close)
 
 
+def _open_record(
+    settings: Settings, index_folder: Path | None, held: ExitStack, on_encryption: Progress
+) -> tuple[SqlStore, KeyRing]:
+    return open_encrypted(
+        database_url(settings),
+        keys_url(settings),
+        master_key_source(settings).opener(keys_folder(settings)),
+        held,
+        on_adopted=lambda: delete_index_files(index_folder),
+        on_progress=_told_now_and_then(on_encryption),
+    )
+
+
+def _told_now_and_then(tell: Progress) -> Progress:
+    """Log how far the encryption of an earlier record is, and `tell` it: at the start, each few seconds, at the end."""
+    told_at = -PROGRESS_S
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told_at
+        if done == total or time.monotonic() - told_at >= PROGRESS_S:
+            told_at = time.monotonic()
+            log_event(_log, "record.encrypting", done=done, total=total)
+            tell(done, total)
+
+    return progress
+
+
 def local_folder(settings: Settings) -> Path | None:
     """Return the folder that one process must own, None where the record is a database server."""
     if settings.database_url is None:
@@ -142,6 +174,23 @@ def database_url(settings: Settings) -> str:
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     return f"sqlite:///{settings.var_dir / _SQLITE_FILE}"
+
+
+def keys_folder(settings: Settings) -> Path:
+    """Return the folder of the master key's file and of a key store in SQLite."""
+    return local_folder(settings) or settings.var_dir
+
+
+def master_key_source(settings: Settings) -> MasterKeySource:
+    secrets = (settings.master_key, settings.next_master_key, settings.token_pin, settings.transit_token)
+    return MasterKeySource(
+        settings.master_key_source, *(None if each is None else each.get_secret_value() for each in secrets)
+    )
+
+
+def keys_url(settings: Settings) -> str:
+    address = settings.key_database_url
+    return key_store_url(None if address is None else address.get_secret_value(), keys_folder(settings))
 
 
 def _load_packs(settings: Settings, store: CheckedStore, metrics: Metrics, held: ExitStack) -> Packs:
@@ -223,6 +272,7 @@ def _wire(
     packs: Packs,
     metrics: Metrics,
     *,
+    keys: KeyRing,
     clients: ClientService,
     close: Callable[[], None],
 ) -> Service:
@@ -268,6 +318,7 @@ def _wire(
         matcher=matcher,
         packs=packs,
         metrics=metrics,
+        keys=keys,
         fnir_warning=settings.fnir_warning,
         recapture=recapture,
         max_samples=settings.max_samples,
@@ -326,6 +377,7 @@ def create_app(
     url: str | None = None,
     packs: Packs | None = None,
     on_failure: Callable[[], None] = lambda: None,
+    on_encryption: Progress = lambda _done, _total: None,
     on_first_key: Callable[[str], None] | None = None,
 ) -> FastAPI:
     """Return the HTTP application. Nothing is opened before it starts; it answers /healthz while it opens the rest.
@@ -334,6 +386,7 @@ def create_app(
         settings: as loaded.
         url: where it will serve.
         packs: to use instead of loading those of the settings, for tests.
+        on_encryption: as for `build`.
         on_failure: called when the service could not be built; `app.state.startup.failure` says why.
         on_first_key: see `build`; called on the thread that builds.
     """
@@ -341,7 +394,7 @@ def create_app(
     startup = Startup()
 
     def make() -> Service:
-        return build(settings, metrics, url=url, packs=packs, on_first_key=on_first_key)
+        return build(settings, metrics, url=url, packs=packs, on_encryption=on_encryption, on_first_key=on_first_key)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

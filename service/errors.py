@@ -17,13 +17,16 @@ BiodedupError
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed  CaseVoid  ClientExists
+│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists
 ├── Overloaded                        the queue is full: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady  ProviderUnavailable
 ├── ModelPackError
 │   └── PackMismatch  PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
 │       PackArchiveUnsafe  PackLicenceNotAccepted  PackGraphUnsupported
+├── KeysUnusable                      what was encrypted cannot be read with the keys that are here
+│   └── MasterKeyUnusable  KeysMissing  Undecipherable
+├── KeyDestroyed                      what it encrypted was erased
 ├── TemplatesInvalid                  templates that are to be imported are none, or not the gallery's
 ├── DiskSpaceShort                    what is to be done would fill the disk
 ├── SettingsInvalid                   a setting is misspelt or out of range
@@ -271,6 +274,12 @@ class PeopleWouldBeMissed(Conflict):
     code = "people_would_be_missed"
 
 
+class KeyRotationUnderway(Conflict):
+    """The master key is being rotated already."""
+
+    code = "key_rotation_underway"
+
+
 class ClientExists(Conflict):
     """A client of this name is there, or was: names are not given twice."""
 
@@ -356,6 +365,39 @@ class PackLicenceNotAccepted(ModelPackError):
 
 class PackGraphUnsupported(ModelPackError):
     code = "pack_graph_unsupported"
+
+
+class KeysUnusable(BiodedupError):
+    """What was encrypted cannot be read with the keys that are here."""
+
+    code = "keys_unusable"
+    status = 503
+
+
+class MasterKeyUnusable(KeysUnusable):
+    """The master key is missing, cannot be reached, or is not the one that wrapped the keys."""
+
+    code = "master_key_unusable"
+
+
+class KeysMissing(KeysUnusable):
+    """The key store is missing, is another record's, or lacks keys that the record needs."""
+
+    code = "keys_missing"
+
+
+class Undecipherable(KeysUnusable):
+    """An encrypted value was changed, moved, or sealed under another key; or is not encrypted where it must be."""
+
+    code = "undecipherable"
+    status = 500
+
+
+class KeyDestroyed(BiodedupError):
+    """The key of a value was destroyed with its subject: nobody can read the value again."""
+
+    code = "key_destroyed"
+    status = 404
 
 
 class TemplatesInvalid(BiodedupError):

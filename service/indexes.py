@@ -1,6 +1,7 @@
 """Which index a gallery gets, and where it keeps its files."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,6 @@ from service.errors import VarInUse, VarUnusable
 from service.gallery.exact_index import ExactIndex
 from service.gallery.faiss_index import FaissIndex
 from service.gallery.index_folders import adopt_folder, delete_other_folders
-from service.gallery.master_key import load_or_create_master_key
 from service.gallery.meter import Meter
 from service.gallery.segmented_index import SegmentedIndex
 from service.gallery.snapshots import SnapshotFolder
@@ -22,7 +22,7 @@ from service.var_lock import VarLock
 
 Kind = Literal["segmented", "faiss", "exact"]
 
-_MASTER_KEY, _INDEX_FOLDER = "master.key", "index"
+_INDEX_FOLDER = "index"
 
 _log = logging.getLogger(__name__)
 
@@ -41,16 +41,17 @@ def spare_folder(folder: Path, url: str | None, held: ExitStack) -> Path | None:
     return folder
 
 
-def index_maker(kind: Kind, folder: Path | None, metrics: Metrics) -> NewIndex:
+def index_maker(kind: Kind, folder: Path | None, metrics: Metrics, gallery_key: Callable[[str], bytes]) -> NewIndex:
     """Return what makes the index of a gallery.
 
     Args:
         kind: setting BIODEDUP_INDEX.
         folder: of the files, which this process owns; None: in memory alone.
         metrics: told what the indexes do.
+        gallery_key: returns the 32 bytes of a gallery's key, which wraps those of its files.
 
     Raises:
-        VarUnusable: the folder cannot be written, or the master key in it cannot be read.
+        VarUnusable: the folder cannot be written.
     """
     if kind == "exact":
         return lambda _gallery, embedder: ExactIndex(embedder.dimension)
@@ -59,14 +60,13 @@ def index_maker(kind: Kind, folder: Path | None, metrics: Metrics) -> NewIndex:
     meter = Meter(metrics)
     if folder is None:
         return lambda _gallery, embedder: SegmentedIndex(embedder.dimension, meter=meter)
-    key = load_or_create_master_key(folder / _MASTER_KEY)
 
     def new(gallery: Gallery, embedder: Embedder) -> GalleryIndex:
         # a gallery of an earlier version has one pack, and its files lie under the gallery's name alone
         adopt_folder(folder / _INDEX_FOLDER, gallery.gallery_id, gallery.pack_id)
         snapshots = SnapshotFolder(
             folder / _INDEX_FOLDER,
-            key,
+            gallery_key(gallery.gallery_id),
             gallery_id=gallery.gallery_id,
             pack_id=gallery.pack_id,
             timeline_id=gallery.timeline_id,
@@ -77,6 +77,12 @@ def index_maker(kind: Kind, folder: Path | None, metrics: Metrics) -> NewIndex:
         return SegmentedIndex(embedder.dimension, snapshots=snapshots, last_seq=gallery.last_seq, meter=meter)
 
     return new
+
+
+def delete_index_files(folder: Path | None) -> None:
+    """Delete the index files of all galleries: those of an earlier version are under another key, and made anew."""
+    if folder is not None:
+        shutil.rmtree(folder / _INDEX_FOLDER, ignore_errors=True)
 
 
 def files_forgetter(folder: Path | None) -> Callable[[Gallery], None]:

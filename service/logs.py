@@ -25,6 +25,7 @@ ALLOWED_FIELDS = frozenset(
         "complete",
         "count",
         "database",
+        "done",
         "duration_ms",
         "encounters",
         "error_type",
@@ -61,6 +62,7 @@ ALLOWED_FIELDS = frozenset(
         "step",
         "templates",
         "timeline_id",
+        "total",
         "version",
         "workers",
     }

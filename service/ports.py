@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -557,6 +557,158 @@ class Store(Records, Protocol):
     def same_people(self, gallery_id: str) -> list[tuple[str, str]]:
         """Return the pairs of subjects of a gallery that were decided to be one person."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryKey:
+    """A gallery's key as the key store holds it: wrapped by a master key."""
+
+    gallery_id: str
+    version: int  # from 1; the highest wraps new subject keys
+    wrapped: bytes
+    master_key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectKey:
+    """The data key of one subject as the key store holds it: wrapped by a key of its gallery."""
+
+    key_id: str  # 32 hexadecimal digits: 12 of the time it was drawn, 20 random ones
+    gallery_id: str
+    version: int  # of the gallery key
+    wrapped: bytes
+
+
+class Wrapped(NamedTuple):
+    """A secret as a master key wrapped it."""
+
+    key_id: str
+    data: bytes
+
+
+class MasterKey(Protocol):
+    """The key above all others, wherever it is kept. What it wraps opens in its own context only."""
+
+    @property
+    def key_id(self) -> str:
+        """The name of the key that wraps now. Raises MasterKeyUnusable."""
+        ...
+
+    def wrap(self, secret: bytes, context: bytes) -> Wrapped:
+        """Return a secret wrapped by the newest key there is. Raises MasterKeyUnusable."""
+        ...
+
+    def unwrap(self, key_id: str, wrapped: bytes, context: bytes) -> bytes:
+        """Return what the key of that name wrapped. Raises MasterKeyUnusable, also where that key is not here."""
+        ...
+
+    def renew(self) -> None:
+        """Draw another key, which wraps from now on; what the earlier ones wrapped still opens.
+
+        Raises:
+            MasterKeyUnusable: also where somebody else must give the next key.
+        """
+        ...
+
+    def retire(self) -> None:
+        """Told that the earlier keys wrap nothing any more. Raises MasterKeyUnusable."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class KeyStore(Protocol):
+    """Where wrapped keys are kept, apart from the record: who has the one has nothing of the other."""
+
+    @property
+    def store_id(self) -> str:
+        """Drawn when it was made; the record remembers it."""
+        ...
+
+    def gallery_keys(self, gallery_id: str | None = None) -> list[GalleryKey]:
+        """Return the keys of a gallery, or (None) of all, by gallery and version."""
+        ...
+
+    def add_gallery_key(self, key: GalleryKey) -> bool:
+        """Keep a new gallery key.
+
+        False, and nothing is written, where its gallery has one of this version, or another master key wraps now.
+        """
+        ...
+
+    def set_master_key(self, key_id: str) -> None:
+        """From now on this master key wraps: gallery keys that another one wrapped are not taken any more."""
+        ...
+
+    def rewrap(self, before: GalleryKey, after: GalleryKey) -> bool:
+        """Put a gallery key in the place of the same one under another master key; False where it changed since."""
+        ...
+
+    def add_subject_keys(self, keys: Sequence[SubjectKey]) -> None: ...
+
+    def subject_keys(self, key_ids: Sequence[str]) -> dict[str, SubjectKey]:
+        """Return those that are there, by id."""
+        ...
+
+    def discard(self, key_ids: Sequence[str]) -> None:
+        """Delete keys that nothing was sealed with."""
+        ...
+
+    def destroy(self, key_ids: Sequence[str]) -> None:
+        """Destroy keys for good and remember that; those that are gone already are no error."""
+        ...
+
+    def destroyed(self, key_ids: Sequence[str]) -> set[str]:
+        """Return those of the keys that `destroy` destroyed."""
+        ...
+
+
+class SubjectCipher(Protocol):
+    """Seals values under the data key of the subject they tell of. Threads may share it."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is encrypted, which only benchmarks and tests of other things may choose."""
+        ...
+
+    def take_keys(self, gallery_id: str, count: int) -> list[str | None]:
+        """Return ids of new keys for subjects of a gallery, each for one of them; None where nothing is encrypted.
+
+        Their keys are in the key store before this returns: what is sealed is never without its key.
+        """
+        ...
+
+    def give_back(self, gallery_id: str, key_ids: Sequence[str | None]) -> None:
+        """Take back keys that nothing was sealed with."""
+        ...
+
+    def seal(self, gallery_id: str, key_id: str | None, plain: bytes, context: bytes) -> bytes:
+        """Return a value sealed, with the id of its key in front; it opens in the same context only.
+
+        Raises:
+            KeyDestroyed, KeysMissing, MasterKeyUnusable, StoreUnavailable
+        """
+        ...
+
+    def open(self, gallery_id: str, sealed: bytes, context: bytes) -> bytes:
+        """Return what `seal` was given.
+
+        Raises:
+            KeyDestroyed: its subject was erased.
+            KeysMissing, Undecipherable, MasterKeyUnusable, StoreUnavailable
+        """
+        ...
+
+    def open_all(self, gallery_id: str, values: Sequence[tuple[bytes, bytes]]) -> list[bytes | None]:
+        """Return many values, each given with its context, in their order; None where the key was destroyed.
+
+        Raises:
+            KeysMissing, Undecipherable, MasterKeyUnusable, StoreUnavailable
+        """
+        ...
+
+    def destroy(self, key_ids: Sequence[str]) -> None:
+        """Destroy the keys of erased subjects, after that was committed. Raises StoreUnavailable."""
 
 
 class Clients(Protocol):

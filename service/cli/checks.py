@@ -167,6 +167,18 @@ def _service(url: str) -> _Running:
     return _Running(Finding(WARN if warnings else OK, "service", f"ready at {url}", warnings), ready)
 
 
+def _keys(settings: Settings, known: str | None) -> Finding | None:
+    """Return what `serve` would say of the keys of the record, None where it finds them."""
+    from service.app import keys_folder, keys_url, master_key_source  # noqa: PLC0415  (slow to import)
+    from service.encrypted_store import check_keys  # noqa: PLC0415  (the same)
+
+    try:
+        check_keys(keys_url(settings), master_key_source(settings).opener(keys_folder(settings)), known)
+    except BiodedupError as error:
+        return Finding(FAIL, "keys", f"{error.message} ({error.code})", "docs/encryption.md says what to restore.")
+    return None
+
+
 def _database(settings: Settings) -> tuple[Finding, list[Gallery]]:
     """Return what was found, and the galleries where they can be read."""
     from service.store.sql_store import SqlStore  # noqa: PLC0415  (slow to import)
@@ -188,7 +200,8 @@ def _database(settings: Settings) -> tuple[Finding, list[Gallery]]:
     try:
         with closing(SqlStore(address)) as store:
             if store.is_migrated():
-                return Finding(OK, "database", "reachable and migrated"), store.galleries()
+                galleries, known = store.galleries(), store.key_store_id()
+                return _keys(settings, known) or Finding(OK, "database", "reachable and migrated"), galleries
     except BiodedupError as error:
         return Finding(FAIL, "database", error.message, "Is the database running, and is its address right?"), []
     says = "reachable; the next start of the service migrates it. The packs of its galleries cannot be checked before"

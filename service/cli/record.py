@@ -1,7 +1,7 @@
 """Opens the record itself, for commands that write too much for HTTP. No service may run on the same folder."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,11 @@ def open_record(settings: Settings) -> Iterator["SqlStore"]:
 
     Raises:
         VarInUse, VarUnusable: a service runs on the folder, or it cannot be used.
-        StoreUnavailable, SettingsInvalid
+        StoreUnavailable, SettingsInvalid, KeysUnusable
         CommandFailed: there is no record yet, or it is of an older version.
     """
-    from service.app import database_url, local_folder  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+    from service.app import database_url, keys_folder, keys_url, local_folder, master_key_source  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+    from service.encrypted_store import open_encrypted  # noqa: PLC0415  (slow to import)
     from service.store.sql_store import SqlStore  # noqa: PLC0415  (slow to import)
 
     url, folder = database_url(settings), local_folder(settings)
@@ -31,13 +32,12 @@ def open_record(settings: Settings) -> Iterator["SqlStore"]:
         raise _unprepared("there is no record yet")
     lock = VarLock(folder, None) if folder is not None else None
     try:
-        store = SqlStore(url)
-        try:
-            if not store.is_migrated():
+        with closing(SqlStore(url)) as record:
+            if not record.is_migrated():
                 raise _unprepared("the record was made by another version")
-            yield store
-        finally:
-            store.close()
+        with ExitStack() as held:
+            master_key = master_key_source(settings).opener(keys_folder(settings))
+            yield open_encrypted(url, keys_url(settings), master_key, held)[0]
     finally:
         if lock is not None:
             lock.release()

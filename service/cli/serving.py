@@ -14,6 +14,7 @@ import uvicorn
 
 from service.cli.failures import CommandFailed
 from service.cli.show import console, plain
+from service.core_dumps import forbid_core_dumps
 from service.errors import NotReady
 from service.logs import configure_logs
 from service.settings import Settings, is_loopback
@@ -39,6 +40,7 @@ def run_service(settings: Settings) -> None:
         signal.signal(number, _leave)
     os.umask(0o077)  # the record, its write-ahead log and the lock are for their owner only
     configure_logs(settings.log_level)
+    forbid_core_dumps()
     # before the models, which take a second to load
     with _listen(settings) as listener:
         _serve(settings, listener, _url_of(listener))
@@ -73,7 +75,7 @@ def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
     def stop() -> None:
         server.should_exit = True
 
-    app = create_app(settings, url=url, on_failure=stop, on_first_key=_show_first_key)
+    app = create_app(settings, url=url, on_failure=stop, on_encryption=_tell_encryption, on_first_key=_show_first_key)
     startup: Startup = app.state.startup
     server = _Server(
         uvicorn.Config(
@@ -136,6 +138,12 @@ def _warn_of_strangers(host: str) -> None:
         "only a proxy on the same trusted network reach it, one that speaks TLS to everybody else.",
         file=sys.stderr,
     )
+
+
+def _tell_encryption(done: int, total: int) -> None:
+    out = console()
+    out.print(f"Encrypting what an earlier version wrote: {done:,} of {total:,} subjects.")
+    out.file.flush()
 
 
 def _show_first_key(key: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import threadpoolctl
 
+from service.core_dumps import forbid_core_dumps
 from service.domain import Box, Embedding, FacePolicy, Quality, Template
 from service.errors import BiodedupError
 from service.face.extractor import Extractor
@@ -109,6 +110,7 @@ def main() -> None:
     # a signal to the whole group is for the pool: it lets the accepted samples end and then closes the connection
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    forbid_core_dumps()
     try:
         work(Connection(int(sys.argv[1])))
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from service.gallery.durable_files import sync_folder, writing_errors
+from service.durable_files import sync_folder, writing_errors
 
 
 def folder_name(gallery_id: str, pack_id: str) -> str:

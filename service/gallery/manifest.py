@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from service.durable_files import PART_SUFFIX, durable_file, sync_folder, writing_errors
 from service.gallery.damage import Damage, SnapshotDamaged, reading_errors
-from service.gallery.durable_files import PART_SUFFIX, durable_file, sync_folder, writing_errors
 from service.gallery.file_cipher import seal_once, unseal_once
 from service.gallery.segment_files import SEGMENT_NAME, SegmentFile
 

@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.domain import Embeddings
+from service.durable_files import durable_file
 from service.gallery.damage import Damage, SnapshotDamaged, reading_errors
-from service.gallery.durable_files import durable_file
 from service.gallery.file_cipher import TAG_BYTES, FileCipher
 from service.gallery.segment_layout import CLEAR_BYTES, HEADER_BYTES, MAX_DIMENSION, PIECE_BYTES, Layout
 

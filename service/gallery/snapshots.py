@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from service.durable_files import set_aside, sync_folder, writing_errors
 from service.gallery.basis import Basis
 from service.gallery.coarse_codes import CoarseCodes
 from service.gallery.code_error import CodeError, CodeErrors
 from service.gallery.damage import Damage, SnapshotDamaged
-from service.gallery.durable_files import set_aside, sync_folder, writing_errors
 from service.gallery.fine_codes import FineCodes
 from service.gallery.index_folders import folder_name
 from service.gallery.manifest import (

@@ -7,12 +7,15 @@ from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, o
 
 from service.domain import CaseKind, CaseStatus, Encounter, EncounterFacts, EncounterStatus
 from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, SubjectNotFound
+from service.ports import SubjectCipher
 from service.store.counts import Place
 from service.store.import_erasures import note_erasure
+from service.store.keys import insert_or_ignore
 from service.store.metadata_counts import count_encounters
 from service.store.parts import in_parts
 from service.store.records import build_encounters
-from service.store.rows import AnyRow, facts_columns, finding_json, to_finding
+from service.store.rows import AnyRow, finding_json, to_finding
+from service.store.sealing import Sealing, key_of
 from service.store.tables import (
     candidates,
     case_pairs,
@@ -20,6 +23,7 @@ from service.store.tables import (
     encounters,
     enrolments,
     idempotency_keys,
+    key_destructions,
     samples,
     subjects,
     templates,
@@ -38,14 +42,19 @@ class Moved:
 def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> tuple[Moved, int, int]:
     """Delete every row of a subject; return its references, its number of encounters and of samples.
 
-    What stays is a digest, for each import that could bring the subject back, until that is finished.
+    What stays is a digest, for each import that could bring the subject back, until that is finished; and the id of
+    its data key, until the key store has destroyed that: the caller sees to it after the commit.
 
     Raises:
         SubjectNotFound: there is no such subject in this gallery.
     """
     is_subject = (subjects.c.gallery_id == gallery_id, subjects.c.subject_id == subject_id)
-    if connection.execute(select(subjects.c.subject_id).where(*is_subject)).one_or_none() is None:
+    subject = connection.execute(select(subjects.c.key_id).where(*is_subject)).one_or_none()
+    if subject is None:
         raise SubjectNotFound("there is no such subject")
+    if subject.key_id is not None:
+        destruction = insert_or_ignore(connection.dialect.name, key_destructions)
+        connection.execute(destruction, {"key_id": subject.key_id})
     _forget_in_other_findings(connection, gallery_id, subject_id)
     its_encounters = select(encounters.c.encounter_id).where(
         encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id
@@ -165,7 +174,13 @@ def _references_of(connection: Connection, gallery_id: str, encounter_ids: Seque
 
 
 def move_encounter(
-    connection: Connection, gallery_id: str, encounter_id: str, status: EncounterStatus, seq: int
+    connection: Connection,
+    gallery_id: str,
+    encounter_id: str,
+    status: EncounterStatus,
+    seq: int,
+    *,
+    cipher: SubjectCipher,
 ) -> tuple[Encounter, Moved | None]:
     """Give an encounter another status; return it with the references that moved, None where nothing changed.
 
@@ -179,14 +194,14 @@ def move_encounter(
     if row is None:
         raise EncounterNotFound("there is no such encounter")
     if row.status == status.value:
-        return build_encounters(connection, gallery_id, [row])[0], None
+        return build_encounters(connection, gallery_id, [row], cipher)[0], None
     if row.status == EncounterStatus.WITHDRAWN.value:
         raise EncounterWithdrawn("a withdrawn encounter cannot get another status")
     if status is EncounterStatus.ACTIVE and _others_came(connection, row):
         raise EncounterOutdated("others were enrolled while this encounter was inactive: enrol the sample again")
     count_encounters(connection, gallery_id, [encounter_id], -1)
     if status is EncounterStatus.WITHDRAWN:
-        moved = _withdraw(connection, gallery_id, encounter_id)
+        moved = _withdraw(connection, row, Sealing(cipher, gallery_id))
     else:
         moved = _references_of(connection, gallery_id, [encounter_id])
         connection.execute(
@@ -197,7 +212,7 @@ def move_encounter(
     count_encounters(connection, gallery_id, [encounter_id], 1)
     connection.execute(update(encounters).where(*is_encounter).values(status=status.value, status_seq=seq))
     row = connection.execute(select(encounters).where(*is_encounter)).one()
-    return build_encounters(connection, gallery_id, [row])[0], moved
+    return build_encounters(connection, gallery_id, [row], cipher)[0], moved
 
 
 def _others_came(connection: Connection, row: AnyRow) -> bool:
@@ -211,14 +226,18 @@ def _others_came(connection: Connection, row: AnyRow) -> bool:
     return connection.execute(later.limit(1)).first() is not None
 
 
-def _withdraw(connection: Connection, gallery_id: str, encounter_id: str) -> Moved:
+def _withdraw(connection: Connection, row: AnyRow, sealing: Sealing) -> Moved:
     """Delete what an encounter says of a face and of a person; the encounter and its finding stay, without it."""
+    gallery_id, encounter_id = row.gallery_id, row.encounter_id
+    (free,) = sealing.open_facts([row])
+    assert free is not None, "its subject is there as long as the gallery's lock is held"
+    key_id = key_of(connection, gallery_id, row.subject_id)
     moved, _ = _clear_biometrics(connection, gallery_id, [encounter_id])
     connection.execute(
         update(encounters)
         .where(*_of_encounters(encounters, gallery_id, [encounter_id]))
         .values(
-            **facts_columns(EncounterFacts()),
+            **sealing.facts(key_id, encounter_id, EncounterFacts(), free.content_digest),
             # still counted, but no longer saying why: the reason speaks of a body
             biometric_exception=case((encounters.c.biometric_exception.is_not(None), "withdrawn")),
         )

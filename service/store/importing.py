@@ -1,7 +1,7 @@
 """Writing imported templates: many encounters in one transaction, each with a change of its own."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,20 +10,21 @@ from sqlalchemy import Connection, bindparam, func, select, text, update
 from service.domain import EncounterFacts, EncounterStatus, Gallery, OutcomeKind, SampleFinding
 from service.errors import EncounterExists, PackMismatch
 from service.import_request import ImportBlock, ImportSource, ImportState
+from service.ports import SubjectCipher
 from service.store.bulk import insert_rows
 from service.store.import_erasures import Erased, forget_erasures
 from service.store.keys import insert_or_ignore
 from service.store.parts import in_parts
 from service.store.reading import read_gallery
-from service.store.rows import facts_columns, finding_json, to_bytes
+from service.store.rows import finding_json
+from service.store.sealing import Sealing, keys_of
 from service.store.several import searched_counts, several_growth
 from service.store.tables import changes, encounters, enrolments, galleries, imports, subjects, templates
 
 IMPORT_WARNING = "Imported, not compared with anyone: sweep the gallery."
 
-_NO_FACTS = {name: value for name, value in facts_columns(EncounterFacts()).items() if name != "captured_at"}
 _LOCK = select(galleries.c.gallery_id).where(galleries.c.gallery_id == bindparam("wanted")).with_for_update()
-_KNOWN = select(encounters.c.encounter_id, encounters.c.content_digest).where(
+_KNOWN = select(encounters).where(
     encounters.c.gallery_id == bindparam("wanted"),
     encounters.c.encounter_id.in_(bindparam("among", expanding=True)),
 )
@@ -62,7 +63,13 @@ def check_import(connection: Connection, gallery_id: str, source: ImportSource) 
 
 
 def write_block(
-    connection: Connection, gallery_id: str, source: ImportSource, block: ImportBlock, now: datetime
+    connection: Connection,
+    gallery_id: str,
+    source: ImportSource,
+    block: ImportBlock,
+    *,
+    now: datetime,
+    cipher: SubjectCipher,
 ) -> ImportState:
     """Take the gallery's lock and write the rows of `block` that are not in the record yet, the caller commits.
 
@@ -82,9 +89,10 @@ def write_block(
         return state
     if gallery.pack_id != source.pack_id or gallery.model_id not in {None, source.model_id}:
         raise PackMismatch(f"the gallery holds templates of {gallery.model_id or gallery.pack_id}")
-    places = _unknown(connection, gallery_id, block, Erased(connection, gallery_id, source.source_id))
+    sealing = Sealing(cipher, gallery_id)
+    places = _unknown(connection, gallery_id, block, Erased(connection, gallery_id, source.source_id), sealing)
     if places:
-        _Block(connection, gallery, source, block=block, places=places, now=now).write()
+        _Block(connection, gallery, source, block=block, places=places, now=now, cipher=cipher).write()
     state = ImportState(block.start + len(block.names), state.added + len(places))
     _set_state(connection, gallery_id, source, state, now)
     if state.done == source.total:
@@ -104,13 +112,17 @@ def _learn_sizes(connection: Connection, block: ImportBlock) -> None:
         connection.execute(_ANALYZE)
 
 
-def _unknown(connection: Connection, gallery_id: str, block: ImportBlock, erased: Erased) -> list[int]:
+def _unknown(
+    connection: Connection, gallery_id: str, block: ImportBlock, erased: Erased, sealing: Sealing
+) -> list[int]:
     """Return the places in the block whose encounter is not in the record. Raises EncounterExists."""
-    known = {
-        row.encounter_id: row.content_digest
+    rows = [
+        row
         for part in in_parts([name.encounter_id for name in block.names])
         for row in connection.execute(_KNOWN, {"wanted": gallery_id, "among": part})
-    }
+    ]
+    opened = sealing.open_facts(rows)
+    known = {row.encounter_id: free.content_digest for row, free in zip(rows, opened, strict=True) if free is not None}
     places = []
     for place, (name, digest) in enumerate(zip(block.names, block.digests, strict=True)):
         if name.subject_id in erased:
@@ -151,7 +163,10 @@ class _Block:
         block: ImportBlock,
         places: Sequence[int],
         now: datetime,
+        cipher: SubjectCipher,
     ) -> None:
+        self._cipher = cipher
+        self._sealing = Sealing(cipher, gallery.gallery_id)
         self._connection = connection
         self._gallery = gallery
         self._source = source
@@ -165,8 +180,9 @@ class _Block:
 
     def write(self) -> None:
         reference_ids = _new_reference_ids(self._connection, len(self._names))
-        self._insert_people()
-        self._insert_templates(reference_ids)
+        keys = self._insert_subjects()
+        self._insert_encounters(keys)
+        self._insert_templates(keys, reference_ids)
         self._insert_findings(reference_ids)
         self._insert_changes(reference_ids)
         growth = Counter(name.subject_id for name in self._names)
@@ -182,36 +198,47 @@ class _Block:
             )
         )
 
-    def _insert_people(self) -> None:
-        subject_ids = dict.fromkeys(name.subject_id for name in self._names)
-        people = {**self._in_gallery, "created_at": self._now}
-        insert_rows(
-            self._connection, subjects, people, ["subject_id"], ((each,) for each in subject_ids), ignore_known=True
-        )
+    def _insert_subjects(self) -> dict[str, str | None]:
+        """Return the id of the data key of each subject of the block."""
+        subject_ids = list(dict.fromkeys(name.subject_id for name in self._names))
+        known = keys_of(self._connection, self._gallery.gallery_id, subject_ids)
+        new = [each for each in subject_ids if each not in known]
+        drawn = dict(zip(new, self._cipher.take_keys(self._gallery.gallery_id, len(new)), strict=True))
+        if drawn:
+            people = {**self._in_gallery, "created_at": self._now}
+            insert_rows(self._connection, subjects, people, ["subject_id", "key_id"], drawn.items())
+        return {**known, **drawn}
+
+    def _insert_encounters(self, keys: Mapping[str, str | None]) -> None:
+        free = [
+            self._sealing.facts(keys[name.subject_id], name.encounter_id, EncounterFacts(name.captured_at), digest)
+            for name, digest in zip(self._names, self._digests, strict=True)
+        ]
         insert_rows(
             self._connection,
             encounters,
             {
-                **people,
-                **_NO_FACTS,
+                **self._in_gallery,
+                "created_at": self._now,
                 "status": EncounterStatus.ACTIVE.value,
                 "biometric_exception": None,
             },
-            ["encounter_id", "subject_id", "captured_at", "content_digest", "seq", "status_seq"],
+            ["encounter_id", "subject_id", "seq", "status_seq", *free[0]],
             (
-                (name.encounter_id, name.subject_id, name.captured_at, digest, seq, seq)
-                for name, digest, seq in zip(self._names, self._digests, self._numbers, strict=True)
+                (name.encounter_id, name.subject_id, seq, seq, *facts.values())
+                for name, facts, seq in zip(self._names, free, self._numbers, strict=True)
             ),
         )
 
-    def _insert_templates(self, reference_ids: Sequence[int]) -> None:
+    def _insert_templates(self, keys: Mapping[str, str | None], reference_ids: Sequence[int]) -> None:
+        pack_id = self._source.pack_id
         insert_rows(
             self._connection,
             templates,
             {
                 **self._in_gallery,
                 "position": 0,
-                "pack_id": self._source.pack_id,
+                "pack_id": pack_id,
                 "model_id": self._source.model_id,
                 "verifies": True,
                 "active": True,
@@ -221,7 +248,11 @@ class _Block:
             },
             ["reference_id", "encounter_id", "embedding"],
             (
-                (reference_id, name.encounter_id, to_bytes(embedding))
+                (
+                    reference_id,
+                    name.encounter_id,
+                    self._sealing.template(keys[name.subject_id], name.encounter_id, 0, pack_id, embedding),
+                )
                 for reference_id, name, embedding in zip(reference_ids, self._names, self._embeddings, strict=True)
             ),
         )

@@ -25,7 +25,7 @@ from service.store.parts import in_parts
 from service.store.rows import AnyRow, template_columns, to_migration
 from service.store.several import several_count
 from service.store.standby_cases import MIGRATION_KIND, SWEEP_KIND, UNFINISHED_STAGES
-from service.store.tables import galleries, jobs, templates
+from service.store.tables import encounters, galleries, jobs, subjects, templates
 from service.store.writing import SqlWriting
 
 _UNFINISHED_JOB = (JobState.QUEUED.value, JobState.RUNNING.value)
@@ -136,7 +136,11 @@ class SqlMigrating(SqlWriting):
                     continue  # erased since, or made already
                 new = NewTemplate(row.position, each.template, each.model_id, verifies=row.verifies, sample=None)
                 place = {"gallery_id": self._gallery_id, "encounter_id": row.encounter_id, "active": row.active}
-                made = insert(templates).values({**place, **template_columns(new)}).returning(templates.c.reference_id)
+                sealed = self._sealing.template(
+                    row.key_id, row.encounter_id, row.position, each.template.pack_id, each.template.embedding
+                )
+                values = {**place, **template_columns(new), "embedding": sealed}
+                made = insert(templates).values(values).returning(templates.c.reference_id)
                 (added if row.active else inactive).append(self._connection.execute(made).scalar_one())
         return added, inactive
 
@@ -148,10 +152,14 @@ class SqlMigrating(SqlWriting):
             _other.c.position == templates.c.position,
             _other.c.pack_id == self._before.standby_pack_id,
         )
-        wanted = select(templates).where(
-            templates.c.gallery_id == self._gallery_id,
-            templates.c.reference_id.in_([each.reference_id for each in part]),
-            ~is_made,
+        wanted = (
+            select(templates, subjects.c.key_id)
+            .select_from(templates.join(encounters).join(subjects))
+            .where(
+                templates.c.gallery_id == self._gallery_id,
+                templates.c.reference_id.in_([each.reference_id for each in part]),
+                ~is_made,
+            )
         )
         return list(self._connection.execute(wanted))
 

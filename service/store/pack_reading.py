@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, exists, func, select
 
 from service.domain import Box, MissingSubject, PairedTemplate, StoredSample
+from service.ports import SubjectCipher
 from service.store.parts import in_parts
-from service.store.rows import to_embedding
+from service.store.sealing import Sealing
 from service.store.tables import encounters, samples, templates
 
 _other = templates.alias("other")
@@ -31,8 +32,9 @@ def _has_counterpart(pack_id: str) -> ColumnElement[bool]:
 class PackReading:
     """The part of `service.ports.Reading` that a change of the model pack needs."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, cipher: SubjectCipher) -> None:
         self._connection = connection
+        self._cipher = cipher
 
     def without_counterpart(self, gallery_id: str, reference_ids: Sequence[int], pack_id: str) -> set[int]:
         """Return those of the references whose sample has no template of `pack_id`."""
@@ -59,7 +61,13 @@ class PackReading:
         )
         first, second = packs
         rows = self._connection.execute(
-            select(templates.c.reference_id, samples.c.image, templates.c.box)
+            select(
+                templates.c.reference_id,
+                templates.c.encounter_id,
+                templates.c.position,
+                samples.c.image,
+                templates.c.box,
+            )
             .select_from(templates.outerjoin(samples, of_template))
             .where(
                 _gallery_of_template == gallery_id,
@@ -70,13 +78,17 @@ class PackReading:
             )
             .order_by(templates.c.reference_id)
             .limit(limit)
-        )
-        return [StoredSample(reference_id, image, Box(**box) if box else None) for reference_id, image, box in rows]
+        ).all()
+        images = Sealing(self._cipher, gallery_id).open_samples([(row[1], row[2], row.image) for row in rows])
+        return [
+            StoredSample(row.reference_id, image, Box(**row.box) if row.box else None)
+            for row, image in zip(rows, images, strict=True)
+        ]
 
     def paired_templates(self, gallery_id: str, packs: tuple[str, str], after: int, limit: int) -> list[PairedTemplate]:
         """Return up to `limit` samples that are searched in both packs, by the first pack's reference above `after`."""
         wanted = _paired(packs).where(_gallery_of_template == gallery_id, templates.c.reference_id > after)
-        return self._pairs(wanted.order_by(templates.c.reference_id).limit(limit))
+        return self._pairs(gallery_id, packs, wanted.order_by(templates.c.reference_id).limit(limit))
 
     def repeated_templates(self, gallery_id: str, packs: tuple[str, str], subjects: int) -> list[PairedTemplate]:
         """Return the samples, searched in both packs, of the first `subjects` by id with several encounters."""
@@ -91,7 +103,7 @@ class PackReading:
         wanted = _paired(packs).where(
             encounters.c.gallery_id == gallery_id, encounters.c.subject_id.in_(several.scalar_subquery())
         )
-        return self._pairs(wanted.order_by(encounters.c.subject_id, templates.c.reference_id))
+        return self._pairs(gallery_id, packs, wanted.order_by(encounters.c.subject_id, templates.c.reference_id))
 
     def paired_templates_of(
         self, gallery_id: str, packs: tuple[str, str], subject_ids: Sequence[str]
@@ -101,14 +113,23 @@ class PackReading:
             pair
             for part in in_parts(subject_ids)
             for pair in self._pairs(
-                _paired(packs).where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id.in_(part))
+                gallery_id,
+                packs,
+                _paired(packs).where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id.in_(part)),
             )
         ]
 
-    def _pairs(self, wanted: Select[*tuple[Any, ...]]) -> list[PairedTemplate]:
+    def _pairs(self, gallery_id: str, packs: tuple[str, str], wanted: Select[*tuple[Any, ...]]) -> list[PairedTemplate]:
+        rows = self._connection.execute(wanted).all()
+        sealing = Sealing(self._cipher, gallery_id)
+        first, second = (
+            sealing.open_templates([(row.encounter_id, row.position, pack_id) for row in rows], values)
+            for pack_id, values in zip(packs, ([row[4] for row in rows], [row[5] for row in rows]), strict=True)
+        )
         return [
-            PairedTemplate(subject_id, encounter_id, verifies, to_embedding(first), to_embedding(second))
-            for subject_id, encounter_id, verifies, first, second in self._connection.execute(wanted)
+            PairedTemplate(row.subject_id, row.encounter_id, row.verifies, one, other)
+            for row, one, other in zip(rows, first, second, strict=True)
+            if one is not None and other is not None
         ]
 
 
@@ -118,6 +139,7 @@ def _paired(packs: tuple[str, str]) -> Select[*tuple[Any, ...]]:
         select(
             encounters.c.subject_id,
             templates.c.encounter_id,
+            templates.c.position,
             templates.c.verifies,
             templates.c.embedding,
             _other.c.embedding,

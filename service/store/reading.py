@@ -25,6 +25,7 @@ from service.store.pack_reading import PackReading
 from service.store.parts import in_parts
 from service.store.prepared import Prepared
 from service.store.rows import AnyRow, gallery_of, to_candidate, to_embedding, to_enrolment, to_reference
+from service.store.sealing import Sealing
 from service.store.tables import (
     candidates,
     case_pairs,
@@ -62,6 +63,8 @@ _ALL_REFERENCE_ROWS: Select[*tuple[Any, ...]] = select(
     templates_table.c.reference_id,
     encounters.c.subject_id,
     templates_table.c.encounter_id,
+    templates_table.c.position,
+    templates_table.c.pack_id,
     templates_table.c.embedding,
     templates_table.c.verifies,
     encounters.c.sex,
@@ -83,13 +86,18 @@ _CHANGES_AFTER = (
     .order_by(changes.c.seq)
     .limit(bindparam("most"))
 )
-_EMBEDDINGS = select(templates_table.c.reference_id, templates_table.c.embedding).where(
-    templates_table.c.reference_id.in_(bindparam("wanted", expanding=True))
+_SEALED = (
+    templates_table.c.reference_id,
+    templates_table.c.encounter_id,
+    templates_table.c.position,
+    templates_table.c.pack_id,
+    templates_table.c.embedding,
 )
+_EMBEDDINGS = select(*_SEALED).where(templates_table.c.reference_id.in_(bindparam("wanted", expanding=True)))
 _EMBEDDINGS_OF_PACK = _EMBEDDINGS.where(templates_table.c.pack_id == bindparam("of_pack"))
 
 _PROBES = (
-    select(templates_table.c.reference_id, templates_table.c.embedding)
+    select(*_SEALED)
     .where(
         _gallery_of_template == bindparam("in_gallery"),
         templates_table.c.active,
@@ -166,7 +174,8 @@ class SqlReading(PackReading):
         They add the templates of that pack only, None: of every pack.
         """
         rows = self._connection.execute(_CHANGES_AFTER, {"wanted": gallery_id, "after": seq, "most": limit}).all()
-        embeddings = self._embeddings([reference_id for row in rows for reference_id in row.added_ids], pack_id)
+        added = [reference_id for row in rows for reference_id in row.added_ids]
+        embeddings = self._embeddings(gallery_id, added, pack_id)
         return [
             Change(
                 seq=row.seq,
@@ -176,26 +185,43 @@ class SqlReading(PackReading):
             for row in rows
         ]
 
-    def _embeddings(self, reference_ids: Sequence[int], pack_id: str | None) -> dict[int, Embedding]:
+    def _embeddings(self, gallery_id: str, reference_ids: Sequence[int], pack_id: str | None) -> dict[int, Embedding]:
         wanted = _EMBEDDINGS if pack_id is None else _EMBEDDINGS_OF_PACK
-        return {
-            row.reference_id: to_embedding(row.embedding)
+        rows = [
+            row
             for part in in_parts(reference_ids)
             for row in self._connection.execute(wanted, {"wanted": part, "of_pack": pack_id})
-        }
+        ]
+        opened = self._opened(gallery_id, rows)
+        return {number: to_embedding(data) for number, data in opened}
+
+    def _opened(self, gallery_id: str, rows: Sequence[AnyRow]) -> list[tuple[int, bytes]]:
+        """Return the ids and embeddings of rows of `_SEALED`, without those whose subject was erased meanwhile."""
+        opened = Sealing(self._cipher, gallery_id).open_template_bytes(
+            [(row[1], row[2], row[3]) for row in rows], [row[4] for row in rows]
+        )
+        return [(row[0], data) for row, data in zip(rows, opened, strict=True) if data is not None]
+
+    def _references(self, gallery_id: str, rows: Sequence[AnyRow]) -> list[Reference]:
+        """Return the references of rows of `_ALL_REFERENCE_ROWS`, without those of subjects erased meanwhile."""
+        opened = Sealing(self._cipher, gallery_id).open_templates(
+            [(row.encounter_id, row.position, row.pack_id) for row in rows], [row.embedding for row in rows]
+        )
+        return [to_reference(row, found) for row, found in zip(rows, opened, strict=True) if found is not None]
 
     def references(
         self, gallery_id: str, reference_ids: Sequence[int], pack_id: str | None = None
     ) -> dict[int, Reference]:
         """Return those of the references that exist and are searched now, of one pack or (None) of every pack."""
         of_pack = _of_pack(_REFERENCE_ROWS, pack_id)
-        return {
-            row.reference_id: to_reference(row)
+        rows = [
+            row
             for part in in_parts(reference_ids)
             for row in self._connection.execute(
                 of_pack.where(templates_table.c.gallery_id == gallery_id, templates_table.c.reference_id.in_(part))
             )
-        }
+        ]
+        return {each.reference_id: each for each in self._references(gallery_id, rows)}
 
     def left_out(self, gallery_id: str, band: Band) -> int:
         """Return how many templates that are searched now are known to be of somebody outside the band."""
@@ -211,19 +237,19 @@ class SqlReading(PackReading):
                 templates_table.c.reference_id
             )
         )
-        return [to_reference(row) for row in rows]
+        return self._references(gallery_id, rows.all())
 
     def references_of(self, gallery_id: str, subject_ids: Sequence[str], pack_id: str | None = None) -> list[Reference]:
         """Return the searched references of several subjects, in the order of their ids."""
         of_pack = _of_pack(_REFERENCE_ROWS, pack_id)
         found = [
-            to_reference(row)
+            row
             for part in in_parts(subject_ids)
             for row in self._connection.execute(
                 of_pack.where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id.in_(part))
             )
         ]
-        return sorted(found, key=lambda each: each.reference_id)
+        return sorted(self._references(gallery_id, found), key=lambda each: each.reference_id)
 
     def references_after(
         self, gallery_id: str, after: int, last: int, limit: int, pack_id: str | None = None
@@ -232,7 +258,7 @@ class SqlReading(PackReading):
         number = templates_table.c.reference_id
         of_pack = _of_pack(_REFERENCE_ROWS, pack_id)
         wanted = of_pack.where(_gallery_of_template == gallery_id, number > after, number <= last)
-        return [to_reference(row) for row in self._connection.execute(wanted.order_by(number).limit(limit))]
+        return self._references(gallery_id, self._connection.execute(wanted.order_by(number).limit(limit)).all())
 
     def last_reference_id(self) -> int:
         """Return the highest reference id of all galleries, 0 where there is none."""
@@ -242,9 +268,10 @@ class SqlReading(PackReading):
         """Return up to `limit` searched references above `after` and up to `last`, without whose they are."""
         bounds = {"in_gallery": gallery_id, "after": after, "last": last, "most": limit, "of_pack": pack_id}
         rows = self._connection.execute(_PROBES if pack_id is None else _PROBES_OF_PACK, bounds).all()
-        embeddings = np.frombuffer(b"".join([data for _, data in rows]), "<f4").astype(np.float32, copy=False)
-        shape = (len(rows), len(embeddings) // len(rows)) if rows else (0, 0)
-        return Probes(tuple([number for number, _ in rows]), embeddings.reshape(shape))
+        found = self._opened(gallery_id, rows)
+        embeddings = np.frombuffer(b"".join([data for _, data in found]), "<f4").astype(np.float32, copy=False)
+        shape = (len(found), len(embeddings) // len(found)) if found else (0, 0)
+        return Probes(tuple([number for number, _ in found]), embeddings.reshape(shape))
 
     def earlier_request(
         self, gallery_id: str, idempotency_key: str | None, encounter_id: str | None, not_before: datetime
@@ -268,20 +295,19 @@ class SqlReading(PackReading):
         ).one_or_none()
         if row is None:
             return None
-        enrolment = None
-        if row.enrolment_id is not None:
-            enrolment = self._enrolment(gallery_id, enrolments.c.enrolment_id, row.enrolment_id)
-        return EarlierRequest(row.content_digest, enrolment, row.rejection_code, row.rejection_message)
+        if row.enrolment_id is None:
+            return EarlierRequest(row.content_digest, None, row.rejection_code, row.rejection_message)
+        enrolment = self._enrolment(gallery_id, enrolments.c.enrolment_id, row.enrolment_id)
+        return self._request_by_encounter(gallery_id, enrolment.encounter_id)
 
     def _request_by_encounter(self, gallery_id: str, encounter_id: str) -> EarlierRequest | None:
-        digest = self._connection.execute(
-            select(encounters.c.content_digest).where(
-                encounters.c.gallery_id == gallery_id, encounters.c.encounter_id == encounter_id
-            )
-        ).scalar_one_or_none()
-        if digest is None:
+        row = self._connection.execute(
+            select(encounters).where(encounters.c.gallery_id == gallery_id, encounters.c.encounter_id == encounter_id)
+        ).one_or_none()
+        free = None if row is None else Sealing(self._cipher, gallery_id).open_facts([row])[0]
+        if free is None:
             return None
-        return EarlierRequest(digest, self._enrolment(gallery_id, enrolments.c.encounter_id, encounter_id))
+        return EarlierRequest(free.content_digest, self._enrolment(gallery_id, enrolments.c.encounter_id, encounter_id))
 
     def _enrolment(self, gallery_id: str, column: Any, value: str) -> Enrolment:
         row = self._connection.execute(

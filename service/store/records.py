@@ -16,6 +16,7 @@ from service.domain import (
     CaseStatus,
     CaseVerdict,
     Encounter,
+    EncounterFacts,
     Enrolment,
     GalleryCounts,
     JobState,
@@ -39,12 +40,14 @@ from service.errors import (
     SubjectNotFound,
     SweepNotFound,
 )
+from service.ports import SubjectCipher
 from service.store import deciding
 from service.store.metadata_counts import agreement_of
 from service.store.pack_reading import missing_count, missing_subjects
 from service.store.parts import in_parts
 from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, read_gallery
 from service.store.rows import AnyRow, to_case, to_encounter, to_migration, to_sweep, to_template_facts
+from service.store.sealing import Sealing
 from service.store.standby_cases import MIGRATION_KIND, SWEEP_KIND
 from service.store.tables import (
     MAX_ROW_NUMBER,
@@ -77,9 +80,15 @@ _TEMPLATE_FACTS = select(
 )
 
 
-def build_encounters(connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Encounter]:
-    """Return the encounters of `rows` (all columns of the table), in that order, with their templates."""
+def build_encounters(
+    connection: Connection, gallery_id: str, rows: Iterable[AnyRow], cipher: SubjectCipher
+) -> list[Encounter]:
+    """Return the encounters of `rows` (all columns of the table), in that order, with their templates.
+
+    Those whose subject was erased since the rows were read are left out.
+    """
     rows = list(rows)
+    opened = Sealing(cipher, gallery_id).open_facts(rows)
     found: dict[str, list[TemplateFacts]] = {row.encounter_id: [] for row in rows}
     with_samples: set[str] = set()
     for part in in_parts(list(found)):
@@ -96,7 +105,16 @@ def build_encounters(connection: Connection, gallery_id: str, rows: Iterable[Any
                 .distinct()
             ).scalars()
         )
-    return [to_encounter(row, found[row.encounter_id], has_samples=row.encounter_id in with_samples) for row in rows]
+    return [
+        to_encounter(
+            row,
+            EncounterFacts(row.captured_at, free.site, free.operator_ref, row.birth_year, row.sex, free.labels),
+            found[row.encounter_id],
+            has_samples=row.encounter_id in with_samples,
+        )
+        for row, free in zip(rows, opened, strict=True)
+        if free is not None
+    ]
 
 
 def build_subjects(connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Subject]:
@@ -137,8 +155,12 @@ def to_number(after: str | None) -> int:
 class SqlRecords:
     """`service.ports.Records` over a function that opens a read transaction."""
 
-    def __init__(self, read: Callable[[], AbstractContextManager[Connection]]) -> None:
+    def __init__(self, read: Callable[[], AbstractContextManager[Connection]], cipher: SubjectCipher) -> None:
         self._read = read
+        self._cipher = cipher
+
+    def _build_encounters(self, connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Encounter]:
+        return build_encounters(connection, gallery_id, rows, self._cipher)
 
     def subject(self, gallery_id: str, subject_id: str) -> Subject:
         """Raises GalleryNotFound, SubjectNotFound."""
@@ -155,14 +177,16 @@ class SqlRecords:
     def encounter(self, gallery_id: str, encounter_id: str) -> Encounter:
         """Raises GalleryNotFound, EncounterNotFound."""
         wanted = select(encounters).where(encounters.c.encounter_id == encounter_id)
-        return self._single(gallery_id, wanted, encounters.c.gallery_id, build_encounters, EncounterNotFound)
+        return self._single(gallery_id, wanted, encounters.c.gallery_id, self._build_encounters, EncounterNotFound)
 
     def encounters(self, gallery_id: str, subject_id: str | None, after: str | None, limit: int) -> Page[Encounter]:
         """Return encounters, of one subject or of all, in the order of enrolment."""
         wanted = select(encounters).where(encounters.c.seq > to_number(after))
         if subject_id is not None:
             wanted = wanted.where(encounters.c.subject_id == subject_id)
-        return self._page(gallery_id, wanted, (encounters.c.gallery_id, encounters.c.seq), limit, build_encounters)
+        return self._page(
+            gallery_id, wanted, (encounters.c.gallery_id, encounters.c.seq), limit, self._build_encounters
+        )
 
     def enrolment(self, gallery_id: str, enrolment_id: str) -> Enrolment:
         """Raises GalleryNotFound, EnrolmentNotFound."""
@@ -305,10 +329,11 @@ class SqlRecords:
     ) -> T:
         with self._read() as connection:
             row = connection.execute(wanted.where(column == gallery_id)).one_or_none()
-            if row is None:
+            found = [] if row is None else build(connection, gallery_id, [row])
+            if not found:
                 read_gallery(connection, gallery_id)
                 raise missing(f"there is no such {missing.code.removesuffix('_not_found')} in this gallery")
-            return build(connection, gallery_id, [row])[0]
+            return found[0]
 
     def _page(
         self,

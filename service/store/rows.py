@@ -105,12 +105,12 @@ def new_gallery_columns(gallery: Gallery) -> dict[str, Any]:
     }
 
 
-def to_reference(row: AnyRow) -> Reference:
+def to_reference(row: AnyRow, embedding: Embedding) -> Reference:
     return Reference(
         reference_id=row.reference_id,
         subject_id=row.subject_id,
         encounter_id=row.encounter_id,
-        embedding=to_embedding(row.embedding),
+        embedding=embedding,
         verifies=row.verifies,
         capture=to_capture(row),
     )
@@ -129,38 +129,20 @@ def to_template_facts(row: AnyRow) -> TemplateFacts:
 
 
 def template_columns(new: NewTemplate) -> dict[str, Any]:
-    """Return the columns that a template brings itself; whose it is, and whether it is searched, it does not know."""
+    """Return the columns that a template brings itself, but for its embedding, which is sealed by its place."""
     return {
         "position": new.position,
         "pack_id": new.template.pack_id,
         "model_id": new.model_id,
         "verifies": new.verifies,
-        "embedding": to_bytes(new.template.embedding),
         "quality": flat(new.template.quality),
         "box": flat(new.template.box),
     }
 
 
-def facts_columns(facts: EncounterFacts) -> dict[str, Any]:
-    return {
-        "captured_at": facts.captured_at,
-        "site": facts.site,
-        "operator_ref": facts.operator_ref,
-        "birth_year": facts.birth_year,
-        "sex": facts.sex,
-        "labels": facts.labels,
-    }
-
-
-def to_encounter(row: AnyRow, templates: Sequence[TemplateFacts], *, has_samples: bool) -> Encounter:
-    facts = EncounterFacts(
-        captured_at=row.captured_at,
-        site=row.site,
-        operator_ref=row.operator_ref,
-        birth_year=row.birth_year,
-        sex=row.sex,
-        labels=tuple((name, value) for name, value in row.labels),
-    )
+def to_encounter(
+    row: AnyRow, facts: EncounterFacts, templates: Sequence[TemplateFacts], *, has_samples: bool
+) -> Encounter:
     return Encounter(
         encounter_id=row.encounter_id,
         gallery_id=row.gallery_id,

@@ -9,27 +9,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, inspect, select, text, update
+from sqlalchemy import Connection, delete, inspect, select, text, update
 
 from service.calibration import Calibration
 from service.domain import Case, CaseDecision, Gallery, ThresholdChange
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
-from service.ports import KeptCalibration
-from service.store import calibrating, deciding
+from service.plain_cipher import NO_KEYS, PlainCipher
+from service.ports import KeptCalibration, SubjectCipher
+from service.store import calibrating, deciding, record_keys
 from service.store.checkpoints import Checkpoints
 from service.store.clients import SqlClients
+from service.store.encrypting import encrypt_block, purge, unencrypted_count
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrating import SqlMigrating
 from service.store.migrations.upgrade import head_revision, upgrade
+from service.store.parts import in_parts
 from service.store.planner_statistics import tell_planner
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
 from service.store.rows import gallery_settings, new_gallery_columns, to_gallery
 from service.store.sweeping import SqlSweeping
-from service.store.tables import galleries
+from service.store.tables import galleries, key_destructions
 from service.store.writing import SqlWriting
 
 _MIGRATION_LOCK = 0x62696F6465647570  # any constant that no other user of the database takes
@@ -46,13 +49,22 @@ class SqlStore(SqlRecords):
         url: `sqlite:///path` or `postgresql://...`.
         clock: the time that records bear; time zone aware.
         isolation_level: of write transactions on PostgreSQL; only READ COMMITTED keeps the promise of `writing`.
+        cipher: of templates, samples and what callers write freely; without one nothing is encrypted, which only
+            benchmarks and tests of other things may do. A record that is encrypted cannot be read so.
 
     Raises:
         SettingsInvalid: the URL names no file on SQLite and no PostgreSQL database.
     """
 
-    def __init__(self, url: str, clock: Callable[[], datetime] = _now, isolation_level: str = "READ COMMITTED") -> None:
-        super().__init__(self._reading)
+    def __init__(
+        self,
+        url: str,
+        clock: Callable[[], datetime] = _now,
+        isolation_level: str = "READ COMMITTED",
+        *,
+        cipher: SubjectCipher | None = None,
+    ) -> None:
+        super().__init__(self._reading, cipher or PlainCipher())
         engine = make_engine(url, isolation_level)
         self._engine = engine
         self._is_sqlite = engine.dialect.name == "sqlite"
@@ -123,7 +135,7 @@ class SqlStore(SqlRecords):
     def reading(self) -> Iterator[SqlReading]:
         """Read from one snapshot. Raises StoreUnavailable."""
         with self._reading() as connection:
-            yield SqlReading(connection)
+            yield SqlReading(connection, self._cipher)
 
     @contextmanager
     def writing(self, gallery_id: str) -> Iterator[SqlWriting]:
@@ -136,12 +148,14 @@ class SqlStore(SqlRecords):
             StoreUnavailable: the database does not answer.
         """
         with self._write_transaction() as connection:
-            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC))
+            self._expect_bare(connection)
+            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC), self._cipher)
             yield writing
             if not writing.has_changed:
                 connection.rollback()
         if writing.has_erased:
             self._empty_log()
+            self.destroy_keys()
 
     @contextmanager
     def sweeping(self, gallery_id: str, other_gallery_id: str | None = None) -> Iterator[SqlSweeping]:
@@ -151,7 +165,8 @@ class SqlStore(SqlRecords):
             GalleryNotFound, StoreUnavailable
         """
         with self._write_transaction() as connection:
-            yield SqlSweeping(connection, gallery_id, other_gallery_id, self._clock().astimezone(UTC))
+            now = self._clock().astimezone(UTC)
+            yield SqlSweeping(connection, gallery_id, other_gallery_id, now, self._cipher)
 
     @contextmanager
     def migrating(self, gallery_id: str) -> Iterator[SqlMigrating]:
@@ -161,10 +176,63 @@ class SqlStore(SqlRecords):
             GalleryNotFound, StoreUnavailable
         """
         with self._write_transaction() as connection:
-            migrating = SqlMigrating(connection, gallery_id, self._clock().astimezone(UTC))
+            self._expect_bare(connection)
+            migrating = SqlMigrating(connection, gallery_id, self._clock().astimezone(UTC), self._cipher)
             yield migrating
         if migrating.has_erased:
             self._empty_log()
+
+    def key_store_id(self) -> str | None:
+        """Return the id of the key store that the record was encrypted with, None where it was not yet."""
+        with self._reading() as connection:
+            return record_keys.key_store_id(connection)
+
+    def adopt_key_store(self, store_id: str) -> None:
+        """Remember the key store, and see whether it has the key drawn last. Raises KeysMissing."""
+        with self._write_transaction() as connection:
+            if not self._is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            record_keys.adopt(connection, store_id)
+            record_keys.check_newest_key(connection, self._cipher)
+
+    def encrypt_earlier(self, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
+        """Encrypt what an earlier version wrote, and leave nothing of how it was in the files of the database.
+
+        Takes minutes a million templates; whoever stops it loses the last block. `on_progress` is told how many
+        subjects of how many are encrypted. Raises StoreUnavailable.
+        """
+        with self._reading() as connection:
+            total, is_purge_due = unencrypted_count(connection), record_keys.is_purge_due(connection)
+        done = 0
+        while total:
+            on_progress(done, total)
+            with self._write_transaction() as connection:
+                encrypted = encrypt_block(connection, self._cipher)
+            if not encrypted:
+                break
+            done += encrypted
+        if not total and not is_purge_due:
+            return
+        with translated():
+            purge(self._engine)
+        with self._write_transaction() as connection:
+            record_keys.set_purge_due(connection, is_due=False)
+        self._empty_log()
+        on_progress(done, done)
+
+    def destroy_keys(self) -> None:
+        """Destroy the keys of all subjects whose erasure was committed. Raises StoreUnavailable.
+
+        After each erasure, and at start: a process that died between the two leaves nothing undone.
+        """
+        with self._reading() as connection:
+            erased = list(connection.execute(select(key_destructions.c.key_id)).scalars())
+        if not erased:
+            return
+        self._cipher.destroy(erased)
+        with self._write_transaction() as connection:
+            for part in in_parts(erased):
+                connection.execute(delete(key_destructions).where(key_destructions.c.key_id.in_(part)))
 
     def import_state(self, gallery_id: str, source_id: str) -> ImportState:
         """Return how far the import of a source is, also when it never began. Raises GalleryNotFound."""
@@ -183,7 +251,9 @@ class SqlStore(SqlRecords):
             GalleryNotFound, PackMismatch, EncounterExists, StoreUnavailable
         """
         with self._write_transaction() as connection:
-            return write_block(connection, gallery_id, source, block, self._clock().astimezone(UTC))
+            now = self._clock().astimezone(UTC)
+            self._expect_bare(connection)
+            return write_block(connection, gallery_id, source, block, now=now, cipher=self._cipher)
 
     def remember_rejection(
         self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str
@@ -272,6 +342,11 @@ class SqlStore(SqlRecords):
             connection.commit()
             if self._checkpoints is not None:
                 self._checkpoints.committed()
+
+    def _expect_bare(self, connection: Connection) -> None:
+        """Raise StoreUnavailable where this would write plain values into a record that is encrypted."""
+        if self._cipher.is_plain and record_keys.key_store_id(connection) is not None:
+            raise StoreUnavailable(NO_KEYS)
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

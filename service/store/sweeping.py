@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Join, Table, func, insert, select, update
 
 from service.domain import CaseKind, CaseStatus, FoundPair, Gallery, JobState, Lease, Sweep, SweepStep
 from service.errors import SweepNotFound, SweepUnderway
+from service.ports import SubjectCipher
 from service.store.leases import release_lease, take_lease
 from service.store.parts import IDS_PER_STATEMENT, in_parts
 from service.store.reading import SqlReading, read_gallery
@@ -25,9 +26,16 @@ _INSERT_CASES = insert(cases).returning(cases.c.case_id, sort_by_parameter_order
 class SqlSweeping(SqlReading):
     """`service.ports.Sweeping` on one connection, which the store commits."""
 
-    def __init__(self, connection: Connection, gallery_id: str, other_gallery_id: str | None, now: datetime) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        gallery_id: str,
+        other_gallery_id: str | None,
+        now: datetime,
+        cipher: SubjectCipher,
+    ) -> None:
         """Take the locks of the galleries. Raises GalleryNotFound."""
-        super().__init__(connection)
+        super().__init__(connection, cipher)
         self._searched_id = other_gallery_id or gallery_id
         self._both = sorted({gallery_id, self._searched_id})
         # on SQLite the transaction itself is the lock; in one order, so that no two sweeps wait for each other

@@ -140,6 +140,8 @@ subjects = Table(
     _in_gallery(),
     Column("subject_id", Identifier, primary_key=True),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("key_id", Identifier),  # of its data key in the key store; null: nothing of it is encrypted yet
+    Index(None, "key_id", unique=True),
     sqlite_with_rowid=False,  # one tree to write instead of two
 )
 
@@ -153,13 +155,14 @@ encounters = Table(
     Column("status", Text, nullable=False),
     Column("status_seq", BigInteger, nullable=False),  # the change that gave it its status
     Column("captured_at", UtcDateTime),
-    Column("site", Text),
+    Column("site", Text),  # this, the next, the labels and the digest: bare once they are in `sealed_facts`
     Column("operator_ref", Text),
     Column("birth_year", Integer),
     Column("sex", Text),
     Column("labels", JSON, nullable=False),
     Column("biometric_exception", Text),
     Column("content_digest", Text, nullable=False),
+    Column("sealed_facts", LargeBinary),
     Column("created_at", UtcDateTime, nullable=False),
     _of_subject(),
     UniqueConstraint("gallery_id", "seq"),
@@ -173,7 +176,7 @@ samples = Table(
     Column("gallery_id", Identifier, primary_key=True),
     Column("encounter_id", Identifier, primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("image", LargeBinary, nullable=False),
+    Column("image", LargeBinary, nullable=False),  # sealed
     _of_encounter(),
 )
 
@@ -189,7 +192,7 @@ templates = Table(
     Column("model_id", Text, nullable=False),
     Column("verifies", Boolean, nullable=False),
     Column("active", Boolean, nullable=False),
-    Column("embedding", LargeBinary, nullable=False),  # (D,) float32, little-endian
+    Column("embedding", LargeBinary, nullable=False),  # (D,) float32, little-endian, sealed
     Column("quality", JSON, nullable=False),
     Column("box", JSON, nullable=False),
     _of_encounter(),
@@ -320,7 +323,7 @@ idempotency_keys = Table(
     metadata,
     _in_gallery(),
     Column("key", Identifier, primary_key=True),
-    Column("content_digest", Text, nullable=False),
+    Column("content_digest", Text, nullable=False),  # empty: as in the encounter of the enrolment
     Column("subject_id", Identifier),
     Column("enrolment_id", Identifier),
     Column("rejection_code", Text),
@@ -376,6 +379,18 @@ import_erasures = Table(
     Column("subject_digest", Identifier, primary_key=True),  # salted with the import
     ForeignKeyConstraint(["gallery_id", "source_id"], ["imports.gallery_id", "imports.source_id"]),
 )
+
+# the key store that this record was encrypted with: one row, none before the first start
+key_stores = Table(
+    "key_stores",
+    metadata,
+    Column("key_store_id", Text, primary_key=True),
+    # from the encryption of what an earlier version wrote until nothing of how it was is left in the files
+    Column("purge_due", Boolean, nullable=False),
+)
+
+# keys of erased subjects, from the erasure's commit until the key store has destroyed them
+key_destructions = Table("key_destructions", metadata, Column("key_id", Identifier, primary_key=True))
 
 # who may call with API keys; a client that was revoked stays, so that nobody else gets its name
 clients = Table(

@@ -20,6 +20,7 @@ from service.domain import (
     SampleFinding,
 )
 from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused
+from service.ports import SubjectCipher
 from service.store.calibrating import record_thresholds
 from service.store.counts import Growth, growth_of
 from service.store.erasing import clear_subject, move_encounter
@@ -29,7 +30,6 @@ from service.store.prepared import Prepared
 from service.store.reading import SqlReading
 from service.store.rows import (
     candidate_columns,
-    facts_columns,
     finding_json,
     findings_of,
     flat,
@@ -37,6 +37,7 @@ from service.store.rows import (
     searched_json,
     template_columns,
 )
+from service.store.sealing import Sealing, key_of
 from service.store.several import searched_counts, several_growth
 from service.store.standby_cases import open_standby_cases
 from service.store.tables import (
@@ -80,9 +81,10 @@ _INSERT_CHANGE = Prepared(insert(changes))
 class SqlWriting(SqlReading):
     """`service.ports.Writing` on one connection. The store commits it, and only if a change was made."""
 
-    def __init__(self, connection: Connection, gallery_id: str, now: datetime) -> None:
+    def __init__(self, connection: Connection, gallery_id: str, now: datetime, cipher: SubjectCipher) -> None:
         """Take the gallery's lock, and with it its next number. Raises GalleryNotFound."""
-        super().__init__(connection)
+        super().__init__(connection, cipher)
+        self._sealing = Sealing(cipher, gallery_id)
         if (row := _LOCK.one_or_none(connection, {"locked": gallery_id})) is None:
             raise GalleryNotFound("there is no such gallery")
         self._gallery_id = gallery_id
@@ -116,9 +118,10 @@ class SqlWriting(SqlReading):
             IdempotencyKeyReused: the key belongs to another enrolment of the last 24 hours.
         """
         self._expect_no_change()
-        is_new = self._insert_encounter(enrolment)
-        reference_ids = self._insert_templates(enrolment.encounter_id, enrolment.templates)
-        standby_ids = self._insert_templates(enrolment.encounter_id, enrolment.standby_templates)
+        is_new, key_id = self._insert_subject(enrolment.subject_id)
+        self._insert_encounter(enrolment, key_id)
+        reference_ids = self._insert_templates(key_id, enrolment.encounter_id, enrolment.templates)
+        standby_ids = self._insert_templates(key_id, enrolment.encounter_id, enrolment.standby_templates)
         count_in(self._connection, self._gallery_id, enrolment.facts.capture(), len(reference_ids))
         findings = findings_of(enrolment, reference_ids)
         self._insert_finding(enrolment, findings)
@@ -179,7 +182,9 @@ class SqlWriting(SqlReading):
             EncounterOutdated: others came while it was inactive, and were not compared with it.
         """
         self._expect_no_change()
-        encounter, moved = move_encounter(self._connection, self._gallery_id, encounter_id, status, self._seq)
+        encounter, moved = move_encounter(
+            self._connection, self._gallery_id, encounter_id, status, self._seq, cipher=self._cipher
+        )
         if moved is not None:
             returns = status is EncounterStatus.ACTIVE
             gone = growth_of(self._before, moved.active).negated()
@@ -201,12 +206,17 @@ class SqlWriting(SqlReading):
     def _searched(self, subject_id: str) -> dict[str, int]:
         return searched_counts(self._connection, self._before, [subject_id])
 
-    def _insert_encounter(self, enrolment: NewEnrolment) -> bool:
-        """Return whether its subject is new."""
-        subject = _INSERT_SUBJECT.run(
-            self._connection,
-            {"gallery_id": self._gallery_id, "subject_id": enrolment.subject_id, "created_at": self._now},
-        )
+    def _insert_subject(self, subject_id: str) -> tuple[bool, str | None]:
+        """Return whether the subject is new, and the id of its data key."""
+        drawn = self._cipher.take_keys(self._gallery_id, 1)
+        row = {"gallery_id": self._gallery_id, "subject_id": subject_id, "created_at": self._now, "key_id": drawn[0]}
+        if _INSERT_SUBJECT.run(self._connection, row).rowcount > 0:
+            return True, drawn[0]
+        self._cipher.give_back(self._gallery_id, drawn)
+        # as it is under the gallery's lock: an erasure destroys the key only after it took the row away under that lock
+        return False, key_of(self._connection, self._gallery_id, subject_id)
+
+    def _insert_encounter(self, enrolment: NewEnrolment, key_id: str | None) -> None:
         inserted = _INSERT_ENCOUNTER.run(
             self._connection,
             {
@@ -216,25 +226,28 @@ class SqlWriting(SqlReading):
                 "seq": self._seq,
                 "status": EncounterStatus.ACTIVE.value,
                 "status_seq": self._seq,
-                **facts_columns(enrolment.facts),
+                **self._sealing.facts(key_id, enrolment.encounter_id, enrolment.facts, enrolment.content_digest),
                 "biometric_exception": enrolment.biometric_exception,
-                "content_digest": enrolment.content_digest,
                 "created_at": self._now,
             },
         )
         if inserted.rowcount == 0:
             raise EncounterExists("the encounter is enrolled already")
-        return subject.rowcount > 0
 
-    def _insert_templates(self, encounter_id: str, templates: Sequence[NewTemplate]) -> dict[int, int]:
+    def _insert_templates(
+        self, key_id: str | None, encounter_id: str, templates: Sequence[NewTemplate]
+    ) -> dict[int, int]:
         """Return the reference id by the position of its sample."""
         owner = {"gallery_id": self._gallery_id, "encounter_id": encounter_id}
         reference_ids: dict[int, int] = {}
         for each in templates:
-            row = {**owner, **template_columns(each), "active": True}
+            place = key_id, encounter_id, each.position
+            embedding = self._sealing.template(*place, each.template.pack_id, each.template.embedding)
+            row = {**owner, **template_columns(each), "active": True, "embedding": embedding}
             reference_ids[each.position] = _INSERT_TEMPLATE.run(self._connection, row).scalar_one()
             if each.sample is not None:
-                _INSERT_SAMPLE.run(self._connection, {**owner, "position": each.position, "image": each.sample})
+                image = self._sealing.sample(*place, each.sample)
+                _INSERT_SAMPLE.run(self._connection, {**owner, "position": each.position, "image": image})
         return reference_ids
 
     def _insert_finding(self, enrolment: NewEnrolment, findings: list[SampleFinding]) -> None:
@@ -271,7 +284,8 @@ class SqlWriting(SqlReading):
         row = {
             "gallery_id": self._gallery_id,
             "key": enrolment.idempotency_key,
-            "content_digest": enrolment.content_digest,
+            # a digest of a photograph: it is read, sealed, from the encounter
+            "content_digest": enrolment.content_digest if self._cipher.is_plain else "",
             "subject_id": enrolment.subject_id,
             "enrolment_id": enrolment.enrolment_id,
             "created_at": self._now,

@@ -15,14 +15,14 @@ from tests.api.conftest import Enrol
 from tests.api.live import fake_app, fake_settings, running, wait_until_ready
 from tests.api.problems import problem_of
 from tests.fake_embedder import DIMENSION, FakeEmbedder
+from tests.records import record_of
 from tests.sweeping import Crowd, crowd_of, fill
 
 
 def import_crowd(var_dir: Path, crowd: Crowd, gallery_id: str = "default") -> None:
     """Write the crowd into the record of a service without its knowledge."""
-    store = SqlStore(f"sqlite:///{var_dir}/biodedup.sqlite")
-    fill(store, crowd, gallery_id, model_id=FakeEmbedder.model_id)
-    store.close()
+    with record_of(var_dir) as store:
+        fill(store, crowd, gallery_id, model_id=FakeEmbedder.model_id)
 
 
 def wait_until_ended(client: httpx.Client, path: str) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from service.face.model_packs import installed_pack
 from service.store.sql_store import SqlStore
 from tests.cli.conftest import run
 from tests.faces import face_of, to_jpeg
+from tests.records import record_of
 from tests.server import Server, free_port
+from tests.store.building import enrol, new_enrolment
 
 pytestmark = pytest.mark.models
 
@@ -220,6 +222,24 @@ def test_check_finds_a_gallery_of_another_model(record: SqlStore, models_dir: Pa
     assert "(pack_mismatch)" in deliberate(errors)[0]
     assert line.startswith("fail  gallery       camp holds templates of opencv-zoo@before")
     assert line.endswith("(pack_mismatch)")
+
+
+def test_check_finds_that_a_start_would_lack_the_keys_and_makes_none(record: SqlStore, tmp_path: Path) -> None:
+    record.close()
+    var = tmp_path / "var"
+    with record_of(var) as encrypted:
+        encrypted.create_gallery(a_gallery("opencv-zoo"))
+        assert encrypted.key_store_id() is not None
+        enrol(encrypted, new_enrolment("a", templates=[]))
+    result = run("check", "--url", f"http://127.0.0.1:{free_port()}")
+    assert "fail" not in result.stdout
+    for lost, code in (("master.key", "master_key_unusable"), ("keys", "keys_missing")):
+        (var / lost).rename(tmp_path / lost)
+        [line] = failed_lines(exit_code=1)
+        assert line.startswith("fail  keys")
+        assert f"({code})" in line
+        assert not (var / lost).exists()
+        (tmp_path / lost).rename(var / lost)
 
 
 def test_check_says_what_is_wrong_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

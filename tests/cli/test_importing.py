@@ -159,7 +159,8 @@ def test_beside_a_database_server_the_disk_of_the_index_is_checked(
         result = call("--plan")
         assert (result.exit_code, "disk_space_short" in result.stderr) == (exit_code, exit_code == 1)
         assert "disk for the index" in result.stdout
-    assert looked_at == [tmp_path, tmp_path]
+    # the folder was made for the keys
+    assert looked_at == [tmp_path / "new" / "var"] * 2
 
 
 def test_names_come_from_a_file(var: Path, call: Callable[..., Result], tmp_path: Path) -> None:

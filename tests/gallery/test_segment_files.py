@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.durable_files import set_aside
 from service.errors import VarUnusable
-from service.gallery.durable_files import set_aside
 from service.gallery.segment_files import Segment, SegmentFile, open_segment, write_segment
 from service.gallery.segment_layout import HEADER_BYTES, PIECE_BYTES, Layout
 from tests.gallery.segments import (

@@ -27,8 +27,10 @@ from service.domain import (
     Template,
     Thresholds,
 )
+from service.key_ring import KeyRing
 from service.store.sql_store import SqlStore
 from tests import postgres
+from tests.fake_keys import FakeKeyStore, FakeMasterKey
 from tests.fakes import FakeStore
 
 AnyStore = FakeStore | SqlStore
@@ -53,20 +55,27 @@ class Clock:
         self.now += timedelta(**duration)
 
 
-def open_store(kind: str, folder: Path, clock: Callable[[], datetime]) -> Iterator[AnyStore]:
+def open_store(
+    kind: str, folder: Path, clock: Callable[[], datetime], *, is_encrypted: bool = True
+) -> Iterator[AnyStore]:
     """Yield an empty store of this kind with the gallery `camp`; close it after."""
+    cipher = new_ring() if is_encrypted else None
     store: AnyStore
     if kind == "fake":
         store = FakeStore(clock)
     elif kind == "sqlite":
-        store = SqlStore(f"sqlite:///{folder}/record.sqlite", clock)
+        store = SqlStore(f"sqlite:///{folder}/record.sqlite", clock, cipher=cipher)
         store.migrate()
     else:
-        store = SqlStore(postgres.fresh_database(), clock)
+        store = SqlStore(postgres.fresh_database(), clock, cipher=cipher)
     store.create_gallery(new_gallery())
     yield store
     if isinstance(store, SqlStore):
         store.close()
+
+
+def new_ring() -> KeyRing:
+    return KeyRing(FakeKeyStore(), FakeMasterKey())
 
 
 def new_gallery(gallery_id: str = "camp", review_fpir: float = 0.01) -> Gallery:

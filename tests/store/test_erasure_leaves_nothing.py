@@ -37,7 +37,8 @@ IMAGE = b"planted image " * 800  # longer than a page, so that it reaches SQLite
 
 @pytest.fixture(params=SQL_KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyStore]:
-    yield from open_store(request.param, tmp_path, Clock())
+    # not encrypted: what is left must be seen
+    yield from open_store(request.param, tmp_path, Clock(), is_encrypted=False)
 
 
 def _plant(store: AnyStore, crowd: int = 30) -> None:
@@ -101,7 +102,7 @@ def test_no_table_holds_a_template_sample_or_fact_of_a_withdrawn_encounter(store
 
 @pytest.mark.parametrize("crowd", [3, 60, 300])
 def test_no_byte_of_an_erased_subject_is_left_in_the_sqlite_files(tmp_path: Path, crowd: int) -> None:
-    for store in open_store("sqlite", tmp_path, Clock()):
+    for store in open_store("sqlite", tmp_path, Clock(), is_encrypted=False):
         _plant(store, crowd)
         embedding = to_bytes(embedding_of("planted"))
         digest = new_enrolment("planted").content_digest.encode()

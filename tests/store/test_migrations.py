@@ -237,7 +237,7 @@ def test_a_record_of_before_there_were_clients_keeps_its_people_and_gets_clients
     store: SqlStore, newest: SqlStore
 ) -> None:
     enrolled = enrol(newest, new_enrolment("a"))
-    migrate_to(store, "0011")
+    migrate_to(store, "0012")
     copy_rows(newest, store)
 
     store.migrate()

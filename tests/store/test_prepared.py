@@ -27,7 +27,7 @@ CHANGE = {
 
 @pytest.fixture(params=SQL_KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
-    for store in open_store(request.param, tmp_path, Clock()):
+    for store in open_store(request.param, tmp_path, Clock(), is_encrypted=False):
         assert isinstance(store, SqlStore)
         yield store
 
@@ -147,7 +147,7 @@ def test_a_value_that_is_missing_is_a_mistake(connection: Connection) -> None:
 def test_one_statement_serves_both_databases(tmp_path: Path) -> None:
     statement = Prepared(insert(changes))
     for kind in ("sqlite", "postgresql"):
-        for store in open_store(kind, tmp_path, Clock()):
+        for store in open_store(kind, tmp_path, Clock(), is_encrypted=False):
             assert isinstance(store, SqlStore)
             with store._write_transaction() as connection:
                 statement.run(connection, CHANGE)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import VarUnusable
-from service.gallery.master_key import load_or_create_master_key
+from service.keys.key_file import load_or_create_master_key
 
 
 def test_the_first_use_draws_a_key_and_later_ones_load_it(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_all_who_find_no_key_at_once_get_the_same_one(tmp_path: Path, monkeypatc
 
 def test_processes_that_start_at_once_get_the_same_key(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from service.gallery.master_key import load_or_create_master_key as load;"
+        "import sys, pathlib; from service.keys.key_file import load_or_create_master_key as load;"
         "sys.stdin.read(1); print(load(pathlib.Path(sys.argv[1])).hex())"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "master.key")]

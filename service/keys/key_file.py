@@ -5,8 +5,8 @@ import secrets
 import stat
 from pathlib import Path
 
+from service.durable_files import PART_SUFFIX, open_new, sync_folder
 from service.errors import VarUnusable
-from service.gallery.durable_files import PART_SUFFIX, open_new, sync_folder
 from service.var_lock import make_var_folder
 
 KEY_BYTES = 32  # AES-256
@@ -23,7 +23,7 @@ def load_or_create_master_key(path: Path) -> bytes:
     try:
         if not path.exists():
             _create(path)
-        return _load(path)
+        return load_key(path)
     except OSError as error:
         raise VarUnusable(f"the master key file cannot be used: {error.strerror or 'no access'}") from error
 
@@ -46,7 +46,8 @@ def _create(path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _load(path: Path) -> bytes:
+def load_key(path: Path) -> bytes:
+    """Raises VarUnusable, OSError."""
     # non-blocking, or a named pipe in its place would hold up the start
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:

@@ -1,0 +1,46 @@
+"""`biodedup serve` with parts of it switched off, to measure what they cost. No setting of the service can do this.
+
+Example: python -m benchmarks.bare_service encryption
+"""
+
+import os
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+import service.app
+from service.cli.serving import run_service
+from service.key_ring import KeyRing
+from service.settings import load_settings
+from service.store.key_store import SqlKeyStore
+from service.store.sql_store import SqlStore
+
+PARTS = ("encryption",)
+
+
+def switch_off(part: str) -> None:
+    """Raises KeyError: there is no such part."""
+    {"encryption": _without_encryption}[part]()
+
+
+def _without_encryption() -> None:
+    """Have the record opened without keys; the index keeps its encrypted files, as it had them before."""
+
+    def open_plain(
+        record_url: str, keys_url: str, open_master_key: Any, held: ExitStack, **_: Any
+    ) -> tuple[SqlStore, KeyRing]:
+        keys = SqlKeyStore(keys_url)
+        held.callback(keys.close)
+        ring = KeyRing(keys, open_master_key(not keys.gallery_keys()))
+        store = SqlStore(record_url)
+        held.callback(store.close)
+        store.migrate()
+        return store, ring
+
+    vars(service.app)["open_encrypted"] = open_plain
+
+
+if __name__ == "__main__":
+    for part in sys.argv[1:]:
+        switch_off(part)
+    run_service(load_settings(os.environ))

@@ -1,0 +1,1 @@
+"""Master keys: where the key above all others is kept."""

@@ -1,0 +1,17 @@
+"""The record of a service that was started on a folder, opened beside it with its keys."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from service.encrypted_store import key_store_url, open_encrypted
+from service.keys.sources import MasterKeySource
+from service.store.sql_store import SqlStore
+
+
+@contextmanager
+def record_of(var_dir: Path, url: str | None = None) -> Iterator[SqlStore]:
+    """Open the record in `var_dir`, or at `url`; the keys are in the folder."""
+    with ExitStack() as held:
+        record_url = url or f"sqlite:///{var_dir}/biodedup.sqlite"
+        yield open_encrypted(record_url, key_store_url(None, var_dir), MasterKeySource().opener(var_dir), held)[0]
