@@ -1,6 +1,6 @@
 """The map of the system: what is built from the settings, in which order, and how it is served.
 
-A little over 300 lines: all wiring in one place.
+Over 300 lines on purpose: all wiring in one place.
 """
 
 import asyncio
@@ -88,8 +88,7 @@ def build(
         url: where this process serves, told to others who want the same folder.
         packs: to use instead of loading those of the settings, for tests.
         on_encryption: told how many subjects of an earlier version's record are encrypted, of how many.
-        on_first_key: given the key of the first client, which is made where there is none and callers are asked who
-            they are; None: none is made.
+        on_first_key: given the key of the first client, which is made where there is none; None: none is made.
 
     Raises:
         VarInUse: another process owns the folder.
@@ -113,12 +112,9 @@ def build(
         new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
-        api_keys = ApiKeys(store.clients, _now)
-        held.callback(api_keys.close)
-        clients = _clients(settings, store, api_keys)
-        service = _wire(
-            settings, store, matcher, packs, metrics, keys=ring, clients=clients, api_keys=api_keys, close=held.close
-        )
+        clients = _client_service(settings, store)
+        held.callback(clients.keys.close)
+        service = _wire(settings, store, matcher, packs, metrics, keys=ring, clients=clients, close=held.close)
         _prepare(service, settings)
         if on_first_key is not None and settings.auth == "on":
             _begin_clients(clients, on_first_key)
@@ -140,17 +136,6 @@ def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
     ):
         runner.start()
         held.callback(runner.close)
-
-
-def _clients(settings: Settings, store: SqlStore, api_keys: ApiKeys) -> ClientService:
-    audit = AuditService(store)
-    return ClientService(
-        store.clients,
-        api_keys,
-        _now,
-        timedelta(days=settings.key_days),
-        on_change=lambda event, name: audit.record(event, None, details={"client": name}),
-    )
 
 
 def _anchors(settings: Settings, store: SqlStore, metrics: Metrics) -> Anchors:
@@ -306,7 +291,6 @@ def _wire(
     *,
     keys: KeyRing,
     clients: ClientService,
-    api_keys: ApiKeys,
     close: Callable[[], None],
 ) -> Service:
     defaults = GalleryDefaults(
@@ -348,7 +332,6 @@ def _wire(
         migrations=MigrationService(store, matcher, packs, metrics, making.news.set),
         template_making=making,
         clients=clients,
-        api_keys=api_keys,
         store=store,
         matcher=matcher,
         packs=packs,
@@ -384,8 +367,21 @@ def _begin_clients(clients: ClientService, on_first_key: Callable[[str], None]) 
 
 def recover_admin(store: SqlStore, settings: Settings) -> NewKey:
     """Make a further administrator in a record that no service uses now. Raises StoreUnavailable."""
-    with closing(ApiKeys(store.clients, _now)) as api_keys:
-        return _clients(settings, store, api_keys).recover()
+    clients = _client_service(settings, store)
+    with closing(clients.keys):
+        return clients.recover()
+
+
+def _client_service(settings: Settings, store: SqlStore) -> ClientService:
+    """Return it with keys that are to be closed."""
+    audit = AuditService(store)
+    return ClientService(
+        store.clients,
+        ApiKeys(store.clients, _now),
+        _now,
+        timedelta(days=settings.key_days),
+        on_change=lambda event, name: audit.record(event, None, details={"client": name}),
+    )
 
 
 def _authentication(settings: Settings) -> Authentication:

@@ -43,7 +43,7 @@ class ClientService:
         on_change: Callable[[AuditEvent, str], None] = lambda _event, _name: None,
     ) -> None:
         self._clients = clients
-        self._keys = keys
+        self.keys = keys
         self._clock = clock
         self._lifetime = lifetime
         self._on_change = on_change
@@ -66,14 +66,14 @@ class ClientService:
         now = self._clock()
         text, key = make_key(now, lifetime or self._lifetime)
         client = self._clients.add_key(name, key, now + overlap)
-        self._keys.forget()
+        self.keys.forget()
         self._on_change(AuditEvent.CLIENT_ROTATED, name)
         return NewKey(client, text)
 
     def revoke(self, name: str) -> Client:
         """End a client and its keys at once and for good. Raises ClientNotFound."""
         client = self._clients.revoke(name, self._clock())
-        self._keys.forget()
+        self.keys.forget()
         self._on_change(AuditEvent.CLIENT_REVOKED, name)
         return client
 

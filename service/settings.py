@@ -1,4 +1,7 @@
-"""Every knob of the service, from `BIODEDUP_*` environment variables; an unknown or wrong one stops the service."""
+"""Every knob of the service, from `BIODEDUP_*` environment variables; an unknown or wrong one stops the service.
+
+Over 300 lines on purpose: all settings in one place, most of it declarations.
+"""
 
 import difflib
 import ipaddress

@@ -8,7 +8,6 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from service.ages import RecaptureAdvice
-from service.api_keys import ApiKeys
 from service.auditing import AuditService
 from service.calibrations import CalibrationService
 from service.clients import ClientService
@@ -63,7 +62,6 @@ class Service:
     migrations: MigrationService
     template_making: TemplateMaking
     clients: ClientService
-    api_keys: ApiKeys
     store: CheckedStore
     matcher: Matcher
     packs: Packs
