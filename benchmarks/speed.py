@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,6 +97,9 @@ def pipeline(
     each: Annotated[int, typer.Option(min=1, help="Templates of each person in it.")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures both sides, in turn.")] = 3,
     photographs: Annotated[int, typer.Option(min=1, help="Photographs a round.")] = 480,
+    without: Annotated[
+        str | None, typer.Option(help="Measure the service without this part, too, in turn: audit.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Enrolments a second through HTTP, against the bare detector and recogniser sessions on the same photographs.
@@ -113,15 +116,26 @@ def pipeline(
     )
     work = _prepared(pack, samples)
     results: list[Round] = []
-    with tempfile.TemporaryDirectory() as folder, _service(pack, Path(folder), enrolled, each) as url:
-        _enrol_all(url, [one.sample for one in work[:20]], clients)  # warm
+    lighter: list[float] = []
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        url = running.enter_context(_service(pack, folder / "whole", enrolled, each))
+        other = running.enter_context(_service(pack, folder / "less", enrolled, each, without)) if without else None
+        for address in filter(None, (url, other)):
+            _enrol_all(address, [one.sample for one in work[:20]], clients)  # warm
         for number in range(rounds):
             part = work[number * photographs : (number + 1) * photographs]
             bare = max(_bare(pack, part, threads=2, intra=1), _bare(pack, part, threads=1, intra=2))
             service = _enrol_all(url, [one.sample for one in part], clients)
             results.append(Round(bare, service))
             console.print(f"round {number + 1}: bare {bare:.1f}/s, service {service:.1f}/s, ratio {service / bare:.2f}")
+            if other is not None:
+                lighter.append(_enrol_all(other, [one.sample for one in part], clients))
+                console.print(f"  without {without} {lighter[-1]:.1f}/s: with it {service / lighter[-1] - 1:+.1%}")
     _report(results, pack_id, clients, enrolled, json_file)
+    if lighter:
+        shares = [result.service / each for result, each in zip(results, lighter, strict=True)]
+        console.print(f"{without}: throughput {statistics.median(shares) - 1:+.1%}, median of {len(shares)} rounds")
 
 
 def _samples(dataset: Path, wanted: int) -> list[bytes]:
@@ -254,8 +268,9 @@ def _answer(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int) -> Iterator[str]:
-    """`biodedup serve` in a process of its own with a filled gallery; gives its address."""
+def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int, without: str | None = None) -> Iterator[str]:
+    """`biodedup serve` in a process of its own with a filled gallery, perhaps without a part; gives its address."""
+    folder.mkdir()
     _fill(folder / "biodedup.sqlite", pack, enrolled, each)
     pack_id, port = pack.manifest.pack_id, _free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BIODEDUP_")} | {
@@ -266,7 +281,8 @@ def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int) -> Ite
         "BIODEDUP_FACE_POLICY": FacePolicy.CENTRAL.value,
         "BIODEDUP_LOG_LEVEL": "warning",
     }
-    process = subprocess.Popen([sys.executable, "-m", "service", "serve"], env=environ, stdout=subprocess.DEVNULL)
+    serve = ["service", "serve"] if without is None else ["benchmarks.serving", without]
+    process = subprocess.Popen([sys.executable, "-m", *serve], env=environ, stdout=subprocess.DEVNULL)
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_ready(url, process)
