@@ -62,6 +62,9 @@ _IS_KNOWN = Prepared(
 )
 _ENTRIES = select(audit_entries).order_by(audit_entries.c.seq)
 
+_Known = tuple[SeenSubject, str | None]
+"""Somebody who is in the record, and the id of their key."""
+
 
 class Recorder:
     """Appends entries to chains, inside the transactions of a store.
@@ -87,8 +90,22 @@ class Recorder:
         row = {"chain": chain, "seq": 0, "hash": NO_HASH}
         connection.execute(insert_or_ignore(connection.dialect.name, audit_chains), row)
 
-    def write(self, connection: Connection, chain: str, new: NewEntry, now: datetime) -> None:
+    def write(
+        self,
+        connection: Connection,
+        chain: str,
+        new: NewEntry,
+        now: datetime,
+        known: tuple[str, str | None] | None = None,
+    ) -> None:
         """Append an entry on behalf of whoever acts; who was erased meanwhile is referred to no more.
+
+        Args:
+            connection: whose transaction goes on.
+            chain: to append to.
+            new: what is done.
+            now: time zone aware.
+            known: a subject of the chain's gallery that cannot be erased meanwhile, and the id of its key.
 
         Raises:
             GalleryNotFound: there is no such gallery.
@@ -96,14 +113,32 @@ class Recorder:
         """
         if not self._is_on:
             return
-        seen = _still_there(connection, chain, new.subjects)
+        seen = _still_there(connection, chain, new.subjects, known)
+        entry = self._entry(connection, chain, new, now, seen)
+        # a copy of the entry with its hash would cost as much as the hash
+        its_hash = entry.own_hash()
+        try:
+            _INSERT_ENTRY.run(connection, {**_columns(entry), "hash": its_hash})
+        except IntegrityError as error:
+            raise AuditChainBroken("an entry that nobody appended lies behind the head of this chain") from error
+        for position, (each, _) in enumerate(seen):
+            place = {"chain": chain, "seq": entry.seq, "position": position}
+            owner = {"gallery_id": each.gallery_id or chain, "subject_id": each.subject_id}
+            _INSERT_SUBJECT.run(connection, {**owner, **place})
+        _MOVE_HEAD.run(connection, {"of_chain": chain, "new_seq": entry.seq, "new_hash": its_hash})
+        self._on_entry(new.event)
+
+    def _entry(
+        self, connection: Connection, chain: str, new: NewEntry, now: datetime, seen: Sequence[_Known]
+    ) -> AuditEntry:
+        """Take the head of the chain and return the entry behind it, still without its hash."""
         head = _HEAD.one_or_none(connection, {"wanted": chain})
         if head is None:
             if chain != SERVICE_CHAIN:
                 read_gallery(connection, chain)
             raise AuditChainBroken("the head of this chain was removed")
         seq, actor = head["seq"] + 1, current_actor()
-        entry = AuditEntry(
+        return AuditEntry(
             chain=chain,
             seq=seq,
             created_at=now,
@@ -117,19 +152,9 @@ class Recorder:
             references=self._references(chain, seq, seen),
             previous=head["hash"],
             hash=NO_HASH,
-        ).sealed()
-        try:
-            _INSERT_ENTRY.run(connection, _columns(entry))
-        except IntegrityError as error:
-            raise AuditChainBroken("an entry that nobody appended lies behind the head of this chain") from error
-        for position, (each, _) in enumerate(seen):
-            place = {"chain": chain, "seq": seq, "position": position}
-            owner = {"gallery_id": each.gallery_id or chain, "subject_id": each.subject_id}
-            _INSERT_SUBJECT.run(connection, {**owner, **place})
-        _MOVE_HEAD.run(connection, {"of_chain": chain, "new_seq": seq, "new_hash": entry.hash})
-        self._on_entry(new.event)
+        )
 
-    def _references(self, chain: str, seq: int, seen: Sequence[tuple[SeenSubject, str | None]]) -> tuple[bytes, ...]:
+    def _references(self, chain: str, seq: int, seen: Sequence[_Known]) -> tuple[bytes, ...]:
         """Return the ciphertexts; none where nothing is encrypted, for what stands in a chain stays for ever."""
         if self._cipher.is_plain:
             return ()
@@ -161,15 +186,17 @@ def _context(chain: str, seq: int, position: int) -> bytes:
 
 
 def _still_there(
-    connection: Connection, chain: str, seen: Sequence[SeenSubject]
-) -> list[tuple[SeenSubject, str | None]]:
+    connection: Connection, chain: str, seen: Sequence[SeenSubject], known: tuple[str, str | None] | None
+) -> list[_Known]:
     """Return those of the subjects that are in the record, each once, with the ids of their keys."""
     by_gallery: dict[str, dict[str, SeenSubject]] = {}
     for each in seen:
         by_gallery.setdefault(each.gallery_id or chain, {}).setdefault(each.subject_id, each)
-    found = []
+    found: list[_Known] = []
+    if known is not None and known[0] in by_gallery.get(chain, {}):
+        found.append((by_gallery[chain].pop(known[0]), known[1]))
     for gallery_id, wanted in by_gallery.items():
-        if len(wanted) == 1:  # as of every enrolment
+        if len(wanted) == 1:  # as of every view of a record
             (subject_id,) = wanted
             row = _IS_KNOWN.one_or_none(connection, {"in_gallery": gallery_id, "wanted": subject_id})
             if row is not None:
@@ -177,8 +204,8 @@ def _still_there(
             continue
         for part in in_parts(list(wanted)):
             rows = connection.execute(_KNOWN, {"in_gallery": gallery_id, "among": part})
-            known = {row.subject_id: row.key_id for row in rows}
-            found += [(wanted[each], known[each]) for each in part if each in known]
+            keys = {row.subject_id: row.key_id for row in rows}
+            found += [(wanted[each], keys[each]) for each in part if each in keys]
     return found
 
 

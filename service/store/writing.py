@@ -147,7 +147,7 @@ class SqlWriting(SqlReading):
             purge_keys(self._connection, self._gallery_id, self._now)
         # last: they take the head of the chain
         self._record_thresholds(enrolment.threshold_change)
-        self._record(enrolment_recorded(enrolment, len(case_ids)))
+        self._record(enrolment_recorded(enrolment, len(case_ids)), (enrolment.subject_id, key_id))
         return Enrolment(
             enrolment_id=enrolment.enrolment_id,
             gallery_id=self._gallery_id,
@@ -213,8 +213,8 @@ class SqlWriting(SqlReading):
             self._record(NewEntry(AuditEvent.ENCOUNTER_CHANGED, status.value, subjects=(whose,)))
         return encounter
 
-    def _record(self, entry: NewEntry) -> None:
-        self._recorder.write(self._connection, self._gallery_id, entry, self._now)
+    def _record(self, entry: NewEntry, known: tuple[str, str | None] | None = None) -> None:
+        self._recorder.write(self._connection, self._gallery_id, entry, self._now, known)
 
     def _record_thresholds(self, change: ThresholdChange | None) -> None:
         record_thresholds(self._connection, self._gallery_id, change, self._now, self._recorder)
