@@ -139,7 +139,8 @@ def pipeline(
     _report(results, pack_id, clients, enrolled, json_file)
     if lighter:
         shares = [result.service / each for result, each in zip(results, lighter, strict=True)]
-        console.print(f"{', '.join(without)}: throughput {statistics.median(shares) - 1:+.1%}, median of {len(shares)} rounds")
+        cost = statistics.median(shares) - 1
+        console.print(f"{', '.join(without)}: throughput {cost:+.1%}, median of {len(shares)} rounds")
 
 
 def _samples(dataset: Path, wanted: int) -> list[bytes]:
