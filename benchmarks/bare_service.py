@@ -6,21 +6,23 @@ Example: python -m benchmarks.bare_service encryption
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import service.app
+from service import encrypted_store
 from service.cli.serving import run_service
 from service.key_ring import KeyRing
 from service.settings import load_settings
 from service.store.key_store import SqlKeyStore
 from service.store.sql_store import SqlStore
 
-PARTS = ("encryption",)
+PARTS = ("encryption", "audit")
 
 
 def switch_off(part: str) -> None:
     """Raises KeyError: there is no such part."""
-    {"encryption": _without_encryption}[part]()
+    {"encryption": _without_encryption, "audit": _without_audit}[part]()
 
 
 def _without_encryption() -> None:
@@ -32,12 +34,16 @@ def _without_encryption() -> None:
         keys = SqlKeyStore(keys_url)
         held.callback(keys.close)
         ring = KeyRing(keys, open_master_key(not keys.gallery_keys()))
-        store = SqlStore(record_url)
+        store = encrypted_store.SqlStore(record_url)  # type: ignore[attr-defined]  # perhaps the one without audit
         held.callback(store.close)
         store.migrate()
         return store, ring
 
     vars(service.app)["open_encrypted"] = open_plain
+
+
+def _without_audit() -> None:
+    vars(encrypted_store)["SqlStore"] = partial(SqlStore, is_audited=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,8 @@ def pipeline(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each measures both sides, in turn.")] = 3,
     photographs: Annotated[int, typer.Option(min=1, help="Photographs a round.")] = 480,
     without: Annotated[
-        list[str], typer.Option(help=f"Switch a part of the service off, to see its cost: {', '.join(PARTS)}.")
+        list[str],
+        typer.Option(help=f"Measure the service without this part, too, in turn: {', '.join(PARTS)}; may be repeated."),
     ] = [],  # noqa: B006  (Typer copies it)
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
@@ -117,15 +118,29 @@ def pipeline(
     )
     work = _prepared(pack, samples)
     results: list[Round] = []
-    with tempfile.TemporaryDirectory() as folder, _service(pack, Path(folder), enrolled, each, without) as url:
-        _enrol_all(url, [one.sample for one in work[:20]], clients)  # warm
+    lighter: list[float] = []
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        url = running.enter_context(_service(pack, folder / "whole", enrolled, each))
+        other = running.enter_context(_service(pack, folder / "less", enrolled, each, without)) if without else None
+        for address in filter(None, (url, other)):
+            _enrol_all(address, [one.sample for one in work[:20]], clients)  # warm
         for number in range(rounds):
             part = work[number * photographs : (number + 1) * photographs]
             bare = max(_bare(pack, part, threads=2, intra=1), _bare(pack, part, threads=1, intra=2))
             service = _enrol_all(url, [one.sample for one in part], clients)
             results.append(Round(bare, service))
             console.print(f"round {number + 1}: bare {bare:.1f}/s, service {service:.1f}/s, ratio {service / bare:.2f}")
+            if other is not None:
+                lighter.append(_enrol_all(other, [one.sample for one in part], clients))
+                console.print(
+                    f"  without {', '.join(without)} {lighter[-1]:.1f}/s: with it {service / lighter[-1] - 1:+.1%}"
+                )
     _report(results, pack_id, clients, enrolled, json_file)
+    if lighter:
+        shares = [result.service / each for result, each in zip(results, lighter, strict=True)]
+        cost = statistics.median(shares) - 1
+        console.print(f"{', '.join(without)}: throughput {cost:+.1%}, median of {len(shares)} rounds")
 
 
 def _samples(dataset: Path, wanted: int) -> list[bytes]:
@@ -259,7 +274,8 @@ def _answer(connection: socket.socket) -> bytes:
 
 @contextmanager
 def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int, without: Sequence[str] = ()) -> Iterator[str]:
-    """`biodedup serve`, all of it or `without` parts, in a process of its own with a filled gallery."""
+    """`biodedup serve`, all of it or `without` parts, in a process of its own with a filled gallery; its address."""
+    folder.mkdir()
     _fill(folder / "biodedup.sqlite", pack, enrolled, each)
     pack_id, port = pack.manifest.pack_id, _free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BIODEDUP_")} | {

@@ -1,6 +1,6 @@
 """The map of the system: what is built from the settings, in which order, and how it is served.
 
-A little over 300 lines: all wiring in one place.
+Over 300 lines on purpose: all wiring in one place.
 """
 
 import asyncio
@@ -26,6 +26,8 @@ from service.api.middleware import RequestMiddleware
 from service.api.oidc import OidcProvider, OidcSettings
 from service.api.request_limits import RequestLimits
 from service.api_keys import ApiKeys
+from service.audit_anchors import Anchors
+from service.auditing import AuditService
 from service.calibration import Calibration
 from service.calibrations import CalibrationService
 from service.clients import ClientService, NewKey
@@ -90,8 +92,7 @@ def build(
         url: where this process serves, told to others who want the same folder.
         packs: to use instead of loading those of the settings, for tests.
         on_encryption: told how many subjects of an earlier version's record are encrypted, of how many.
-        on_first_key: given the key of the first client, which is made where there is none and callers are asked who
-            they are; None: none is made.
+        on_first_key: given the key of the first client, which is made where there is none; None: none is made.
         rates: of the clients; shared with the other processes where the record is a database server.
 
     Raises:
@@ -109,20 +110,20 @@ def build(
         if folder is not None:
             held.callback(VarLock(folder, url).release)
         index_folder = folder or spare_folder(settings.var_dir, url, held)
-        store, ring = _open_record(settings, index_folder, held, on_encryption)
+        store, ring = _open_record(settings, index_folder, metrics, held, on_encryption)
+        anchors = _anchors(settings, store, metrics)
+        held.callback(anchors.close)
         packs = (packs or _load_packs(settings, store, metrics, held)).beside(store)
         new_index = index_maker(settings.index, index_folder, metrics, ring.gallery_key)
         matcher = Matcher(store, new_index, packs, metrics, files_forgetter(index_folder))
         held.callback(matcher.close)
-        api_keys = ApiKeys(store.clients, _now)
-        held.callback(api_keys.close)
-        clients = ClientService(store.clients, api_keys, _now, timedelta(days=settings.key_days))
-        service = _wire(
-            settings, store, matcher, packs, metrics, keys=ring, clients=clients, api_keys=api_keys, close=held.close
-        )
+        clients = _client_service(settings, store)
+        held.callback(clients.keys.close)
+        service = _wire(settings, store, matcher, packs, metrics, keys=ring, clients=clients, close=held.close)
         _prepare(service, settings)
         if on_first_key is not None and settings.auth == "on":
             _begin_clients(clients, on_first_key)
+        anchors.start()
         _start_jobs(service, held, is_alone=folder is not None)
         if rates is not None and folder is None:
             held.callback(Exchange(rates.counters, store).close)
@@ -144,8 +145,19 @@ def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
         held.callback(runner.close)
 
 
+def _anchors(settings: Settings, store: SqlStore, metrics: Metrics) -> Anchors:
+    return Anchors(
+        store,
+        metrics,
+        file=settings.audit_anchor_file,
+        entries=settings.audit_anchor_entries,
+        period_s=settings.audit_anchor_period_s,
+        clock=_now,
+    )
+
+
 def _open_record(
-    settings: Settings, index_folder: Path | None, held: ExitStack, on_encryption: Progress
+    settings: Settings, index_folder: Path | None, metrics: Metrics, held: ExitStack, on_encryption: Progress
 ) -> tuple[SqlStore, KeyRing]:
     return open_encrypted(
         database_url(settings),
@@ -154,6 +166,7 @@ def _open_record(
         held,
         on_adopted=lambda: delete_index_files(index_folder),
         on_progress=_told_now_and_then(on_encryption),
+        on_entry=metrics.count_audit_entry,
     )
 
 
@@ -285,7 +298,6 @@ def _wire(
     *,
     keys: KeyRing,
     clients: ClientService,
-    api_keys: ApiKeys,
     close: Callable[[], None],
 ) -> Service:
     defaults = GalleryDefaults(
@@ -319,6 +331,7 @@ def _wire(
         erasure=ErasureService(store, matcher),
         galleries=GalleryService(store, packs, defaults, _now),
         calibrations=CalibrationService(store, packs, _now),
+        audit=AuditService(store),
         accuracy=accuracy,
         index_care=IndexCare(matcher, metrics),
         sweeps=SweepService(store, matcher, packs, metrics),
@@ -326,7 +339,6 @@ def _wire(
         migrations=MigrationService(store, matcher, packs, metrics, making.news.set),
         template_making=making,
         clients=clients,
-        api_keys=api_keys,
         store=store,
         matcher=matcher,
         packs=packs,
@@ -362,8 +374,21 @@ def _begin_clients(clients: ClientService, on_first_key: Callable[[str], None]) 
 
 def recover_admin(store: SqlStore, settings: Settings) -> NewKey:
     """Make a further administrator in a record that no service uses now. Raises StoreUnavailable."""
-    with closing(ApiKeys(store.clients, _now)) as api_keys:
-        return ClientService(store.clients, api_keys, _now, timedelta(days=settings.key_days)).recover()
+    clients = _client_service(settings, store)
+    with closing(clients.keys):
+        return clients.recover()
+
+
+def _client_service(settings: Settings, store: SqlStore) -> ClientService:
+    """Return it with keys that are to be closed."""
+    audit = AuditService(store)
+    return ClientService(
+        store.clients,
+        ApiKeys(store.clients, _now),
+        _now,
+        timedelta(days=settings.key_days),
+        on_change=lambda event, name: audit.record(event, None, details={"client": name}),
+    )
 
 
 def _authentication(settings: Settings) -> Authentication:

@@ -9,7 +9,7 @@ import numpy as np
 from service.calibration import Calibration
 from service.calibration_fit import MatedScores, Source, calibrate, mated_scores
 from service.decision import DecisionRule
-from service.domain import AuditEntry, Gallery, Page, Reference, ThresholdChange, Thresholds
+from service.domain import Gallery, Reference, ThresholdChange, Thresholds
 from service.errors import CalibrationNotFound, CalibrationUnfit
 from service.packs import Packs
 from service.population import Population, population_of
@@ -107,10 +107,6 @@ class CalibrationService:
 
         changed = self._store.update_gallery(gallery_id, chosen_for, change_of)
         return self._report(changed, chosen.calibration, chosen.created_at)
-
-    def audit(self, gallery_id: str, after: str | None, limit: int) -> Page[AuditEntry]:
-        """Raises GalleryNotFound."""
-        return self._store.audit(gallery_id, after, limit)
 
     def _gallery(self, gallery_id: str) -> Gallery:
         with self._store.reading() as reading:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from service.access import Client, Grant, Role
 from service.api_keys import ApiKeys, make_key
+from service.audit_chain import AuditEvent
 from service.errors import ClientExists
 from service.ports import Clients
 
@@ -29,15 +30,23 @@ class ClientService:
         keys: forgets at once what was revoked here.
         clock: time zone aware.
         lifetime: of a key where none is given.
+        on_change: told what became of which client, once it is so: the audit trail.
     """
 
     def __init__(
-        self, clients: Clients, keys: ApiKeys, clock: Callable[[], datetime], lifetime: timedelta = timedelta(days=365)
+        self,
+        clients: Clients,
+        keys: ApiKeys,
+        clock: Callable[[], datetime],
+        lifetime: timedelta = timedelta(days=365),
+        *,
+        on_change: Callable[[AuditEvent, str], None] = lambda _event, _name: None,
     ) -> None:
         self._clients = clients
-        self._keys = keys
+        self.keys = keys
         self._clock = clock
         self._lifetime = lifetime
+        self._on_change = on_change
 
     def clients(self) -> list[Client]:
         """Return all clients in the order of their names, revoked ones among them."""
@@ -49,6 +58,7 @@ class ClientService:
         text, key = make_key(now, lifetime or self._lifetime)
         client = Client(name, tuple(grants), now, keys=(key,))
         self._clients.add(client)
+        self._on_change(AuditEvent.CLIENT_ADDED, name)
         return NewKey(client, text)
 
     def rotate(self, name: str, overlap: timedelta, lifetime: timedelta | None = None) -> NewKey:
@@ -56,13 +66,15 @@ class ClientService:
         now = self._clock()
         text, key = make_key(now, lifetime or self._lifetime)
         client = self._clients.add_key(name, key, now + overlap)
-        self._keys.forget()
+        self.keys.forget()
+        self._on_change(AuditEvent.CLIENT_ROTATED, name)
         return NewKey(client, text)
 
     def revoke(self, name: str) -> Client:
         """End a client and its keys at once and for good. Raises ClientNotFound."""
         client = self._clients.revoke(name, self._clock())
-        self._keys.forget()
+        self.keys.forget()
+        self._on_change(AuditEvent.CLIENT_REVOKED, name)
         return client
 
     def begin(self) -> NewKey | None:

@@ -3,11 +3,10 @@
 Over 300 lines on purpose: all nouns in one place, nothing but declarations.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -413,17 +412,6 @@ class ThresholdChange:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """What happened to a gallery's settings, without personal data. Entries are never changed."""
-
-    entry_id: int
-    gallery_id: str
-    event: str
-    details: Mapping[str, Any]
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Candidate:
     """A subject that the gallery returned, by its best reference. Rank counts from 1.
 
@@ -745,6 +733,28 @@ class Migration:
     @property
     def needs_work(self) -> bool:
         return self.stage.needs_work
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSample:
+    """A sample as it was sent, and of whom it is."""
+
+    subject_id: str
+    image: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All that a gallery holds of a subject."""
+
+    subject: Subject
+    encounters: tuple[Encounter, ...]
+    enrolments: tuple[Enrolment, ...]
+    samples: tuple[tuple[str, int], ...]
+    """Encounter and position of each kept image."""
+    own_cases: tuple[Case, ...]
+    other_cases: tuple[Case, ...]
+    """Of others, with this subject as the candidate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from service.audit_chain import AuditEvent
 from service.errors import KeysMissing
 from service.key_ring import KeyRing
 from service.ports import MasterKey
@@ -29,6 +30,7 @@ def open_encrypted(
     *,
     on_adopted: Callable[[], None] = lambda: None,
     on_progress: Progress = lambda _done, _total: None,
+    on_entry: Callable[[AuditEvent], None] = lambda _: None,
 ) -> tuple[SqlStore, KeyRing]:
     """Open the record and its key store, migrate both, and encrypt what an earlier version wrote.
 
@@ -38,6 +40,7 @@ def open_encrypted(
         open_master_key: told whether a new one may be made: only while nothing is wrapped by one.
         held: gives both back when it is closed.
         on_adopted: called before the record is encrypted for the first time.
+        on_entry: told of each entry of the audit trail.
         on_progress: told how far the encryption of an earlier version's record is.
 
     Raises:
@@ -56,7 +59,7 @@ def open_encrypted(
     held.callback(ring.close)
     ring.check()
     ring.announce()
-    store = SqlStore(record_url, cipher=ring)
+    store = SqlStore(record_url, cipher=ring, on_entry=on_entry)
     held.callback(store.close)
     if known is None:
         on_adopted()

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 
 from service.ageing import age_warnings
 from service.ages import RecaptureAdvice
+from service.audit_chain import AuditEvent, NewEntry
+from service.audit_people import seen_in_enrolment
 from service.domain import (
     CaseKind,
     Continuity,
@@ -119,13 +121,28 @@ class EnrolmentService:
         digest = request.digest()
         gallery, earlier = self._look_up(request)
         if earlier is not None:
-            return EnrolmentAnswer(answer_again(earlier, request, digest), is_replay=True)
+            return self._replay(earlier, request, digest)
         try:
             enrolment = self._enrol_new(request, digest, gallery)
         except _AnsweredBefore as before:
-            return EnrolmentAnswer(answer_again(before.earlier, request, digest), is_replay=True)
+            return self._replay(before.earlier, request, digest)
         self._metrics.enrolments.labels(outcome=enrolment.outcome.value).inc()
         return EnrolmentAnswer(enrolment, is_replay=False)
+
+    def _replay(self, earlier: EarlierRequest, request: EnrolmentRequest, digest: str) -> EnrolmentAnswer:
+        """Give the first answer again, and write down that it was given again."""
+        try:
+            enrolment = answer_again(earlier, request, digest)
+        except SampleRejected as error:
+            self._record(request.gallery_id, NewEntry(AuditEvent.ENROLMENT_REPLAYED, error.code))
+            raise
+        seen = seen_in_enrolment(enrolment)
+        again = NewEntry(AuditEvent.ENROLMENT_REPLAYED, enrolment.outcome.value, subjects=seen)
+        self._record(request.gallery_id, again)
+        return EnrolmentAnswer(enrolment, is_replay=True)
+
+    def _record(self, gallery_id: str, entry: NewEntry) -> None:
+        self._store.record(entry, gallery_id)
 
     def _look_up(self, request: EnrolmentRequest) -> tuple[Gallery, EarlierRequest | None]:
         """Return the gallery, perhaps as it was a while ago, and the answer that this request got before."""
@@ -180,6 +197,7 @@ class EnrolmentService:
         self._count_refused_by_gate(len(extracted.templates))
         self._metrics.enrolments.labels(outcome=OutcomeKind.REJECTED.value).inc()
         self._accuracy.unusable(request.facts.site, len(request.samples))
+        self._record(request.gallery_id, NewEntry(AuditEvent.ENROLMENT_REJECTED, error.code))
         if (key := request.idempotency_key) is not None:
             self._store.remember_rejection(request.gallery_id, key, digest, error.code, error.message)
 

@@ -13,7 +13,7 @@ BiodedupError
 │   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable  QualityTooLow
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
-│       SweepNotFound  CalibrationNotFound  MigrationNotFound  ClientNotFound
+│       SweepNotFound  CalibrationNotFound  MigrationNotFound  ClientNotFound  SampleNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
@@ -22,6 +22,7 @@ BiodedupError
 ├── RateLimited                       the client had its share of this minute: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady  ProviderUnavailable
+├── AuditChainBroken                  entries of the audit trail are not as they were written
 ├── ModelPackError
 │   └── PackMismatch  PackUnknown  PackManifestInvalid  PackNotInstalled  PackDigestMismatch  PackDownloadFailed
 │       PackArchiveUnsafe  PackLicenceNotAccepted  PackGraphUnsupported
@@ -207,6 +208,12 @@ class CalibrationNotFound(NotFound):
     code = "calibration_not_found"
 
 
+class SampleNotFound(NotFound):
+    """The encounter keeps no sample at this position."""
+
+    code = "sample_not_found"
+
+
 class MigrationNotFound(NotFound):
     code = "migration_not_found"
 
@@ -347,6 +354,12 @@ class ProviderUnavailable(Unavailable):
     """The OpenID Connect provider does not answer, and the token is signed with a key that is not known yet."""
 
     code = "provider_unavailable"
+
+
+class AuditChainBroken(BiodedupError):
+    """Entries of the audit trail were changed, removed, inserted or put in another order."""
+
+    code = "audit_chain_broken"
 
 
 class ModelPackError(BiodedupError):

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+from service.audit_chain import AuditEvent, NewEntry
+from service.audit_people import seen_in_candidates
 from service.domain import CaptureFacts, Decision, FacePolicy, Gallery, QualityGate, Searched, Template
 from service.enrolment_samples import Probes, let_through
-from service.errors import IndexUnavailable
+from service.errors import IndexUnavailable, SampleRejected
 from service.filters import Filters
 from service.matching import Matcher, SearchAgain
 from service.metrics import Metrics
@@ -46,6 +48,17 @@ class IdentificationService:
             GalleryNotFound, PackNotLoaded, SampleRejected, Overloaded, StoreUnavailable, IndexUnavailable
         """
         gallery = self._gallery(gallery_id)
+        try:
+            found = self._identify(gallery, sample, capture)
+        except SampleRejected as error:
+            self._store.record(NewEntry(AuditEvent.IDENTIFICATION_MADE, error.code), gallery_id)
+            raise
+        # before the answer: nobody is told who it is without an entry that says so
+        self._store.record(_made(found), gallery_id)
+        return found
+
+    def _identify(self, gallery: Gallery, sample: bytes, capture: CaptureFacts) -> Identification:
+        gallery_id = gallery.gallery_id
         probes = self._make_probes(sample, gallery)
         for _ in range(_ATTEMPTS):
             try:
@@ -76,3 +89,10 @@ class IdentificationService:
         self._metrics.identifications.labels(found=str(bool(finding.decision.candidates)).lower()).inc()
         decision = replace(finding.decision, warnings=finding.decision.warnings + probes.attack_warnings)
         return Identification(gallery.gallery_id, decision, finding.searched, probes.templates[0])
+
+
+def _made(found: Identification) -> NewEntry:
+    candidates = found.decision.candidates
+    outcome = "found" if candidates else "not_found"
+    details = {"candidates": len(candidates), "complete": found.searched.complete}
+    return NewEntry(AuditEvent.IDENTIFICATION_MADE, outcome, details, seen_in_candidates(candidates))

@@ -283,6 +283,16 @@ class KeyRing:
             self._newest[gallery_id] = each.version
 
 
+def without_key_id(sealed: bytes) -> bytes:
+    """Return a sealed value that does not tell which key it was sealed with, nor that two have the same."""
+    return sealed[_PREFIX_BYTES:]
+
+
+def with_key_id(key_id: str, bare: bytes) -> bytes:
+    """Return what `without_key_id` was given."""
+    return HEADER + bytes.fromhex(key_id) + bare
+
+
 def _key_id_of(sealed: bytes) -> str:
     """Raises Undecipherable."""
     if not sealed.startswith(HEADER):

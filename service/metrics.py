@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
 from service.accuracy_metrics import AccuracyMetrics
+from service.audit_chain import AuditEvent
 from service.domain import JobState, OutcomeKind
 from service.errors import SampleRejected, all_errors
 
@@ -76,6 +77,7 @@ class Metrics(AccuracyMetrics):
         self._define_continuity()
         self._define_sites()
         self._define_migrations()
+        self._define_audit()
         self.build_info = Info("biodedup_build", "Version of the running service.", registry=self.registry)
         self.build_info.info({"version": version})
 
@@ -286,6 +288,24 @@ class Metrics(AccuracyMetrics):
         )
         for result in ("made", "no_sample", "unusable"):
             self.migration_templates.labels(result=result)
+
+    def _define_audit(self) -> None:
+        self.audit_entries = Counter(
+            "biodedup_audit_entries_total",
+            "Entries written into the audit trail, by event (docs/audit.md).",
+            ("event",),
+            registry=self.registry,
+        )
+        for event in AuditEvent:
+            self.audit_entries.labels(event=event.value)
+        self.audit_anchor_time = Gauge(
+            "biodedup_audit_anchor_timestamp_seconds",
+            "When a chain of the audit trail was anchored last (seconds since 1970; 0: not since the start).",
+            registry=self.registry,
+        )
+
+    def count_audit_entry(self, event: AuditEvent) -> None:
+        self.audit_entries.labels(event=event.value).inc()
 
     def _gallery_gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, ("gallery",), registry=self.registry)

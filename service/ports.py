@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from service.access import Client, ClientKey
+from service.audit_chain import AuditEntry, AuditEvent, NewEntry, SubjectEntry
+from service.audit_check import ChainPoint
 from service.calibration import Calibration
 from service.domain import (
-    AuditEntry,
     Band,
     Case,
     CaseDecision,
@@ -31,8 +32,10 @@ from service.domain import (
     FacePolicy,
     Gallery,
     GalleryCounts,
+    Held,
     Hit,
     JobState,
+    KeptSample,
     Lease,
     MetadataAgreement,
     Migration,
@@ -426,8 +429,12 @@ class Records(Protocol):
 
     def sweeps(self, gallery_id: str, after: str | None, limit: int) -> Page[Sweep]: ...
 
-    def audit(self, gallery_id: str, after: str | None, limit: int) -> Page[AuditEntry]:
-        """Return the audit trail of a gallery, oldest first."""
+    def held_about(self, gallery_id: str, subject_id: str) -> Held:
+        """Return all that is held of a subject. Raises GalleryNotFound, SubjectNotFound."""
+        ...
+
+    def kept_sample(self, gallery_id: str, encounter_id: str, position: int) -> KeptSample:
+        """Return a sample as it was sent. Raises GalleryNotFound, EncounterNotFound, SampleNotFound."""
         ...
 
     def migration(self, gallery_id: str) -> Migration:
@@ -439,7 +446,37 @@ class Records(Protocol):
         ...
 
 
-class Store(Records, Protocol):
+class AuditTrail(Protocol):
+    """The chains of what was done: one of each gallery, one of the service. Entries are appended, never changed."""
+
+    def record(self, entry: NewEntry, gallery_id: str | None = None) -> None:
+        """Write an act of whoever acts now, in the chain of a gallery or, for None, of the service, and commit.
+
+        Raises:
+            GalleryNotFound, StoreUnavailable
+        """
+        ...
+
+    def audit(
+        self, gallery_id: str | None, after: str | None, limit: int, event: AuditEvent | None = None
+    ) -> Page[AuditEntry]:
+        """Return the entries of a chain, oldest first, those of one event or all. Raises GalleryNotFound."""
+        ...
+
+    def audit_heads(self) -> dict[str, ChainPoint]:
+        """Return how far each chain is, in the order of their names."""
+        ...
+
+    def audit_block(self, chain: str, after: int, limit: int) -> list[AuditEntry]:
+        """Return up to `limit` entries of a chain behind a number, in order."""
+        ...
+
+    def audit_about(self, gallery_id: str, subject_id: str) -> list[SubjectEntry]:
+        """Return the entries of all chains that concern a subject, oldest first."""
+        ...
+
+
+class Store(Records, AuditTrail, Protocol):
     """The record. A restore renews the timeline id of each gallery; an index of another timeline is thrown away."""
 
     def reading(self) -> AbstractContextManager[Reading]: ...

@@ -1,4 +1,7 @@
-"""Every knob of the service, from `BIODEDUP_*` environment variables; an unknown or wrong one stops the service."""
+"""Every knob of the service, from `BIODEDUP_*` environment variables; an unknown or wrong one stops the service.
+
+Over 300 lines on purpose: all settings in one place, most of it declarations.
+"""
 
 import difflib
 import ipaddress
@@ -303,6 +306,23 @@ class Settings(BaseSettings):
         le=1_000_000,
         json_schema_extra=_unit("connections"),
         description="The same of one address; a trusted proxy may have all.",
+    )
+    audit_anchor_file: Path | None = Field(
+        default=None, description="File outside the database to which anchors of the audit trail are appended."
+    )
+    audit_anchor_entries: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        json_schema_extra=_unit("entries"),
+        description="A chain of the audit trail is anchored again after so many further entries.",
+    )
+    audit_anchor_period_s: float = Field(
+        default=600.0,
+        ge=1.0,
+        le=86_400.0,
+        json_schema_extra=_unit(SECONDS),
+        description="A chain with fewer further entries is anchored again after this long.",
     )
 
     @classmethod

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from service.audit_chain import AuditEvent, NewEntry, SeenSubject
 from service.domain import FacePolicy, FalseMatchRate, Gallery, Template
-from service.errors import NoReference, SampleRejected
+from service.errors import NoReference, SampleRejected, SubjectNotFound
 from service.live_accuracy import LiveAccuracy
 from service.metrics import Metrics
 from service.packs import Packs
@@ -50,6 +51,22 @@ class VerificationService:
             GalleryNotFound, SubjectNotFound, PackNotLoaded, SampleRejected, Overloaded, StoreUnavailable
             NoReference: the subject has no template that may verify anyone.
         """
+        seen = (SeenSubject(subject_id),)
+        try:
+            answer = self._verify_subject(gallery_id, sample, subject_id, verification_fmr)
+        except (SampleRejected, SubjectNotFound, NoReference) as error:
+            self._record(gallery_id, error.code, seen)
+            raise
+        # before the answer: nobody is told without an entry that says so
+        self._record(gallery_id, "matched" if answer.matched else "not_matched", seen)
+        return answer
+
+    def _record(self, gallery_id: str, outcome: str, seen: tuple[SeenSubject, ...]) -> None:
+        self._store.record(NewEntry(AuditEvent.VERIFICATION_MADE, outcome, subjects=seen), gallery_id)
+
+    def _verify_subject(
+        self, gallery_id: str, sample: bytes, subject_id: str, verification_fmr: float | None
+    ) -> Verification:
         with self._store.reading() as reading:
             # someone who has no template of the ruling pack is verified by the one that stands by
             sides = reading.gallery(gallery_id).sides()
@@ -80,10 +97,15 @@ class VerificationService:
         """
         with self._store.reading() as reading:
             gallery = reading.gallery(gallery_id)
-        reference = self._extract(gallery, reference_sample)
-        probe = self._extract(gallery, sample)
-        found = self._judge(gallery, probe, float(reference.embedding @ probe.embedding), None, verification_fmr)
-        return replace(found, reference=reference)
+        try:
+            reference = self._extract(gallery, reference_sample)
+            probe = self._extract(gallery, sample)
+        except SampleRejected as error:
+            self._record(gallery_id, error.code, ())
+            raise
+        answer = self._judge(gallery, probe, float(reference.embedding @ probe.embedding), None, verification_fmr)
+        self._record(gallery_id, "matched" if answer.matched else "not_matched", ())
+        return replace(answer, reference=reference)
 
     def _extract(self, gallery: Gallery, sample: bytes) -> Template:
         try:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from service.audit_chain import AuditEvent, NewEntry
 from service.domain import (
     EncounterStatus,
     Lease,
@@ -41,6 +42,8 @@ class FakeMigrating(FakeWriting):
             standby_timeline_id=uuid.uuid4().hex,
         )
         self._change(added=(), removed=())
+        packs = {"from_pack_id": migration.from_pack_id, "to_pack_id": to_pack_id}
+        self._record(NewEntry(AuditEvent.MIGRATION_BEGUN, details=packs))
         return migration
 
     def current_migration(self) -> Migration:
@@ -71,6 +74,8 @@ class FakeMigrating(FakeWriting):
             active = [each for each in added if self._is_active(each)]
             self._change(added=tuple(active), removed=())
         self.records.leases[job_id] = lease
+        if step.is_last:
+            self._record(NewEntry(AuditEvent.MIGRATION_READY, details={"templates": before.done + step.done}))
         return self._moved(
             before,
             stage=MigrationStage.READY if step.is_last else MigrationStage.MAKING,
@@ -110,6 +115,8 @@ class FakeMigrating(FakeWriting):
             records.encounters[encounter.encounter_id] = replace(encounter, templates=left)
         end = MigrationStage.FINISHED if is_finished else MigrationStage.CANCELLED
         stage = before.stage if len(gone) == limit else end
+        if stage is end:
+            self._record(NewEntry(AuditEvent.MIGRATION_ENDED, end.value, {"templates": before.done + len(gone)}))
         return self._moved(before, stage=stage, done=before.done + len(gone), error_code=None)
 
     def note_migration_error(self, job_id: int, error_code: str) -> Migration:
@@ -122,14 +129,17 @@ class FakeMigrating(FakeWriting):
         if any(not each.state.has_ended for each in concerned):
             raise SweepUnderway("a sweep of this gallery, or against it, has not ended yet: wait for it or cancel it")
         self.records.gallery = self.records.gallery.swapped()
-        record_thresholds(self.records, change, self._now)
         self._change(added=(), removed=())
+        record_thresholds(self.records, change, self._now)
+        is_ahead = stage is MigrationStage.CUT_OVER
+        self._record(NewEntry(AuditEvent.MIGRATION_CUT_OVER if is_ahead else AuditEvent.MIGRATION_CUT_BACK))
         return self._moved(before, stage=stage)
 
     def give_up_standby(self, job_id: int) -> Migration:
         before, records = self._existing(job_id), self.records
         assert records.gallery.standby_pack_id is not None
         total = len(of_pack(records, records.references, records.gallery.standby_pack_id))
+        ending = NewEntry(AuditEvent.MIGRATION_ENDING, details={"pack_id": records.gallery.standby_pack_id})
         records.gallery = replace(
             records.gallery,
             standby_pack_id=None,
@@ -138,6 +148,7 @@ class FakeMigrating(FakeWriting):
             standby_calibration_id=None,
         )
         self._change(added=(), removed=())
+        self._record(ending)
         return self._moved(before, stage=MigrationStage.DROPPING, cursor=0, done=0, total=total)
 
     def missing_count(self, gallery_id: str, pack_id: str) -> int:

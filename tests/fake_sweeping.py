@@ -1,13 +1,14 @@
 """The transaction of `tests.fakes.FakeStore` that works on sweeps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from service.audit_chain import AuditEvent, Detail, NewEntry
 from service.domain import Case, CaseKind, CaseStatus, FoundPair, JobState, Lease, Sweep, SweepStep
 from service.errors import GalleryNotFound, SweepNotFound, SweepUnderway
 from tests.fake_packs import of_pack
-from tests.fake_transactions import FakeReading, Records, existing, searched
+from tests.fake_transactions import FakeReading, Records, append_audit, existing, searched
 
 
 class FakeSweeping(FakeReading):
@@ -24,6 +25,11 @@ class FakeSweeping(FakeReading):
         super().__init__(galleries)
         self.records = existing(galleries, gallery_id, GalleryNotFound).copy()
         self._searched = existing(galleries, other_gallery_id or gallery_id, GalleryNotFound)
+        if other_gallery_id is not None:
+            self._searched = self._searched.copy()
+        self.changed = {gallery_id: self.records}
+        if other_gallery_id is not None:
+            self.changed[other_gallery_id] = self._searched
         self._gallery_id = gallery_id
         self._other_gallery_id = other_gallery_id
         self._now = now
@@ -44,6 +50,7 @@ class FakeSweeping(FakeReading):
             self._now, self._now, self._other_gallery_id, left_out,
         )  # fmt: skip
         records.sweeps[sweep.job_id] = sweep
+        self._record(AuditEvent.SWEEP_BEGUN, None, {"job_id": sweep.job_id, "templates": len(references)})
         return sweep
 
     def lease_sweep(self, job_id: int, lease: Lease) -> Sweep | None:
@@ -83,14 +90,26 @@ class FakeSweeping(FakeReading):
             worked_s=sweep.worked_s + step.worked_s,
             updated_at=self._now,
         )
-        return self.records.sweeps[job_id]
+        ended = self.records.sweeps[job_id]
+        if step.is_last:
+            counts = {"job_id": job_id, "templates": ended.done, "cases": ended.cases_opened}
+            self._record(AuditEvent.SWEEP_ENDED, ended.state.value, counts)
+        return ended
 
     def end_sweep(self, job_id: int, state: JobState, error_code: str | None = None) -> Sweep:
         sweep = self._existing(job_id)
         if not sweep.state.has_ended:
             self.records.leases.pop(job_id, None)
             self.records.sweeps[job_id] = replace(sweep, state=state, error_code=error_code, updated_at=self._now)
+            counts = {"job_id": job_id, "templates": sweep.done, "cases": sweep.cases_opened, "error_code": error_code}
+            self._record(AuditEvent.SWEEP_ENDED, state.value, counts)
         return self.records.sweeps[job_id]
+
+    def _record(self, event: AuditEvent, outcome: str | None, details: Mapping[str, Detail]) -> None:
+        both = sorted(self.changed)
+        for gallery_id in both:
+            other = {"other_gallery_id": next((each for each in both if each != gallery_id), None)}
+            append_audit({}, self.changed[gallery_id], NewEntry(event, outcome, {**details, **other}), self._now)
 
     def _existing(self, job_id: int) -> Sweep:
         return existing(self.records.sweeps, job_id, SweepNotFound)

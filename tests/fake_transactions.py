@@ -1,5 +1,6 @@
 """The transactions of `tests.fakes.FakeStore`: reading a snapshot, writing on a copy of one gallery."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,8 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from service.acting import current_actor
+from service.audit_chain import NO_HASH, AuditEntry, AuditEvent, NewEntry, SeenSubject, details_text
+from service.audit_people import enrolment_recorded
 from service.domain import (
-    AuditEntry,
     Band,
     Candidate,
     Case,
@@ -86,6 +89,7 @@ class Records:
     leases: dict[int, Lease] = field(default_factory=dict)
     calibrations: dict[str, KeptCalibration] = field(default_factory=dict)
     audit: dict[int, AuditEntry] = field(default_factory=dict)
+    about: dict[tuple[str, str, int], tuple[int, SeenSubject]] = field(default_factory=dict)  # gallery, subject, entry
     migrations: dict[int, Migration] = field(default_factory=dict)
 
     def copy(self) -> "Records":
@@ -100,13 +104,30 @@ def record_thresholds(records: Records, change: ThresholdChange | None, now: dat
     """Write into the audit trail that a gallery has other thresholds now."""
     if change is None:
         return
-    append_audit(records, "thresholds.changed", {"reason": change.reason, **flat(change.thresholds)}, now)
+    details = {"reason": change.reason, **flat(change.thresholds)}
+    append_audit({}, records, NewEntry(AuditEvent.THRESHOLDS_CHANGED, details=details), now)
     records.gallery = replace(records.gallery, thresholds_key=change.key)
 
 
-def append_audit(records: Records, event: str, details: Mapping[str, object], now: datetime) -> None:
-    number = max(records.audit, default=0) + 1
-    records.audit[number] = AuditEntry(number, records.gallery.gallery_id, event, details, now)
+def append_audit(galleries: Mapping[str, Records], records: Records, new: NewEntry, now: datetime) -> None:
+    """Append an entry to the chain of `records`; `galleries` tells who is there to be referred to."""
+    gallery_id, number = records.gallery.gallery_id, len(records.audit) + 1
+    seen = {(each.gallery_id or gallery_id, each.subject_id): each for each in reversed(new.subjects)}
+    known = {key: seen[key] for key in reversed(seen) if key[1] in galleries.get(key[0], _NOTHING).subjects}
+    actor = current_actor()
+    records.audit[number] = AuditEntry(
+        gallery_id, number, now, new.event.value, new.outcome,
+        actor.client_id, actor.purpose, actor.agreement_id, actor.request_id, details_text(new.details),
+        tuple(sealed_reference(number, each) for each in known.values()),
+        records.audit[number - 1].hash if number > 1 else NO_HASH, NO_HASH,
+    ).sealed()  # fmt: skip
+    for position, ((owner, subject_id), each) in enumerate(known.items()):
+        records.about[owner, subject_id, number] = position, each
+
+
+def sealed_reference(number: int, seen: SeenSubject) -> bytes:
+    """Stand in for the ciphertext: nobody reads from it who it is, and it can be compared."""
+    return hashlib.sha256(str(number).encode() + seen.plain()).digest()
 
 
 class FakeReading(FakePackReading):
@@ -235,7 +256,6 @@ class FakeWriting(FakeReading):
             new, self._gallery_id, self._now, reference_ids, standby_ids
         )
         records.status_seqs[new.encounter_id] = self.seq
-        record_thresholds(records, new.threshold_change, self._now)
         if new.templates and records.gallery.model_id is None:
             records.gallery = replace(records.gallery, model_id=new.templates[0].model_id)
         records.samples[new.encounter_id] = {
@@ -244,7 +264,12 @@ class FakeWriting(FakeReading):
         records.answers[new.encounter_id] = (new.content_digest, new.enrolment_id)
         records.enrolments[new.enrolment_id] = stored
         self._change(added=tuple(sorted([*reference_ids.values(), *standby_ids.values()])), removed=())
+        record_thresholds(records, new.threshold_change, self._now)
+        self._record(enrolment_recorded(new, len(case_ids)))
         return stored
+
+    def _record(self, entry: NewEntry) -> None:
+        append_audit(self.galleries, self.records, entry, self._now)
 
     def _open_standby_case(self, new: NewEnrolment, candidate: Candidate) -> None:
         (migration,) = [each for each in self.records.migrations.values() if not each.stage.has_ended]
@@ -287,6 +312,13 @@ class FakeWriting(FakeReading):
                 nobody = replace(candidate, subject_id=None, encounter_id=None, reference_id=None)
                 self._keep(replace(case, candidate=nobody, status=CaseStatus.VOID))
         self._change(added=(), removed=removed)
+        for gallery_id, each in self.galleries.items():
+            left = {key: seen for key, seen in each.about.items() if key[:2] != (self._gallery_id, subject_id)}
+            if left != each.about:
+                self.galleries[gallery_id] = each if each is records else each.copy()
+                self.galleries[gallery_id].about = left
+        counts = {"encounters": len(subject.encounter_ids), "templates": len(removed), "samples": sample_count}
+        self._record(NewEntry(AuditEvent.SUBJECT_ERASED, details=counts))
         return Erasure(len(subject.encounter_ids), len(removed), sample_count, self.seq)
 
     def _forget(self, enrolment: Enrolment, subject_id: str) -> None:
@@ -323,6 +355,8 @@ class FakeWriting(FakeReading):
             self._withdraw(encounter)
         returns = status is EncounterStatus.ACTIVE
         self._change(added=moved if returns else (), removed=() if returns else moved)
+        whose = SeenSubject(encounter.subject_id, encounter_id=encounter_id)
+        self._record(NewEntry(AuditEvent.ENCOUNTER_CHANGED, status.value, subjects=(whose,)))
         return self.records.encounters[encounter_id]
 
     def _others_came(self, encounter: Encounter) -> bool:

@@ -10,11 +10,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from service.audit_chain import SERVICE_CHAIN, AuditEntry, AuditEvent, Detail, NewEntry, SubjectEntry
+from service.audit_check import ORIGIN, ChainPoint
+from service.audit_people import seen_in_candidates, seen_in_case
 from service.calibration import Calibration
 from service.domain import (
     FILTERED_SEXES,
     GALLERY_SETTINGS,
-    AuditEntry,
     Case,
     CaseDecision,
     CaseKind,
@@ -24,6 +26,8 @@ from service.domain import (
     Enrolment,
     Gallery,
     GalleryCounts,
+    Held,
+    KeptSample,
     MetadataAgreement,
     Migration,
     MissingSubject,
@@ -43,10 +47,12 @@ from service.errors import (
     GalleryNotFound,
     InvalidRequest,
     MigrationNotFound,
+    SampleNotFound,
     SubjectNotFound,
     SweepNotFound,
 )
 from service.ports import KeptCalibration
+from service.store.rows import gallery_settings
 from tests.fake_migrating import FakeMigrating
 from tests.fake_packs import missing
 from tests.fake_sweeping import FakeSweeping
@@ -59,6 +65,7 @@ from tests.fake_transactions import (
     append_audit,
     existing,
     record_thresholds,
+    sealed_reference,
 )
 
 T = TypeVar("T")
@@ -72,6 +79,8 @@ class FakeStore:
         self._galleries: dict[str, Records] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
+        nothing = Gallery(SERVICE_CHAIN, "", 0.0, 0.0, 0.0, keep_samples=False, created_at=clock())
+        self._service = Records(nothing)
 
     def renew_timelines(self) -> None:
         with self._lock:
@@ -97,7 +106,7 @@ class FakeStore:
         with self._lock:
             sweeping = FakeSweeping(self._galleries, gallery_id, other_gallery_id, self._clock(), self._numbers)
             yield sweeping
-            self._galleries = {**self._galleries, gallery_id: sweeping.records}
+            self._galleries = {**self._galleries, **sweeping.changed}
 
     @contextmanager
     def migrating(self, gallery_id: str) -> Iterator[FakeMigrating]:
@@ -141,6 +150,9 @@ class FakeStore:
             if gallery.gallery_id in self._galleries:
                 raise GalleryExists("there is a gallery of this name")
             records = Records(replace(gallery, last_seq=0, template_count=0, timeline_id=uuid.uuid4().hex))
+            append_audit(
+                {}, records, NewEntry(AuditEvent.GALLERY_CREATED, details=gallery_settings(gallery)), self._clock()
+            )
             self._galleries = {**self._galleries, gallery.gallery_id: records}
             return records.gallery
 
@@ -153,7 +165,11 @@ class FakeStore:
         with self._lock:
             records = existing(self._galleries, gallery_id, GalleryNotFound).copy()
             wanted = revise(records.gallery)
+            before = gallery_settings(records.gallery)
             records.gallery = replace(records.gallery, **{name: getattr(wanted, name) for name in GALLERY_SETTINGS})
+            changed = {name: value for name, value in gallery_settings(wanted).items() if value != before[name]}
+            if changed:
+                append_audit({}, records, NewEntry(AuditEvent.GALLERY_CHANGED, details=changed), self._clock())
             record_thresholds(records, threshold_change(records.gallery), self._clock())
             self._galleries = {**self._galleries, gallery_id: records}
             return records.gallery
@@ -164,13 +180,13 @@ class FakeStore:
             number = calibration.calibration_id
             if number not in records.calibrations:
                 records.calibrations[number] = KeptCalibration(calibration, self._clock())
-                details = {
+                details: dict[str, Detail] = {
                     "calibration_id": number,
                     "method": calibration.method,
                     "people": calibration.people,
                     "comparisons": calibration.comparisons,
                 }
-                append_audit(records, "calibration.added", details, self._clock())
+                append_audit({}, records, NewEntry(AuditEvent.CALIBRATION_ADDED, details=details), self._clock())
             self._galleries = {**self._galleries, gallery_id: records}
 
     def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:
@@ -179,9 +195,40 @@ class FakeStore:
     def calibrations(self, gallery_id: str) -> list[KeptCalibration]:
         return list(self._of(gallery_id).calibrations.values())
 
-    def audit(self, gallery_id: str, after: str | None, limit: int) -> Page[AuditEntry]:
-        records, start = self._of(gallery_id), _to_number(after)
-        return _page([each for each in records.audit.items() if each[0] > start], limit)
+    def record(self, entry: NewEntry, gallery_id: str | None = None) -> None:
+        with self._lock:
+            if gallery_id is None:
+                append_audit({}, self._service, entry, self._clock())
+                return
+            records = self._of(gallery_id).copy()
+            append_audit(self._galleries, records, entry, self._clock())
+            self._galleries = {**self._galleries, gallery_id: records}
+
+    def audit(
+        self, gallery_id: str | None, after: str | None, limit: int, event: AuditEvent | None = None
+    ) -> Page[AuditEntry]:
+        records, start = self._service if gallery_id is None else self._of(gallery_id), _to_number(after)
+        wanted = [each for each in records.audit.items() if event in {None, each[1].event}]
+        return _page([each for each in wanted if each[0] > start], limit)
+
+    def audit_heads(self) -> dict[str, ChainPoint]:
+        chains = {SERVICE_CHAIN: self._service, **self._galleries}
+        last = {chain: list(chains[chain].audit.values())[-1:] for chain in sorted(chains)}
+        return {chain: ChainPoint(each[0].seq, each[0].hash) if each else ORIGIN for chain, each in last.items()}
+
+    def audit_block(self, chain: str, after: int, limit: int) -> list[AuditEntry]:
+        records = self._service if chain == SERVICE_CHAIN else self._galleries.get(chain)
+        return [] if records is None else [each for number, each in records.audit.items() if number > after][:limit]
+
+    def audit_about(self, gallery_id: str, subject_id: str) -> list[SubjectEntry]:
+        found = []
+        for records in (self._service, *self._galleries.values()):
+            for (owner, whose, number), (position, seen) in records.about.items():
+                if (owner, whose) == (gallery_id, subject_id):
+                    entry = records.audit[number]
+                    is_proven = entry.references[position] == sealed_reference(number, seen)
+                    found.append(SubjectEntry(entry, seen.role, seen.encounter_id, is_proven))
+        return sorted(found, key=lambda each: (each.entry.created_at, each.entry.chain, each.entry.seq))
 
     def galleries(self) -> list[Gallery]:
         return [self._galleries[each].gallery for each in sorted(self._galleries)]
@@ -216,6 +263,32 @@ class FakeStore:
         records, start = self._of(gallery_id), _to_number(after)
         wanted = [each for each in records.cases.items() if job_id in {None, each[1].job_id}]
         return _page([each for each in wanted if each[0] > start], limit)
+
+    def held_about(self, gallery_id: str, subject_id: str) -> Held:
+        records = self._of(gallery_id)
+        subject = existing(records.subjects, subject_id, SubjectNotFound)
+        every = sorted(
+            (case for each in self._galleries.values() for case in each.cases.values()), key=lambda each: each.case_id
+        )
+        return Held(
+            subject,
+            tuple(records.encounters[each] for each in subject.encounter_ids),
+            tuple(each for each in records.enrolments.values() if each.subject_id == subject_id),
+            tuple((each, position) for each in subject.encounter_ids for position in sorted(records.samples[each])),
+            tuple(each for each in records.cases.values() if each.subject_id == subject_id),
+            tuple(each for each in every if (gallery_id, subject_id) in self._candidates_of(each)),
+        )
+
+    def _candidates_of(self, case: Case) -> set[tuple[str, str | None]]:
+        found = [case.candidate] if case.candidate is not None else []
+        if case.kind is CaseKind.DUPLICATE:
+            found = list(self._galleries[case.gallery_id].enrolments[case.enrolment_id].candidates)
+        return {(each.gallery_id or case.gallery_id, each.subject_id) for each in found}
+
+    def kept_sample(self, gallery_id: str, encounter_id: str, position: int) -> KeptSample:
+        records = self._of(gallery_id)
+        encounter = existing(records.encounters, encounter_id, EncounterNotFound)
+        return KeptSample(encounter.subject_id, existing(records.samples[encounter_id], position, SampleNotFound))
 
     def sweep(self, gallery_id: str, job_id: int) -> Sweep:
         return existing(self._of(gallery_id).sweeps, job_id, SweepNotFound)
@@ -274,7 +347,10 @@ class FakeStore:
                 decided_at=None if verdict is None else now,
             )
             details = {"case_id": case_id, "verdict": verdict, "before": before.verdict, "decided_by": decided_by}
-            append_audit(records, "case.decided", details, now)
+            found = records.enrolments[before.enrolment_id].candidates if before.candidate is None else ()
+            people = (*seen_in_case(before), *seen_in_candidates(found))
+            decided = NewEntry(AuditEvent.CASE_DECIDED, verdict and verdict.value, details, people)
+            append_audit(self._galleries, records, decided, now)
             return records.cases[case_id]
 
     def verdict_counts(self, gallery_id: str) -> dict[tuple[CaseKind, CaseVerdict], int]:

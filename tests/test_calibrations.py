@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.domain import AuditEntry, CaseDecision, CaseVerdict, OutcomeKind
+from service.audit_chain import AuditEntry, AuditEvent
+from service.domain import CaseDecision, CaseVerdict, OutcomeKind
 from service.errors import CalibrationNotFound, CalibrationUnfit
 from service.galleries import GalleryChange
 from service.packs import Packs
@@ -22,7 +23,7 @@ def world() -> World:
 
 
 def trail(world: World) -> list[AuditEntry]:
-    return list(world.calibrations.audit(GALLERY, None, 200).items)
+    return list(world.store.audit(GALLERY, None, 200, AuditEvent.THRESHOLDS_CHANGED).items)
 
 
 def used(world: World) -> str:
@@ -63,7 +64,7 @@ def test_a_change_is_taken_back_by_choosing_the_one_before(world: World) -> None
     assert world.gallery().calibration_id is None
     assert first is not None
     assert world.identify(3).decision.thresholds.review == first.review
-    assert [entry.details.get("reason") for entry in trail(world)] == ["size", None, "calibration", "calibration"]
+    assert [entry.details["reason"] for entry in trail(world)] == ["size", "calibration", "calibration"]
 
 
 def test_another_process_judges_by_the_chosen_calibration(world: World) -> None:

@@ -12,6 +12,7 @@ from prometheus_client import Metric
 from pydantic.fields import FieldInfo
 
 from service.api.request_schemas import EnrolmentFields
+from service.audit_chain import AuditEvent
 from service.cli.client import NO_SERVICE
 from service.errors import all_errors
 from service.metrics import PHASES, Metrics
@@ -158,3 +159,10 @@ def test_settings_named_in_any_page_exist() -> None:
     pages = [*DOCS.rglob("*.md"), *(DOCS.parent / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md"))]
     named = {name for page in pages for name in re.findall(r"BIODEDUP_[A-Z_]*[A-Z]", page.read_text())}
     assert {name for name in named - known if not name.startswith("BIODEDUP_TEST")} == set()
+
+
+def test_every_event_of_the_audit_trail_is_documented() -> None:
+    table_of_events = (DOCS / "audit.md").read_text().partition("### Events")[2].partition("`decided_by`")[0]
+    first_cells = [line.split("|")[1] for line in table_of_events.splitlines() if line.startswith("| `")]
+    documented = [name for cell in first_cells for name in re.findall(r"`([a-z_.]+)`", cell)]
+    assert sorted(documented) == sorted(event.value for event in AuditEvent)

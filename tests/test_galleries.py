@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.audit_chain import AuditEvent
 from service.domain import QualityGate
 from service.errors import GalleryExists, GalleryNotFound, InvalidRequest, PackNotLoaded
 from service.galleries import GalleryChange
@@ -57,7 +58,7 @@ def test_two_changes_at_once_are_both_kept() -> None:
 
     settings = (gallery.keep_samples, gallery.review_fpir, gallery.quality_gate, gallery.min_duplicate_age)
     assert settings == (True, 0.2, QualityGate.STRICT, 10)
-    (entry,) = world.calibrations.audit(GALLERY, None, 10).items
+    (entry,) = world.store.audit(GALLERY, None, 10, AuditEvent.THRESHOLDS_CHANGED).items
     assert entry.details["review_fpir"] == 0.2
 
 

@@ -20,6 +20,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 def test_no_label_names_a_person() -> None:
     assert labels_of(Metrics()) == {
         "code",
+        "event",
         "flagged",
         "fmr",
         "found",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from service.audit_chain import AuditEvent
 from service.domain import (
     CaseDecision,
     CaseKind,
@@ -627,7 +628,9 @@ def test_a_calibration_of_the_old_pack_judges_nothing_of_the_new_one_and_comes_b
 def test_the_thresholds_of_the_new_pack_go_into_the_audit_trail_with_the_cut_over(world: World) -> None:
     world.enrol(1)
     make_all(world).cut_over(GALLERY)
-    reasons = [each.details["reason"] for each in world.store.audit(GALLERY, None, 10).items]
+    reasons = [
+        each.details["reason"] for each in world.store.audit(GALLERY, None, 10, AuditEvent.THRESHOLDS_CHANGED).items
+    ]
     assert reasons == ["size", "model"]
 
 

@@ -49,7 +49,7 @@ class Authentication:
         return found
 
     async def _of_key(self, request: Request, text: str) -> Caller | None:
-        keys = startup_of(request).service().api_keys
+        keys = startup_of(request).service().clients.keys
         found = keys.remembered(text)
         if found is not None:
             return found

@@ -1,4 +1,4 @@
-"""What the scores of a gallery mean: its calibrations, which one is used, and the audit trail of its thresholds."""
+"""What the scores of a gallery mean: its calibrations, and which one is used."""
 
 import json
 from datetime import datetime
@@ -12,10 +12,10 @@ from service.api.context import ServiceDep
 from service.api.error_responses import responses
 from service.api.guarded_route import GuardedRoute
 from service.api.openapi_bodies import json_body
-from service.api.parameters import DEFAULT_LIMIT, AfterNumber, GalleryPath, Limit
+from service.api.parameters import GalleryPath
 from service.api.sample_schemas import Out
 from service.api.samples import read_json
-from service.api.schemas import PageOut, ThresholdsOut, answer
+from service.api.schemas import ThresholdsOut, answer
 from service.calibration import Calibration
 from service.calibrations import CalibrationReport
 from service.errors import (
@@ -95,19 +95,6 @@ class CalibrationsOut(Out):
     items: list[CalibrationOut]
 
 
-class AuditEntryOut(Out):
-    """What happened to a gallery's settings. Entries are never changed and hold nothing personal."""
-
-    entry_id: int
-    event: str = Field(description="`thresholds.changed` or `calibration.added`.")
-    details: dict[str, Any]
-    created_at: datetime
-
-
-class AuditOut(PageOut[AuditEntryOut]):
-    pass
-
-
 @router.get(
     "/v1/galleries/{gallery_id}/calibrations",
     summary="List the calibrations of a gallery",
@@ -156,19 +143,3 @@ def use_calibration(service: ServiceDep, gallery_id: GalleryPath, body: OnlyJson
     """Judge the gallery by this calibration from now on. Choosing an earlier one takes a change back."""
     wanted = read_json(body, CalibrationUseIn)
     return answer(CalibrationOut.of(service.calibrations.use(gallery_id, wanted.calibration_id)))
-
-
-@router.get(
-    "/v1/galleries/{gallery_id}/audit",
-    summary="Read the audit trail of a gallery",
-    response_model=AuditOut,
-    responses=responses(GalleryNotFound),
-)
-def read_audit(
-    service: ServiceDep, gallery_id: GalleryPath, after: AfterNumber = None, limit: Limit = DEFAULT_LIMIT
-) -> Response:
-    """Return what changed the gallery's thresholds, oldest first: its size, its error rates, its calibration."""
-    page = service.calibrations.audit(gallery_id, after, limit)
-    return answer(
-        AuditOut(items=[AuditEntryOut.model_validate(item) for item in page.items], next_after=page.next_after)
-    )

@@ -16,6 +16,8 @@ from service.api.parameters import DEFAULT_LIMIT, AfterNumber, CasePath, Gallery
 from service.api.request_schemas import CaseDecisionIn
 from service.api.samples import read_json
 from service.api.schemas import answer
+from service.audit_chain import AuditEvent
+from service.audit_people import seen_in_case
 from service.domain import Case, CaseDecision
 from service.errors import (
     CaseNotFound,
@@ -49,9 +51,9 @@ def list_cases(
     Of a pair across two galleries, whoever may not read the cases of the other gallery sees nothing of its subject.
     """
     page = service.store.cases(gallery_id, after, limit, job_id)
-    return answer(
-        CasesOut(items=[CaseOut.of(_seen_by(caller, item)) for item in page.items], next_after=page.next_after)
-    )
+    items = [_seen_by(caller, item) for item in page.items]
+    service.audit.listed(AuditEvent.CASES_LISTED, gallery_id, [each for item in items for each in seen_in_case(item)])
+    return answer(CasesOut(items=[CaseOut.of(item) for item in items], next_after=page.next_after))
 
 
 @router.get(
@@ -61,7 +63,10 @@ def list_cases(
     responses=responses(GalleryNotFound, CaseNotFound),
 )
 def read_case(service: ServiceDep, caller: CallerDep, gallery_id: GalleryPath, case_id: CasePath) -> Response:
-    return answer(CaseOut.of(_seen_by(caller, service.store.case(gallery_id, case_id))))
+    found = _seen_by(caller, service.store.case(gallery_id, case_id))
+    details = {"case_id": case_id}
+    service.audit.record(AuditEvent.CASE_VIEWED, gallery_id, details=details, seen=seen_in_case(found))
+    return answer(CaseOut.of(found))
 
 
 @router.put(

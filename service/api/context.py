@@ -8,7 +8,7 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from service.ages import RecaptureAdvice
-from service.api_keys import ApiKeys
+from service.auditing import AuditService
 from service.calibrations import CalibrationService
 from service.clients import ClientService
 from service.enrolment import EnrolmentService
@@ -54,6 +54,7 @@ class Service:
     erasure: ErasureService
     galleries: GalleryService
     calibrations: CalibrationService
+    audit: AuditService
     accuracy: LiveAccuracy
     index_care: IndexCare
     sweeps: SweepService
@@ -61,7 +62,6 @@ class Service:
     migrations: MigrationService
     template_making: TemplateMaking
     clients: ClientService
-    api_keys: ApiKeys
     store: CheckedStore
     matcher: Matcher
     packs: Packs

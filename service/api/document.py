@@ -9,6 +9,8 @@ from fastapi_offline import FastAPIOffline
 from starlette.routing import Mount, Route
 
 from service.api import (
+    access_reports,
+    audit,
     calibrations,
     cases,
     clients,
@@ -17,6 +19,7 @@ from service.api import (
     error_responses,
     galleries,
     identifications,
+    images,
     index,
     keys,
     migrations,
@@ -60,8 +63,11 @@ _ROUTES = (
     verifications,
     subjects,
     encounters,
+    images,
+    access_reports,
     galleries,
     calibrations,
+    audit,
     index,
     cases,
     sweeps,

@@ -11,6 +11,8 @@ from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EncounterPath, Ga
 from service.api.request_schemas import EncounterIn
 from service.api.samples import read_json
 from service.api.schemas import EncounterOut, EncountersOut, answer
+from service.audit_chain import AuditEvent
+from service.audit_people import seen_in_encounter
 from service.errors import (
     EncounterNotFound,
     EncounterOutdated,
@@ -38,6 +40,8 @@ def list_encounters(
 ) -> Response:
     """Return encounters in the order of enrolment, those of one subject or of all."""
     page = service.store.encounters(gallery_id, subject_id, after, limit)
+    seen = [each for item in page.items for each in seen_in_encounter(item)]
+    service.audit.listed(AuditEvent.ENCOUNTERS_LISTED, gallery_id, seen)
     return answer(
         EncountersOut(
             items=[EncounterOut.of(item, service.recapture) for item in page.items], next_after=page.next_after
@@ -52,7 +56,9 @@ def list_encounters(
     responses=responses(GalleryNotFound, EncounterNotFound),
 )
 def read_encounter(service: ServiceDep, gallery_id: GalleryPath, encounter_id: EncounterPath) -> Response:
-    return answer(EncounterOut.of(service.store.encounter(gallery_id, encounter_id), service.recapture))
+    found = service.store.encounter(gallery_id, encounter_id)
+    service.audit.record(AuditEvent.ENCOUNTER_VIEWED, gallery_id, seen=seen_in_encounter(found))
+    return answer(EncounterOut.of(found, service.recapture))
 
 
 @router.patch(

@@ -11,6 +11,8 @@ from service.api.ordinary_route import OrdinaryRoute
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EnrolmentPath, GalleryPath, IdempotencyKey, Limit
 from service.api.samples import enrolment_request
 from service.api.schemas import EnrolmentOut, EnrolmentsOut, answer
+from service.audit_chain import AuditEvent
+from service.audit_people import seen_in_enrolment
 from service.errors import (
     EncounterExists,
     EnrolmentNotFound,
@@ -72,6 +74,8 @@ def list_enrolments(
 ) -> Response:
     """Return enrolments in their order, each as it was answered."""
     page = service.store.enrolments(gallery_id, after, limit)
+    seen = [each for item in page.items for each in seen_in_enrolment(item)]
+    service.audit.listed(AuditEvent.ENROLMENTS_LISTED, gallery_id, seen)
     return answer(EnrolmentsOut(items=[EnrolmentOut.of(item) for item in page.items], next_after=page.next_after))
 
 
@@ -83,4 +87,6 @@ def list_enrolments(
 )
 def read_enrolment(service: ServiceDep, gallery_id: GalleryPath, enrolment_id: EnrolmentPath) -> Response:
     """Return an enrolment as it was answered; candidates that were erased since have lost their ids."""
-    return answer(EnrolmentOut.of(service.store.enrolment(gallery_id, enrolment_id)))
+    found = service.store.enrolment(gallery_id, enrolment_id)
+    service.audit.record(AuditEvent.ENROLMENT_VIEWED, gallery_id, seen=seen_in_enrolment(found))
+    return answer(EnrolmentOut.of(found))

@@ -71,6 +71,8 @@ EXAMPLES: dict[type[BiodedupError], str] = {
         "the galleries have different model packs: opencv-zoo in camp, buffalo_s in village"
     ),
     errors.CalibrationUnfit: "a calibration needs 100 people or more, not 12",
+    errors.SampleNotFound: "this encounter keeps no sample at this position",
+    errors.AuditChainBroken: "the gallery has no chain: its head was removed",
     errors.MigrationNotFound: "the model pack of this gallery was never changed",
     errors.MigrationUnderway: "the model pack of this gallery is being changed already",
     errors.MigrationNotReady: "templates are still being made",

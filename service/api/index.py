@@ -11,6 +11,7 @@ from service.api.error_responses import responses
 from service.api.guarded_route import GuardedRoute
 from service.api.parameters import GalleryPath
 from service.api.schemas import answer
+from service.audit_chain import AuditEvent
 from service.errors import GalleryNotFound, IndexUnavailable, PackMismatch, PackNotLoaded
 from service.index_care import IndexStatus
 
@@ -108,6 +109,8 @@ def verify_index(service: ServiceDep, gallery_id: GalleryPath) -> Response:
     away, and the next search fills it from the record.
     """
     found = service.index_care.verify(gallery_id)
+    outcome = "ok" if found.is_same else "different"
+    service.audit.record(AuditEvent.INDEX_VERIFIED, gallery_id, outcome=outcome, details={"templates": found.compared})
     return answer(
         IndexVerificationOut(
             gallery_id=gallery_id,
@@ -132,7 +135,9 @@ def rebuild_index(service: ServiceDep, gallery_id: GalleryPath) -> Response:
 
     Requests to this gallery wait until it is filled: seconds for 100,000 templates, minutes for millions.
     """
-    return answer(IndexOut.of(gallery_id, service.index_care.rebuild(gallery_id)))
+    found = service.index_care.rebuild(gallery_id)
+    service.audit.record(AuditEvent.INDEX_REBUILT, gallery_id)
+    return answer(IndexOut.of(gallery_id, found))
 
 
 @router.post(
@@ -148,4 +153,6 @@ def compact_index(service: ServiceDep, gallery_id: GalleryPath) -> Response:
     coarse code; this, and what the encrypted files hold of it, go with the compaction. Searches and enrolments go on
     meanwhile.
     """
-    return answer(IndexOut.of(gallery_id, service.index_care.compact(gallery_id)))
+    found = service.index_care.compact(gallery_id)
+    service.audit.record(AuditEvent.INDEX_COMPACTED, gallery_id)
+    return answer(IndexOut.of(gallery_id, found))

@@ -7,6 +7,7 @@ from service.api.context import ServiceDep
 from service.api.error_responses import responses
 from service.api.guarded_route import GuardedRoute
 from service.api.schemas import answer
+from service.audit_chain import AuditEvent
 from service.errors import KeyRotationUnderway, MasterKeyUnusable
 from service.key_ring import MasterKeys
 
@@ -56,5 +57,6 @@ def rotate_keys(service: ServiceDep) -> Response:
     One that was interrupted is finished. No template is touched: a gallery key is 32 bytes.
     """
     rewrapped = service.keys.rotate_master_key()
+    service.audit.record(AuditEvent.KEYS_ROTATED, None, details={"gallery_keys": rewrapped})
     keys = service.keys.master_keys()
     return answer(KeyRotationOut(master_key_id=keys.key_id, gallery_keys=keys.gallery_keys, rewrapped=rewrapped))

@@ -14,6 +14,7 @@ from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, Limit
 from service.api.request_schemas import MigrationIn, SwapIn
 from service.api.samples import read_json
 from service.api.schemas import answer
+from service.audit_chain import AuditEvent, SeenSubject
 from service.errors import (
     GalleryNotFound,
     IndexUnavailable,
@@ -109,6 +110,8 @@ def list_missing(
 ) -> Response:
     """Return the subjects whom the new pack would not find, in the order of their ids."""
     page = service.migrations.missing(gallery_id, pack_id, after, limit)
+    seen = [SeenSubject(item.subject_id) for item in page.items]
+    service.audit.listed(AuditEvent.MISSING_LISTED, gallery_id, seen)
     items = [MissingSubjectOut.of(item) for item in page.items]
     return answer(MissingSubjectsOut(items=items, next_after=page.next_after))
 

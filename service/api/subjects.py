@@ -7,6 +7,7 @@ from service.api.error_responses import responses
 from service.api.guarded_route import GuardedRoute
 from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, Limit, SubjectPath
 from service.api.schemas import ErasureOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
+from service.audit_chain import AuditEvent, SeenSubject
 from service.domain import EncounterStatus
 from service.errors import GalleryNotFound, SubjectNotFound
 
@@ -24,6 +25,8 @@ def list_subjects(
 ) -> Response:
     """Return subjects in the order of their ids."""
     page = service.store.subjects(gallery_id, after, limit)
+    seen = [SeenSubject(item.subject_id) for item in page.items]
+    service.audit.listed(AuditEvent.SUBJECTS_LISTED, gallery_id, seen)
     items = [SubjectOut.model_validate(item) for item in page.items]
     return answer(SubjectsOut(items=items, next_after=page.next_after))
 
@@ -38,6 +41,7 @@ def read_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: Subje
     """Return a subject with its encounters in the order of enrolment, and when it is to be captured anew."""
     subject = service.store.subject(gallery_id, subject_id)
     seen = service.store.encounters(gallery_id, subject_id, None, max(1, len(subject.encounter_ids))).items
+    service.audit.record(AuditEvent.SUBJECT_VIEWED, gallery_id, seen=[SeenSubject(subject_id)])
     due = service.recapture.newest_due([each.facts for each in seen if each.status is EncounterStatus.ACTIVE])
     return answer(OneSubjectOut(**SubjectOut.model_validate(subject).model_dump(), recapture_due=due))
 

@@ -133,12 +133,13 @@ def show_history(gallery: GalleryArgument, url: UrlOption = DEFAULT_URL) -> None
 def _changes(client: ServiceClient, gallery: str) -> list[Json]:
     """Return the entries of the audit trail about thresholds, oldest first."""
     found: list[Json] = []
-    page = client.get(gallery_path(gallery, "audit"), limit=200)
+    path, event = gallery_path(gallery, "audit"), "thresholds.changed"
+    page = client.get(path, limit=200, event=event)
     while True:
-        found += [entry for entry in page["items"] if entry["event"] == "thresholds.changed"]
+        found += page["items"]
         if page["next_after"] is None:
             return found
-        page = client.get(gallery_path(gallery, "audit"), limit=200, after=page["next_after"])
+        page = client.get(path, limit=200, event=event, after=page["next_after"])
 
 
 def _use(client: ServiceClient, gallery: str, calibration_id: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +88,17 @@ class ServiceClient:
         parts = [(name, ("sample", content, "application/octet-stream")) for name, content in files]
         return self.send("POST", path, files=parts, data=dict(fields))
 
+    def stream(self, path: str, **params: str | int) -> Iterator[bytes]:
+        """Yield the parts of a long answer. Raises CommandFailed, also where it breaks off."""
+        try:
+            with self._http.stream("GET", path, params=params) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise self._failure(response)
+                yield from response.iter_bytes()
+        except httpx.TransportError as error:
+            raise self._no_service(error) from error
+
     def send(self, method: str, path: str, *, accept: Sequence[int] = (200, 201), **arguments: Any) -> Json:
         """Return the JSON object that the service answers.
 
@@ -97,24 +108,31 @@ class ServiceClient:
         try:
             response = self._http.request(method, path, **arguments)
         except httpx.TransportError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise CommandFailed(
-                    f"the certificate of {self.url} is signed by nobody this machine trusts, or is for another name",
-                    "certificate_untrusted",
-                    advice="Name the authority's file: biodedup --ca-file FILE, or BIODEDUP_CA_FILE.",
-                ) from error
-            raise CommandFailed(
-                f"no service answers at {self.url}; start it with `biodedup serve`",
-                NO_SERVICE,
-                advice="Another address is given with --url or BIODEDUP_URL.",
-            ) from error
-        body = _json_object(response, self.url)
+            raise self._no_service(error) from error
         if response.status_code in accept:
-            return body
+            return _json_object(response, self.url)
+        raise self._failure(response)
+
+    def _no_service(self, error: httpx.TransportError) -> CommandFailed:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return CommandFailed(
+                f"the certificate of {self.url} is signed by nobody this machine trusts, or is for another name",
+                "certificate_untrusted",
+                advice="Name the authority's file: biodedup --ca-file FILE, or BIODEDUP_CA_FILE.",
+            )
+        return CommandFailed(
+            f"no service answers at {self.url}; start it with `biodedup serve`",
+            NO_SERVICE,
+            advice="Another address is given with --url or BIODEDUP_URL.",
+        )
+
+    def _failure(self, response: httpx.Response) -> CommandFailed:
+        """Return what the service's error says."""
+        body = _json_object(response, self.url)
         message, code = body.get("message"), body.get("code")
         if not isinstance(message, str) or not isinstance(code, str):
-            raise _not_biodedup(self.url)
-        raise CommandFailed(message, code, retry_after_s=_retry_after_s(response))
+            return _not_biodedup(self.url)
+        return CommandFailed(message, code, retry_after_s=_retry_after_s(response))
 
 
 def _trust() -> ssl.SSLContext | bool:

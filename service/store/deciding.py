@@ -2,18 +2,27 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, and_, func, select, update
 
+from service.audit_chain import AuditEvent, NewEntry, SeenSubject
+from service.audit_people import seen_in_case
 from service.domain import Case, CaseDecision, CaseKind, CaseStatus, CaseVerdict
 from service.errors import CaseNotFound, CaseVoid
+from service.store.auditing import Recorder
 from service.store.reading import CASE_ROWS, read_gallery
 from service.store.rows import to_case
-from service.store.tables import MAX_ROW_NUMBER, audit, candidates, case_pairs, cases, encounters, enrolments
-
-CASE_DECIDED = "case.decided"
+from service.store.tables import MAX_ROW_NUMBER, candidates, case_pairs, cases, encounters, enrolments
 
 
-def decide_case(connection: Connection, gallery_id: str, case_id: int, decision: CaseDecision, now: datetime) -> Case:
+def decide_case(
+    connection: Connection,
+    gallery_id: str,
+    case_id: int,
+    decision: CaseDecision,
+    *,
+    now: datetime,
+    recorder: Recorder,
+) -> Case:
     """Keep what a human says of a case. A verdict that stands already is neither written nor audited anew.
 
     Raises:
@@ -42,8 +51,8 @@ def decide_case(connection: Connection, gallery_id: str, case_id: int, decision:
         )
     )
     details = {"case_id": case_id, "verdict": verdict, "before": before.verdict, "decided_by": decision.decided_by}
-    row = {"gallery_id": gallery_id, "event": CASE_DECIDED, "details": details, "created_at": now}
-    connection.execute(insert(audit), row)
+    decided = NewEntry(AuditEvent.CASE_DECIDED, verdict and verdict.value, details, _people_of(connection, before))
+    recorder.write(connection, gallery_id, decided, now)
     return _case(connection, gallery_id, case_id)
 
 
@@ -83,6 +92,19 @@ def same_people(connection: Connection, gallery_id: str) -> list[tuple[str, str]
         .where(*is_same, case_pairs.c.gallery_id == gallery_id, case_pairs.c.subject_id.is_not(None))
     )
     return [(row.subject_id, row.other) for wanted in (of_enrolment, of_pair) for row in connection.execute(wanted)]
+
+
+def _people_of(connection: Connection, case: Case) -> tuple[SeenSubject, ...]:
+    """Return whom a case compares, those of them who were not erased."""
+    if case.candidate is not None:
+        return seen_in_case(case)
+    others = select(candidates.c.subject_id, candidates.c.encounter_id).where(
+        candidates.c.gallery_id == case.gallery_id,
+        candidates.c.enrolment_id == case.enrolment_id,
+        candidates.c.subject_id.is_not(None),
+    )
+    found = connection.execute(others.order_by(candidates.c.rank)).all()
+    return (*seen_in_case(case), *(SeenSubject(row.subject_id, "candidate", row.encounter_id) for row in found))
 
 
 def _case(connection: Connection, gallery_id: str, case_id: int) -> Case:

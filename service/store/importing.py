@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
+from service.audit_chain import AuditEvent, NewEntry
 from service.domain import EncounterFacts, EncounterStatus, Gallery, OutcomeKind, SampleFinding
 from service.errors import EncounterExists, PackMismatch
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.ports import SubjectCipher
+from service.store.auditing import Recorder
 from service.store.bulk import insert_rows
 from service.store.import_erasures import Erased, forget_erasures
 from service.store.keys import insert_or_ignore
@@ -69,6 +71,7 @@ def write_block(
     block: ImportBlock,
     *,
     now: datetime,
+    recorder: Recorder,
     cipher: SubjectCipher,
 ) -> ImportState:
     """Take the gallery's lock and write the rows of `block` that are not in the record yet, the caller commits.
@@ -98,6 +101,12 @@ def write_block(
     if state.done == source.total:
         forget_erasures(connection, gallery_id, source.source_id)
     _learn_sizes(connection, block)
+    if block.start == 0:
+        begun = NewEntry(AuditEvent.IMPORT_BEGUN, details={"rows": source.total})
+        recorder.write(connection, gallery_id, begun, now)
+    if state.done == source.total:
+        counts = {"rows": state.done, "templates": state.added}
+        recorder.write(connection, gallery_id, NewEntry(AuditEvent.IMPORT_ENDED, details=counts), now)
     return state
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Update, delete, exists, func, insert, or_, select, update
 
+from service.audit_chain import AuditEvent, NewEntry
 from service.domain import (
     JobState,
     Lease,
@@ -16,7 +17,6 @@ from service.domain import (
     ThresholdChange,
 )
 from service.errors import MigrationNotFound, MigrationUnderway, SweepUnderway
-from service.store.calibrating import record_thresholds
 from service.store.counts import Growth
 from service.store.leases import release_lease, take_lease
 from service.store.metadata_counts import count_anew
@@ -82,7 +82,10 @@ class SqlMigrating(SqlWriting):
             "created_at": self._now,
             "updated_at": self._now,
         }
-        return to_migration(self._connection.execute(insert(jobs).values(row).returning(*jobs.c)).one())
+        begun = to_migration(self._connection.execute(insert(jobs).values(row).returning(*jobs.c)).one())
+        packs = {"from_pack_id": before.pack_id, "to_pack_id": to_pack_id}
+        self._record(NewEntry(AuditEvent.MIGRATION_BEGUN, details=packs))
+        return begun
 
     def current_migration(self) -> Migration:
         """Return the last one that was begun, as it is under the lock."""
@@ -114,6 +117,8 @@ class SqlMigrating(SqlWriting):
         if added or inactive:
             # an index takes the inactive ones when their encounter becomes active again
             self._record_change("migration", added=added, growth=Growth(0, len(added), len(added)))
+        if step.is_last:
+            self._record(NewEntry(AuditEvent.MIGRATION_READY, details={"templates": before.done + step.done}))
         return self._moved(
             job_id,
             stage=MigrationStage.READY.value if step.is_last else before.stage,
@@ -190,6 +195,8 @@ class SqlMigrating(SqlWriting):
         self._has_erased = True
         end = MigrationStage.FINISHED if is_finished else MigrationStage.CANCELLED
         state = JobState.DONE if is_finished else JobState.CANCELLED
+        ended = NewEntry(AuditEvent.MIGRATION_ENDED, end.value, {"templates": before.done + len(ids)})
+        self._record(ended)
         return self._moved(job_id, stage=end.value, state=state.value, **values)
 
     def note_migration_error(self, job_id: int, error_code: str) -> Migration:
@@ -218,8 +225,10 @@ class SqlMigrating(SqlWriting):
                 standby_template_count=columns.template_count,
             )
         )
-        record_thresholds(self._connection, self._gallery_id, change, self._now)
-        self._record_change("cut_over" if stage is MigrationStage.CUT_OVER else "cut_back")
+        is_ahead = stage is MigrationStage.CUT_OVER
+        self._record_change("cut_over" if is_ahead else "cut_back")
+        self._record_thresholds(change)
+        self._record(NewEntry(AuditEvent.MIGRATION_CUT_OVER if is_ahead else AuditEvent.MIGRATION_CUT_BACK))
         return self._moved(job_id, stage=stage.value)
 
     def give_up_standby(self, job_id: int) -> Migration:
@@ -245,6 +254,7 @@ class SqlMigrating(SqlWriting):
         if self._before.standby_only_count:
             count_anew(self._connection, self._gallery_id)
         self._record_change("standby_given_up")
+        self._record(NewEntry(AuditEvent.MIGRATION_ENDING, details={"pack_id": dropped}))
         return self._moved(job_id, stage=MigrationStage.DROPPING.value, cursor=0, done=0, total=total)
 
     def missing_count(self, gallery_id: str, pack_id: str) -> int:

@@ -24,10 +24,14 @@ LARGE = (
     "case_pairs",
     "changes",
     "idempotency_keys",
+    "audit_entries",
+    "audit_subjects",
 )
 # rows with one value of a column; of any other column: `_FEW`
 _ROWS_OF = {
     "gallery_id": ROWS,
+    "chain": ROWS,
+    "event": ROWS // 10,
     "status": ROWS // 10,
     "kind": ROWS // 10,
     "verdict": ROWS // 10,

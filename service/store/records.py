@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
+from service.audit_chain import SERVICE_CHAIN, AuditEntry, AuditEvent, SubjectEntry
+from service.audit_check import ChainPoint
 from service.domain import (
-    AuditEntry,
     Case,
     CaseKind,
     CaseStatus,
@@ -42,6 +43,7 @@ from service.errors import (
 )
 from service.ports import SubjectCipher
 from service.store import deciding
+from service.store.auditing import Recorder, chain_heads, entries_about, entries_after
 from service.store.metadata_counts import agreement_of
 from service.store.pack_reading import missing_count, missing_subjects
 from service.store.parts import in_parts
@@ -51,7 +53,6 @@ from service.store.sealing import Sealing
 from service.store.standby_cases import MIGRATION_KIND, SWEEP_KIND
 from service.store.tables import (
     MAX_ROW_NUMBER,
-    audit,
     case_pairs,
     cases,
     encounters,
@@ -139,10 +140,6 @@ def build_sweeps(_connection: Connection, _gallery_id: str, rows: Iterable[AnyRo
     return [to_sweep(row) for row in rows]
 
 
-def build_entries(_connection: Connection, _gallery_id: str, rows: Iterable[AnyRow]) -> list[AuditEntry]:
-    return [AuditEntry(**row._mapping) for row in rows]
-
-
 def to_number(after: str | None) -> int:
     """Return the number in a cursor, 0 for the first page. Raises InvalidRequest."""
     if after is None:
@@ -155,9 +152,12 @@ def to_number(after: str | None) -> int:
 class SqlRecords:
     """`service.ports.Records` over a function that opens a read transaction."""
 
-    def __init__(self, read: Callable[[], AbstractContextManager[Connection]], cipher: SubjectCipher) -> None:
+    def __init__(
+        self, read: Callable[[], AbstractContextManager[Connection]], cipher: SubjectCipher, recorder: Recorder
+    ) -> None:
         self._read = read
         self._cipher = cipher
+        self._recorder = recorder
 
     def _build_encounters(self, connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Encounter]:
         return build_encounters(connection, gallery_id, rows, self._cipher)
@@ -226,10 +226,30 @@ class SqlRecords:
         wanted = _SWEEPS.where(jobs.c.job_id > to_number(after))
         return self._page(gallery_id, wanted, (jobs.c.gallery_id, jobs.c.job_id), limit, build_sweeps)
 
-    def audit(self, gallery_id: str, after: str | None, limit: int) -> Page[AuditEntry]:
-        """Return the audit trail of a gallery, oldest first."""
-        wanted = select(audit).where(audit.c.entry_id > to_number(after))
-        return self._page(gallery_id, wanted, (audit.c.gallery_id, audit.c.entry_id), limit, build_entries)
+    def audit(
+        self, gallery_id: str | None, after: str | None, limit: int, event: AuditEvent | None = None
+    ) -> Page[AuditEntry]:
+        """Return the audit trail of a gallery, None: of the service, oldest first. Raises GalleryNotFound."""
+        with self._read() as connection:
+            if gallery_id is not None:
+                read_gallery(connection, gallery_id)
+            found = entries_after(connection, gallery_id or SERVICE_CHAIN, to_number(after), limit + 1, event)
+        return Page(tuple(found[:limit]), str(found[limit - 1].seq) if len(found) > limit else None)
+
+    def audit_heads(self) -> dict[str, ChainPoint]:
+        """Return how far each chain is, in the order of their names."""
+        with self._read() as connection:
+            return chain_heads(connection)
+
+    def audit_block(self, chain: str, after: int, limit: int) -> list[AuditEntry]:
+        """Return up to `limit` entries of a chain behind a number, in order."""
+        with self._read() as connection:
+            return entries_after(connection, chain, after, limit)
+
+    def audit_about(self, gallery_id: str, subject_id: str) -> list[SubjectEntry]:
+        """Return the entries of all chains that concern a subject, oldest first."""
+        with self._read() as connection:
+            return entries_about(connection, gallery_id, subject_id, self._recorder)
 
     def unfinished_sweeps(self) -> list[Sweep]:
         """Return the sweeps of all galleries that have not ended, oldest first."""

@@ -11,17 +11,20 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, inspect, select, text, update
 
+from service.audit_chain import SERVICE_CHAIN, AuditEvent, NewEntry
 from service.calibration import Calibration
-from service.domain import Case, CaseDecision, Gallery, ThresholdChange
+from service.domain import Case, CaseDecision, Gallery, Held, KeptSample, ThresholdChange
 from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.plain_cipher import NO_KEYS, PlainCipher
 from service.ports import KeptCalibration, SubjectCipher
 from service.store import calibrating, deciding, record_keys
+from service.store.auditing import Recorder
 from service.store.checkpoints import Checkpoints
 from service.store.clients import SqlClients
 from service.store.encrypting import encrypt_block, purge, unencrypted_count
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
+from service.store.holdings import held_about, kept_sample
 from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrating import SqlMigrating
@@ -52,6 +55,8 @@ class SqlStore(SqlRecords):
         isolation_level: of write transactions on PostgreSQL; only READ COMMITTED keeps the promise of `writing`.
         cipher: of templates, samples and what callers write freely; without one nothing is encrypted, which only
             benchmarks and tests of other things may do. A record that is encrypted cannot be read so.
+        on_entry: told the event of each entry of the audit trail.
+        is_audited: whether anything is written down; off in a benchmark alone, which measures what it costs.
 
     Raises:
         SettingsInvalid: the URL names no file on SQLite and no PostgreSQL database.
@@ -64,8 +69,12 @@ class SqlStore(SqlRecords):
         isolation_level: str = "READ COMMITTED",
         *,
         cipher: SubjectCipher | None = None,
+        on_entry: Callable[[AuditEvent], None] = lambda _: None,
+        is_audited: bool = True,
     ) -> None:
-        super().__init__(self._reading, cipher or PlainCipher())
+        cipher = cipher or PlainCipher()
+        recorder = Recorder(cipher, on_entry, is_on=is_audited)
+        super().__init__(self._reading, cipher, recorder)
         engine = make_engine(url, isolation_level)
         self._engine = engine
         self._is_sqlite = engine.dialect.name == "sqlite"
@@ -150,7 +159,7 @@ class SqlStore(SqlRecords):
         """
         with self._write_transaction() as connection:
             self._expect_bare(connection)
-            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC), self._cipher)
+            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC), self._cipher, self._recorder)
             yield writing
             if not writing.has_changed:
                 connection.rollback()
@@ -167,7 +176,9 @@ class SqlStore(SqlRecords):
         """
         with self._write_transaction() as connection:
             now = self._clock().astimezone(UTC)
-            yield SqlSweeping(connection, gallery_id, other_gallery_id, now, self._cipher)
+            yield SqlSweeping(
+                connection, gallery_id, other_gallery_id, now, cipher=self._cipher, recorder=self._recorder
+            )
 
     @contextmanager
     def migrating(self, gallery_id: str) -> Iterator[SqlMigrating]:
@@ -178,7 +189,9 @@ class SqlStore(SqlRecords):
         """
         with self._write_transaction() as connection:
             self._expect_bare(connection)
-            migrating = SqlMigrating(connection, gallery_id, self._clock().astimezone(UTC), self._cipher)
+            migrating = SqlMigrating(
+                connection, gallery_id, self._clock().astimezone(UTC), self._cipher, self._recorder
+            )
             yield migrating
         if migrating.has_erased:
             self._empty_log()
@@ -254,7 +267,9 @@ class SqlStore(SqlRecords):
         with self._write_transaction() as connection:
             now = self._clock().astimezone(UTC)
             self._expect_bare(connection)
-            return write_block(connection, gallery_id, source, block, now=now, cipher=self._cipher)
+            return write_block(
+                connection, gallery_id, source, block, now=now, cipher=self._cipher, recorder=self._recorder
+            )
 
     def remember_rejection(
         self, gallery_id: str, idempotency_key: str, content_digest: str, code: str, message: str
@@ -280,6 +295,9 @@ class SqlStore(SqlRecords):
             row = new_gallery_columns(gallery)
             if connection.execute(insert_or_ignore(connection.dialect.name, galleries), row).rowcount == 0:
                 raise GalleryExists("there is a gallery of this name")
+            self._recorder.begin_chain(connection, gallery.gallery_id)
+            created = NewEntry(AuditEvent.GALLERY_CREATED, details=gallery_settings(gallery))
+            self._recorder.write(connection, gallery.gallery_id, created, self._clock())
             return read_gallery(connection, gallery.gallery_id)
 
     def update_gallery(
@@ -298,21 +316,47 @@ class SqlStore(SqlRecords):
             row = connection.execute(select(galleries).where(of_id).with_for_update(key_share=True)).one_or_none()
             if row is None:
                 raise GalleryNotFound("there is no such gallery")
+            before = gallery_settings(to_gallery(row))
             wanted = gallery_settings(revise(to_gallery(row)))
             row = connection.execute(update(galleries).where(of_id).values(**wanted).returning(*galleries.c)).one()
             change = threshold_change(to_gallery(row))
-            calibrating.record_thresholds(connection, gallery_id, change, self._clock())
+            settings = {name: wanted[name] for name in wanted if wanted[name] != before[name]}
+            changed = NewEntry(AuditEvent.GALLERY_CHANGED, details=settings)
+            if settings:
+                self._recorder.write(connection, gallery_id, changed, self._clock())
+            calibrating.record_thresholds(connection, gallery_id, change, self._clock(), self._recorder)
             return to_gallery(row)
 
     def add_calibration(self, gallery_id: str, calibration: Calibration) -> None:
         """Keep a calibration for a gallery; one that is there already stays as it is. Raises GalleryNotFound."""
         with self._write_transaction() as connection:
-            calibrating.add_calibration(connection, gallery_id, calibration, self._clock())
+            calibrating.add_calibration(connection, gallery_id, calibration, self._clock(), self._recorder)
 
     def decide_case(self, gallery_id: str, case_id: int, decision: CaseDecision) -> Case:
         """Keep what a human says of a case. Raises GalleryNotFound, CaseNotFound, CaseVoid."""
         with self._write_transaction() as connection:
-            return deciding.decide_case(connection, gallery_id, case_id, decision, self._clock())
+            return deciding.decide_case(
+                connection, gallery_id, case_id, decision, now=self._clock(), recorder=self._recorder
+            )
+
+    def record(self, entry: NewEntry, gallery_id: str | None = None) -> None:
+        """Write an act into the chain of a gallery, or of the service, in a transaction of its own.
+
+        Raises:
+            GalleryNotFound, StoreUnavailable
+        """
+        with self._write_transaction() as connection:
+            self._recorder.write(connection, gallery_id or SERVICE_CHAIN, entry, self._clock())
+
+    def held_about(self, gallery_id: str, subject_id: str) -> Held:
+        """Return all that is held of a subject. Raises GalleryNotFound, SubjectNotFound."""
+        with self._reading() as connection:
+            return held_about(connection, gallery_id, subject_id, self._cipher)
+
+    def kept_sample(self, gallery_id: str, encounter_id: str, position: int) -> KeptSample:
+        """Return a sample as it was sent. Raises GalleryNotFound, EncounterNotFound, SampleNotFound."""
+        with self._reading() as connection:
+            return kept_sample(connection, gallery_id, encounter_id, position, self._cipher)
 
     def calibration(self, gallery_id: str, calibration_id: str) -> Calibration:
         """Raises GalleryNotFound, CalibrationNotFound."""

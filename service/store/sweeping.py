@@ -1,13 +1,15 @@
 """The transaction that works on a gallery's sweeps: their progress, and the cases of the pairs they found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, Join, Table, func, insert, select, update
 
+from service.audit_chain import AuditEvent, Detail, NewEntry
 from service.domain import CaseKind, CaseStatus, FoundPair, Gallery, JobState, Lease, Sweep, SweepStep
 from service.errors import SweepNotFound, SweepUnderway
 from service.ports import SubjectCipher
+from service.store.auditing import Recorder
 from service.store.leases import release_lease, take_lease
 from service.store.parts import IDS_PER_STATEMENT, in_parts
 from service.store.reading import SqlReading, read_gallery
@@ -32,7 +34,9 @@ class SqlSweeping(SqlReading):
         gallery_id: str,
         other_gallery_id: str | None,
         now: datetime,
+        *,
         cipher: SubjectCipher,
+        recorder: Recorder,
     ) -> None:
         """Take the locks of the galleries. Raises GalleryNotFound."""
         super().__init__(connection, cipher)
@@ -46,6 +50,7 @@ class SqlSweeping(SqlReading):
         self._gallery_id = gallery_id
         self._other_gallery_id = other_gallery_id
         self._now = now
+        self._recorder = recorder
 
     def begin_sweep(self, allowed_false_pairs: int, threshold: float) -> Sweep:
         """Queue a sweep over the references that are searched now, against the other gallery where there is one.
@@ -83,7 +88,9 @@ class SqlSweeping(SqlReading):
             "other_gallery_id": self._other_gallery_id,
             "left_out": own.standby_only_count + (self._searched.standby_only_count if self._other_gallery_id else 0),
         }
-        return to_sweep(self._connection.execute(insert(jobs).values(row).returning(*jobs.c)).one())
+        begun = to_sweep(self._connection.execute(insert(jobs).values(row).returning(*jobs.c)).one())
+        self._record(AuditEvent.SWEEP_BEGUN, None, {"job_id": begun.job_id, "templates": total})
+        return begun
 
     def lease_sweep(self, job_id: int, lease: Lease) -> Sweep | None:
         """Take a sweep to work on it; None where it ended or somebody else is at it. Raises SweepNotFound."""
@@ -119,16 +126,32 @@ class SqlSweeping(SqlReading):
             )
             .returning(*jobs.c)
         ).one()
-        return to_sweep(row)
+        sweep = to_sweep(row)
+        if step.is_last:
+            counts = {"job_id": job_id, "templates": sweep.done, "cases": sweep.cases_opened}
+            self._record(AuditEvent.SWEEP_ENDED, sweep.state.value, counts)
+        return sweep
 
     def end_sweep(self, job_id: int, state: JobState, error_code: str | None = None) -> Sweep:
         """Cancel it or let it fail; one that ended already stays as it is. Raises SweepNotFound."""
-        self._connection.execute(
+        ended = self._connection.execute(
             update(jobs)
             .where(jobs.c.gallery_id == self._gallery_id, jobs.c.job_id == job_id, jobs.c.state.in_(_UNFINISHED))
             .values(state=state.value, error_code=error_code, leased_by=None, updated_at=self._now)
-        )
+            .returning(jobs.c.done, jobs.c.cases_opened)
+        ).one_or_none()
+        if ended is not None:
+            counts = {"job_id": job_id, "templates": ended.done, "cases": ended.cases_opened, "error_code": error_code}
+            self._record(AuditEvent.SWEEP_ENDED, state.value, counts)
         return to_sweep(self._row(job_id))
+
+    def _record(self, event: AuditEvent, outcome: str | None, details: Mapping[str, Detail]) -> None:
+        """Write into the chain of each gallery that is searched: who answers for it sees it there."""
+        for gallery_id in self._both:
+            other = {"other_gallery_id": next((each for each in self._both if each != gallery_id), None)}
+            self._recorder.write(
+                self._connection, gallery_id, NewEntry(event, outcome, {**details, **other}), self._now
+            )
 
     def _row(self, job_id: int) -> AnyRow:
         row = self._connection.execute(

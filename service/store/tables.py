@@ -343,17 +343,47 @@ calibrations = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
-# appended to, never changed
-audit = Table(
-    "audit",
+# appended to, never changed: each entry holds the hash of the one before
+audit_entries = Table(
+    "audit_entries",
     metadata,
-    Column("entry_id", RowNumber, Identity(always=False), primary_key=True),
-    Column("gallery_id", Identifier, ForeignKey("galleries.gallery_id"), nullable=False),
-    Column("event", Text, nullable=False),
-    Column("details", JSON, nullable=False),
+    Column("chain", Identifier, primary_key=True),  # a gallery, or the service itself
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Index(None, "gallery_id", "entry_id"),
-    sqlite_autoincrement=True,
+    Column("event", Text, nullable=False),
+    Column("outcome", Text),
+    Column("client_id", Text, nullable=False),
+    Column("purpose", Text),
+    Column("agreement_id", Text),
+    Column("request_id", Text),
+    Column("details", Text, nullable=False),  # JSON, as it was hashed
+    Column("subject_references", LargeBinary),  # null: it concerned nobody
+    Column("previous", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Index(None, "chain", "event", "seq"),
+    sqlite_with_rowid=False,
+)
+
+# how far each chain is: taken last of all locks, held by whoever appends
+audit_chains = Table(
+    "audit_chains",
+    metadata,
+    Column("chain", Identifier, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# whom an entry refers to, to find it by the subject; not hashed, and erased with the subject
+audit_subjects = Table(
+    "audit_subjects",
+    metadata,
+    Column("gallery_id", Identifier, primary_key=True),
+    Column("subject_id", Identifier, primary_key=True),
+    Column("chain", Identifier, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, nullable=False),  # of the reference in the entry
+    sqlite_with_rowid=False,
 )
 
 # how far each import of templates is: it goes on there

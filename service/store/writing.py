@@ -8,6 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, insert, select, update
 
+from service.audit_chain import AuditEvent, NewEntry, SeenSubject
+from service.audit_people import enrolment_recorded
 from service.domain import (
     CaseStatus,
     Encounter,
@@ -18,9 +20,11 @@ from service.domain import (
     NewEnrolment,
     NewTemplate,
     SampleFinding,
+    ThresholdChange,
 )
 from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused
 from service.ports import SubjectCipher
+from service.store.auditing import Recorder, forget_subject
 from service.store.calibrating import record_thresholds
 from service.store.counts import Growth, growth_of
 from service.store.erasing import clear_subject, move_encounter
@@ -81,7 +85,9 @@ _INSERT_CHANGE = Prepared(insert(changes))
 class SqlWriting(SqlReading):
     """`service.ports.Writing` on one connection. The store commits it, and only if a change was made."""
 
-    def __init__(self, connection: Connection, gallery_id: str, now: datetime, cipher: SubjectCipher) -> None:
+    def __init__(
+        self, connection: Connection, gallery_id: str, now: datetime, cipher: SubjectCipher, recorder: Recorder
+    ) -> None:
         """Take the gallery's lock, and with it its next number. Raises GalleryNotFound."""
         super().__init__(connection, cipher)
         self._sealing = Sealing(cipher, gallery_id)
@@ -91,6 +97,7 @@ class SqlWriting(SqlReading):
         self._before = gallery_of(row)
         self._seq = self._before.last_seq + 1
         self._now = now
+        self._recorder = recorder
         self._has_changed = False
         self._has_erased = False
 
@@ -129,7 +136,6 @@ class SqlWriting(SqlReading):
         if enrolment.standby_candidates:
             open_standby_cases(self._connection, self._gallery_id, enrolment, self._now)
         self._insert_key(enrolment)
-        record_thresholds(self._connection, self._gallery_id, enrolment.threshold_change, self._now)
         model_id = enrolment.templates[0].model_id if enrolment.templates else None
         added = sorted([*reference_ids.values(), *standby_ids.values()])
         growth = Growth(len(reference_ids), len(standby_ids), len(reference_ids.keys() & standby_ids.keys()))
@@ -139,6 +145,9 @@ class SqlWriting(SqlReading):
         self._record_change("enrolment", added=added, growth=growth, several=several, model_id=model_id)
         if self._seq % CHANGES_BETWEEN_PURGES == 0:
             purge_keys(self._connection, self._gallery_id, self._now)
+        # last: they take the head of the chain
+        self._record_thresholds(enrolment.threshold_change)
+        self._record(enrolment_recorded(enrolment, len(case_ids)), (enrolment.subject_id, key_id))
         return Enrolment(
             enrolment_id=enrolment.enrolment_id,
             gallery_id=self._gallery_id,
@@ -169,6 +178,9 @@ class SqlWriting(SqlReading):
         several = several_growth({}, {subject_id: growth.samples})
         self._record_change("erasure", removed=moved.reference_ids, growth=growth, several=several)
         self._has_erased = True
+        forget_subject(self._connection, self._gallery_id, subject_id)
+        counts = {"encounters": encounter_count, "templates": len(moved.reference_ids), "samples": sample_count}
+        self._record(NewEntry(AuditEvent.SUBJECT_ERASED, details=counts))
         return Erasure(encounter_count, len(moved.reference_ids), sample_count, self._seq)
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
@@ -197,7 +209,15 @@ class SqlWriting(SqlReading):
                 several=several_growth(self._searched(encounter.subject_id), {encounter.subject_id: growth.samples}),
             )
             self._has_erased = status is EncounterStatus.WITHDRAWN
+            whose = SeenSubject(encounter.subject_id, encounter_id=encounter_id)
+            self._record(NewEntry(AuditEvent.ENCOUNTER_CHANGED, status.value, subjects=(whose,)))
         return encounter
+
+    def _record(self, entry: NewEntry, known: tuple[str, str | None] | None = None) -> None:
+        self._recorder.write(self._connection, self._gallery_id, entry, self._now, known)
+
+    def _record_thresholds(self, change: ThresholdChange | None) -> None:
+        record_thresholds(self._connection, self._gallery_id, change, self._now, self._recorder)
 
     def _expect_no_change(self) -> None:
         if self._has_changed:

@@ -44,9 +44,10 @@ def test_a_calibration_is_brought_chosen_and_taken_back(client: httpx.Client, ga
 def test_the_audit_trail_tells_each_change_of_thresholds(client: httpx.Client, gallery: str, enrol: Enrol) -> None:
     enrol(b"anna")
     client.patch(gallery, json={"review_fpir": 0.2}).raise_for_status()
-    page = client.get(f"{gallery}/audit", params={"limit": 1}).json()
+    wanted = {"event": "thresholds.changed"}
+    page = client.get(f"{gallery}/audit", params={"limit": 1, **wanted}).json()
     assert page["items"][0]["details"]["reason"] == "size"
-    (last,) = client.get(f"{gallery}/audit", params={"after": page["next_after"]}).json()["items"]
+    (last,) = client.get(f"{gallery}/audit", params={"after": page["next_after"], **wanted}).json()["items"]
     assert (last["event"], last["details"]["reason"], last["details"]["review_fpir"]) == (
         "thresholds.changed",
         "rates",

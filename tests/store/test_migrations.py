@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from service.access import Client, ClientKey, Grant, Role
+from service.audit_chain import AuditEvent, NewEntry
+from service.audit_check import check_chain
 from service.domain import Band, CaseKind, EncounterFacts, EncounterStatus, QualityGate
 from service.errors import StoreUnavailable
 from service.store.sql_store import SqlStore
@@ -278,3 +280,34 @@ def test_a_moment_without_a_time_zone_is_not_stored(store: SqlStore) -> None:
 
     with pytest.raises(StoreUnavailable):
         store.create_gallery(replace(new_gallery(), created_at=datetime(2026, 1, 1)))  # noqa: DTZ001
+
+
+def test_the_audit_trail_of_before_becomes_chains_in_its_order(store: SqlStore) -> None:
+    migrate_to(store, "0012")
+    gallery = "'opencv-zoo', 0.01, 0.001, 0.001, false, 't', '2026-03-01 12:00:00.000000', 0, 0"
+    names = (
+        "gallery_id, pack_id, review_fpir, duplicate_fpir, verification_fmr, keep_samples, timeline_id, created_at, "
+        "last_seq, template_count"
+    )
+    _run(
+        store,
+        *(f"INSERT INTO galleries ({names}) VALUES ('{name}', {gallery})" for name in ("camp", "village")),
+        *(
+            "INSERT INTO audit (gallery_id, event, details, created_at) VALUES "
+            f"('{'village' if number == 3 else 'camp'}', 'thresholds.changed', "
+            f'\'{{"reason": "size", "review": 0.{number}}}\', \'2026-03-0{number} 12:00:00.000007\')'
+            for number in range(1, 6)
+        ),
+    )
+
+    store.migrate()
+
+    entries = store.audit_block("camp", 0, 10)
+    assert [(each.seq, each.details["review"]) for each in entries] == [(1, 0.1), (2, 0.2), (3, 0.4), (4, 0.5)]
+    assert {each.client_id for each in entries} == {"unknown"}
+    assert entries[0].created_at == datetime(2026, 3, 1, 12, 0, 0, 7, tzinfo=UTC)
+    heads = store.audit_heads()
+    assert {chain: head.seq for chain, head in heads.items()} == {":service": 0, "camp": 4, "village": 1}
+    store.record(NewEntry(AuditEvent.AUDIT_VIEWED), "camp")
+    assert check_chain(store.audit_block("camp", 0, 10), end=store.audit_heads()["camp"]).fault is None
+    assert check_chain(store.audit_block("village", 0, 10), end=heads["village"]).fault is None
