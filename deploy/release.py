@@ -1,12 +1,13 @@
 """Build, sign and verify a release.
 
-    .venv/bin/python deploy/release.py make --key ~/.ssh/release_ed25519      wheel, sdist, SBOM, digests, signature
-    .venv/bin/python deploy/release.py sign --key ~/.ssh/release_ed25519 DIR  the last two for files that are there
-    .venv/bin/python deploy/release.py verify --signers FILE DIR              is every file what was signed?
+    .venv/bin/python deploy/release.py make --key ~/.ssh/release      wheel, sdist, SBOM, digests, signature
+    .venv/bin/python deploy/release.py sign --key ~/.ssh/release DIR  the last two for files that are there
+    .venv/bin/python deploy/release.py verify --signers FILE DIR      is every file what was signed?
 
 What is built is the last commit, from a copy of it, at the time of that commit: what lies about in the folder gets into
-no release, and the same commit makes the same wheel, byte for byte (the sdist bears times of its making). Signed is the list of digests, with OpenSSH's signatures
-(`ssh-keygen -Y`), so that whoever gets a release needs nothing of ours to check it:
+no release, and the same commit makes the same wheel, byte for byte (the sdist bears times of its making). Signed is the
+list of digests, with OpenSSH's signatures (`ssh-keygen -Y`), so that whoever gets a release needs nothing of ours to
+check it:
 
     ssh-keygen -Y verify -f allowed_signers -I release -n biodedup-release -s SHA256SUMS.sig < SHA256SUMS
     sha256sum --strict -c SHA256SUMS
