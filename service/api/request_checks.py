@@ -14,11 +14,11 @@ MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100
 MAX_QUERY_PARAMETERS = 50
 
-# the routes look at Idempotency-Key themselves
+# Authorization, X-Purpose and Idempotency-Key are looked at where they are read
 _SINGLE = frozenset(
     {
-        b"authorization", b"content-encoding", b"content-length", b"content-type", b"host", b"origin",
-        b"transfer-encoding", b"x-purpose", b"x-request-id",
+        b"content-encoding", b"content-length", b"content-type", b"host", b"origin",
+        b"transfer-encoding", b"x-request-id",
     }
 )  # fmt: skip
 # an encoded slash, backslash or dot: a proxy may decide by the path as it came, and the service by the decoded one

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def connected(port: int, *, receive_bytes: int | None = None) -> socket.socket:

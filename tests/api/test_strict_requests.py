@@ -57,7 +57,6 @@ MISREAD = {
     "chunk size in words": post(b"Transfer-Encoding: chunked\r\n", b"zz\r\n"),
     "two hosts": get(b"/healthz", HOST + b"Host: y\r\n"),
     "no host": get(b"/healthz", b""),
-    "two authorizations": get(b"/v1/galleries", HOST + b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\n"),
     "two content types": post(LENGTH + b"Content-Type: text/plain\r\n", BODY),
     "two origins": get(b"/v1/galleries", HOST + b"Origin: a\r\nOrigin: b\r\n"),
     "encoded climb": get(b"/v1/%2e%2e/metrics"),
