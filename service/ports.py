@@ -279,7 +279,7 @@ class Reading(Protocol):
 class Writing(Reading, Protocol):
     """The write transaction of one gallery: holds the gallery's lock and its next change number.
 
-    `gallery` is as it was when the lock was taken, and costs no query.
+    `gallery` is as it was when the lock was taken, and costs no query; so are the others whose locks it holds.
     """
 
     @property
@@ -443,11 +443,16 @@ class Store(Records, Protocol):
 
     def reading(self) -> AbstractContextManager[Reading]: ...
 
-    def writing(self, gallery_id: str) -> AbstractContextManager[Writing]:
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> AbstractContextManager[Writing]:
         """Take the gallery's lock and next number; commit on leaving, roll back on an exception.
 
+        Args:
+            gallery_id: the gallery that is changed.
+            also: galleries that are searched too. Their locks are taken as well, all in the order of their names: who
+                was enrolled in one of them is seen, and nobody is enrolled there before this is committed.
+
         Raises:
-            GalleryNotFound: there is no such gallery.
+            GalleryNotFound: there is no such gallery, or not one of the others.
             StoreUnavailable: the database does not answer.
         """
         ...

@@ -85,9 +85,9 @@ class FakeStore:
         yield FakeReading(self._galleries)
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[FakeWriting]:
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[FakeWriting]:
         with self._lock:
-            writing = FakeWriting(self._galleries, gallery_id, self._clock(), self._numbers)
+            writing = FakeWriting(self._galleries, gallery_id, self._clock(), self._numbers, also)
             yield writing
             if writing.has_changed:
                 self._galleries = writing.galleries

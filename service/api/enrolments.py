@@ -13,6 +13,7 @@ from service.api.schemas import EnrolmentOut, EnrolmentsOut, answer
 from service.errors import (
     EncounterExists,
     EnrolmentNotFound,
+    GalleriesNotComparable,
     GalleryNotFound,
     IdempotencyKeyReused,
     IndexUnavailable,
@@ -53,7 +54,7 @@ router.add_api_route(
     response_model=EnrolmentOut,
     responses={
         201: _REPLAYED,
-        **responses(*SAMPLE_ERRORS, EncounterExists, IdempotencyKeyReused, IndexUnavailable),
+        **responses(*SAMPLE_ERRORS, EncounterExists, IdempotencyKeyReused, GalleriesNotComparable, IndexUnavailable),
     },
     openapi_extra=ENROLMENT_BODY,
     route_class_override=OrdinaryRoute,

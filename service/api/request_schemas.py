@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from service.api.parameters import GalleryName, RecordId
 from service.domain import CaseVerdict, EncounterStatus, QualityGate
+from service.wide_search import MAX_FURTHER
 
 # control characters do not print, and a NUL has no place in PostgreSQL
 _TEXT = r"^[^\x00-\x1f\x7f-\x9f]+$"
@@ -62,6 +63,11 @@ Fpir = Annotated[float, Field(ge=1e-6, le=0.5)]
 PackName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 
 
+AlsoSearch = Annotated[
+    list[GalleryName], Field(min_length=1, max_length=MAX_FURTHER, json_schema_extra={"uniqueItems": True})
+]
+
+
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, frozen=True)
 
@@ -81,6 +87,11 @@ class EnrolmentFields(Body):
     )
     biometric_exception: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_TEXT)] | None = Field(
         None, description="Why there is no usable face; then without samples."
+    )
+    also_search: AlsoSearch | None = Field(
+        None,
+        description="Further galleries in which the person is looked for too; nothing is written there. In a form: "
+        "their names with commas between them.",
     )
     waive_quality_gate: bool | None = Field(
         None, description="Accept what the gallery's quality gate would refuse: this person can give nothing better."

@@ -20,6 +20,7 @@ LARGE = (
     "templates",
     "enrolments",
     "candidates",
+    "candidates_elsewhere",
     "cases",
     "case_pairs",
     "changes",

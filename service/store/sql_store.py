@@ -5,7 +5,7 @@ A little over 300 lines: each use of the record opens its transaction here.
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
@@ -124,8 +124,8 @@ class SqlStore(SqlRecords):
             yield SqlReading(connection)
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[SqlWriting]:
-        """Hold the gallery's lock and its next number; commit on leaving after a change.
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[SqlWriting]:
+        """Hold the gallery's lock and its next number, and the locks of others; commit on leaving after a change.
 
         An exception rolls back; so does leaving without a change. Neither uses up a number.
 
@@ -134,7 +134,7 @@ class SqlStore(SqlRecords):
             StoreUnavailable: the database does not answer.
         """
         with self._write_transaction() as connection:
-            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC))
+            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC), also)
             yield writing
             if not writing.has_changed:
                 connection.rollback()

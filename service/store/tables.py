@@ -109,6 +109,8 @@ galleries = Table(
     Column("standby_calibration_id", Text),
     Column("standby_template_count", BigInteger, nullable=False, server_default="0"),
     Column("paired_count", BigInteger, nullable=False, server_default="0"),
+    # the last change that an enrolment into another gallery has seen, which searched this one too
+    Column("searched_seq", BigInteger, nullable=False, server_default="0"),
 )
 
 # templates searched now by what is known of their person; those of whom nothing is known are in no row
@@ -239,6 +241,28 @@ candidates = Table(
     _of_enrolment(),
     _of_subject(),
     Index(None, "gallery_id", "subject_id"),
+)
+
+# those of an enrolment that searched further galleries too, each in the gallery of its subject
+candidates_elsewhere = Table(
+    "candidates_elsewhere",
+    metadata,
+    Column("gallery_id", Identifier, primary_key=True),  # of the enrolment
+    Column("enrolment_id", Identifier, primary_key=True),
+    Column("rank", Integer, primary_key=True, autoincrement=False),  # among all candidates of the enrolment
+    Column("other_gallery_id", Identifier, nullable=False),
+    Column("subject_id", Identifier),  # the three ids are null once that subject was erased
+    Column("encounter_id", Identifier),
+    Column("reference_id", BigInteger),
+    Column("score", Double, nullable=False),
+    Column("fmr", Double, nullable=False),
+    Column("fmr_upper", Double, nullable=False),
+    Column("extrapolated", Boolean, nullable=False),
+    Column("pair_score", Double),  # as of a candidate
+    Column("pack_id", Text),
+    _of_enrolment(),
+    ForeignKeyConstraint(["other_gallery_id", "subject_id"], ["subjects.gallery_id", "subjects.subject_id"]),
+    Index(None, "other_gallery_id", "subject_id"),
 )
 
 cases = Table(
