@@ -17,6 +17,7 @@ import threadpoolctl
 from fastapi import FastAPI
 
 from service.ages import RecaptureAdvice
+from service.agreements import AgreementService
 from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
@@ -225,6 +226,7 @@ def _wire(
     recapture = RecaptureAdvice(
         settings.recapture_years_young_child, settings.recapture_years_child, settings.recapture_years_adult
     )
+    identification = IdentificationService(store, matcher, packs, metrics, face_policy=policy)
     return Service(
         enrolment=EnrolmentService(
             store,
@@ -237,7 +239,7 @@ def _wire(
             clock=_now,
             recapture=recapture,
         ),
-        identification=IdentificationService(store, matcher, packs, metrics, face_policy=policy),
+        identification=identification,
         verification=VerificationService(store, packs, metrics, accuracy=accuracy, face_policy=policy),
         erasure=ErasureService(store, matcher),
         galleries=GalleryService(store, packs, defaults, _now),
@@ -248,6 +250,7 @@ def _wire(
         plans=PlanService(store, packs, defaults),
         migrations=MigrationService(store, matcher, packs, metrics, making.news.set),
         template_making=making,
+        agreements=AgreementService(store.agreements, identification, _now),
         store=store,
         matcher=matcher,
         packs=packs,

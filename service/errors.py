@@ -11,12 +11,13 @@ BiodedupError
 │   └── NoFace  SeveralFaces  FaceTooSmall  LandmarksDegenerate  TemplateUnusable  QualityTooLow
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
-│       SweepNotFound  CalibrationNotFound  MigrationNotFound
+│       SweepNotFound  CalibrationNotFound  MigrationNotFound  AgreementNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed  CaseVoid
+│       PeopleWouldBeMissed  CaseVoid  PurposeNotAgreed
 ├── Overloaded                        the queue is full: come back later
+├── AgreementLimitReached             a partner's searches of the day are used up
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady
 ├── ModelPackError
@@ -170,6 +171,12 @@ class MigrationNotFound(NotFound):
     code = "migration_not_found"
 
 
+class AgreementNotFound(NotFound):
+    """No agreement that the caller may use now: unknown, somebody else's, not begun or ended; which is not said."""
+
+    code = "agreement_not_found"
+
+
 class Conflict(BiodedupError):
     code = "conflict"
     status = 409
@@ -251,8 +258,21 @@ class PeopleWouldBeMissed(Conflict):
     code = "people_would_be_missed"
 
 
+class PurposeNotAgreed(Conflict):
+    """A partner's search is for another purpose than the agreement."""
+
+    code = "purpose_not_agreed"
+
+
 class Overloaded(BiodedupError):
     code = "overloaded"
+    status = 429
+
+
+class AgreementLimitReached(BiodedupError):
+    """The searches that an agreement allows in a day (UTC) are used up."""
+
+    code = "agreement_limit_reached"
     status = 429
 
 

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from service.agreement import Agreement, AgreementUse, NewUse, UseResult
 from service.calibration import Calibration
 from service.domain import (
     AuditEntry,
@@ -435,6 +436,52 @@ class Records(Protocol):
 
     def missing_subjects(self, gallery_id: str, pack_id: str, after: str | None, limit: int) -> Page[MissingSubject]:
         """Return whom `pack_id` would not find, in the order of their ids."""
+        ...
+
+
+class Agreements(Protocol):
+    """The record of sharing agreements and of every search under them."""
+
+    def add(self, agreement: Agreement) -> None:
+        """Keep a new agreement, and say so in the gallery's audit trail. Raises GalleryNotFound."""
+        ...
+
+    def end(self, gallery_id: str, agreement_id: str, ended_by: str, now: datetime) -> Agreement:
+        """End an agreement; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
+        ...
+
+    def of_gallery(self, gallery_id: str, after: str | None, limit: int) -> Page[Agreement]:
+        """Return the agreements about a gallery in the order of their ids. Raises GalleryNotFound."""
+        ...
+
+    def of_partner(self, partner_id: str, after: str | None, limit: int) -> Page[Agreement]:
+        """Return the agreements of a client in the order of their ids."""
+        ...
+
+    def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
+        """Let a partner search once, and note it; return the agreement and the number of the use.
+
+        Raises:
+            AgreementNotFound: there is none that this client may use now, whatever the reason.
+            PurposeNotAgreed: the use is for another purpose.
+            AgreementLimitReached: the searches of the day are used up; `retry_after_s` says until when.
+        """
+        ...
+
+    def finish_use(self, use_id: int, result: UseResult, now: datetime) -> None:
+        """Note what came of a use, in the gallery's audit trail too."""
+        ...
+
+    def uses(
+        self,
+        agreement_id: str,
+        after: str | None,
+        limit: int,
+        *,
+        gallery_id: str | None = None,
+        partner_id: str | None = None,
+    ) -> Page[AgreementUse]:
+        """Return the uses of an agreement, oldest first. Raises AgreementNotFound: it is of neither of the two."""
         ...
 
 

@@ -47,6 +47,7 @@ from service.errors import (
     SweepNotFound,
 )
 from service.ports import KeptCalibration
+from tests.fake_agreements import FakeAgreements
 from tests.fake_migrating import FakeMigrating
 from tests.fake_packs import missing
 from tests.fake_sweeping import FakeSweeping
@@ -72,6 +73,12 @@ class FakeStore:
         self._galleries: dict[str, Records] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
+        self.agreements = FakeAgreements(self._existing_records, self._numbers)
+
+    @contextmanager
+    def _existing_records(self, gallery_id: str) -> Iterator[Records]:
+        with self._lock:
+            yield existing(self._galleries, gallery_id, GalleryNotFound)
 
     def renew_timelines(self) -> None:
         with self._lock:

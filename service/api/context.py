@@ -8,6 +8,7 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from service.ages import RecaptureAdvice
+from service.agreements import AgreementService
 from service.calibrations import CalibrationService
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
@@ -21,7 +22,7 @@ from service.metrics import Metrics
 from service.migration import MigrationService
 from service.packs import Packs
 from service.plans import PlanService
-from service.ports import Store
+from service.ports import Agreements, Store
 from service.sweep import SweepService
 from service.template_making import TemplateMaking
 from service.verification import VerificationService
@@ -30,7 +31,10 @@ RETRY_WHILE_STARTING_S = 2
 
 
 class CheckedStore(Store, Protocol):
-    """A record that can say how it is."""
+    """A record that can say how it is, with that of the sharing agreements."""
+
+    @property
+    def agreements(self) -> Agreements: ...
 
     def ping(self) -> None:
         """Raises StoreUnavailable."""
@@ -57,6 +61,7 @@ class Service:
     plans: PlanService
     migrations: MigrationService
     template_making: TemplateMaking
+    agreements: AgreementService
     store: CheckedStore
     matcher: Matcher
     packs: Packs

@@ -9,6 +9,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
 from service.api import (
+    agreements,
     calibrations,
     cases,
     encounters,
@@ -49,6 +50,7 @@ _ROUTES = (
     sweeps,
     plans,
     migrations,
+    agreements,
     operations,
 )
 

@@ -1,8 +1,12 @@
 """Enrolments: send the samples of a person, learn whether the person is already enrolled."""
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Response
 
+from service.access import Caller, Role
 from service.api.bodies import AnyBody
+from service.api.caller import CallerDep, require
 from service.api.context import ServiceDep
 from service.api.error_responses import SAMPLE_ERRORS, responses
 from service.api.openapi_bodies import ENROLMENT_BODY
@@ -10,6 +14,7 @@ from service.api.ordinary_route import OrdinaryRoute
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EnrolmentPath, GalleryPath, IdempotencyKey, Limit
 from service.api.samples import enrolment_request
 from service.api.schemas import EnrolmentOut, EnrolmentsOut, answer
+from service.domain import Candidate, Enrolment
 from service.errors import (
     EncounterExists,
     EnrolmentNotFound,
@@ -20,6 +25,10 @@ from service.errors import (
 )
 
 router = APIRouter(tags=["enrolments"])
+
+SEARCHERS = frozenset({Role.ENROLLER})
+"""Who may name a gallery to be searched too: in each of them."""
+_SEERS = frozenset({Role.ENROLLER, Role.ANALYST, Role.SUPERVISOR})
 
 _REPLAYED = {
     "headers": {
@@ -32,7 +41,7 @@ _REPLAYED = {
 
 
 def create_enrolment(
-    service: ServiceDep, gallery_id: GalleryPath, body: AnyBody, idempotency_key: IdempotencyKey
+    service: ServiceDep, caller: CallerDep, gallery_id: GalleryPath, body: AnyBody, idempotency_key: IdempotencyKey
 ) -> Response:
     """Search the whole gallery for the person in the samples, decide, and record the encounter.
 
@@ -40,6 +49,8 @@ def create_enrolment(
     without a usable face is an error with its own code, unless another sample of the request is usable.
     """
     request = enrolment_request(gallery_id, body, idempotency_key, max_samples=service.max_samples)
+    for each in request.also_search:
+        require(caller, SEARCHERS, each)
     found = service.enrolment.enrol(request)
     headers = {"Idempotency-Replayed": "true"} if found.is_replay else None
     return answer(EnrolmentOut.of(found.enrolment), 201, headers)
@@ -68,11 +79,17 @@ router.add_api_route(
     responses=responses(GalleryNotFound),
 )
 def list_enrolments(
-    service: ServiceDep, gallery_id: GalleryPath, after: AfterNumber = None, limit: Limit = DEFAULT_LIMIT
+    service: ServiceDep,
+    caller: CallerDep,
+    gallery_id: GalleryPath,
+    *,
+    after: AfterNumber = None,
+    limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
-    """Return enrolments in their order, each as it was answered."""
+    """Return enrolments in their order, each as it was answered; candidates elsewhere only to who may see them."""
     page = service.store.enrolments(gallery_id, after, limit)
-    return answer(EnrolmentsOut(items=[EnrolmentOut.of(item) for item in page.items], next_after=page.next_after))
+    items = [EnrolmentOut.of(_seen_by(caller, item)) for item in page.items]
+    return answer(EnrolmentsOut(items=items, next_after=page.next_after))
 
 
 @router.get(
@@ -81,6 +98,26 @@ def list_enrolments(
     response_model=EnrolmentOut,
     responses=responses(GalleryNotFound, EnrolmentNotFound),
 )
-def read_enrolment(service: ServiceDep, gallery_id: GalleryPath, enrolment_id: EnrolmentPath) -> Response:
-    """Return an enrolment as it was answered; candidates that were erased since have lost their ids."""
-    return answer(EnrolmentOut.of(service.store.enrolment(gallery_id, enrolment_id)))
+def read_enrolment(
+    service: ServiceDep, caller: CallerDep, gallery_id: GalleryPath, enrolment_id: EnrolmentPath
+) -> Response:
+    """Return an enrolment as it was answered; candidates that were erased since have lost their ids.
+
+    So have those of other galleries where the caller has no role there that sees people.
+    """
+    return answer(EnrolmentOut.of(_seen_by(caller, service.store.enrolment(gallery_id, enrolment_id))))
+
+
+def _seen_by(caller: Caller, enrolment: Enrolment) -> Enrolment:
+    """Return an enrolment without the names of people in galleries whose people the caller may not see."""
+    candidates = tuple(
+        each if each.gallery_id is None or caller.may(_SEERS, each.gallery_id) else _nameless(each)
+        for each in enrolment.candidates
+    )
+    return replace(enrolment, candidates=candidates)
+
+
+def _nameless(candidate: Candidate) -> Candidate:
+    return replace(
+        candidate, subject_id=None, encounter_id=None, reference_id=None, age_at_capture=None, years_between=None
+    )

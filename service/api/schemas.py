@@ -189,18 +189,6 @@ class EnrolmentOut(Out):
         )
 
 
-class IdentificationOut(Out):
-    gallery_id: str
-    found: bool
-    candidates: list[CandidateOut]
-    thresholds: ThresholdsOut
-    searched: SearchedOut
-    quality: QualityOut
-    box: BoxOut
-    advice: list[AdviceOut]
-    warnings: list[str]
-
-
 class VerificationOut(Out):
     matched: bool
     score: float

@@ -17,6 +17,7 @@ from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.ports import KeptCalibration
 from service.store import calibrating, deciding
+from service.store.agreements import SqlAgreements
 from service.store.checkpoints import Checkpoints
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.importing import check_import, import_state, write_block
@@ -60,6 +61,7 @@ class SqlStore(SqlRecords):
         # SQLite's own waiting sleeps up to 0.1 s between two looks; a lock wakes the next writer at once
         self._write_lock = threading.Lock()
         self._kept: Connection | None = None  # on SQLite, to write with: getting one takes as long as a statement
+        self.agreements = SqlAgreements(self._reading, self._write_transaction)
         # on SQLite every transaction is a snapshot by nature
         self._reads = (
             engine

@@ -400,3 +400,42 @@ import_erasures = Table(
     Column("subject_digest", Identifier, primary_key=True),  # salted with the import
     ForeignKeyConstraint(["gallery_id", "source_id"], ["imports.gallery_id", "imports.source_id"]),
 )
+
+# who may search whose gallery; never changed, only ended
+agreements = Table(
+    "agreements",
+    metadata,
+    Column("agreement_id", Identifier, primary_key=True),
+    Column("gallery_id", Identifier, ForeignKey("galleries.gallery_id"), nullable=False),
+    Column("partner_id", Identifier, nullable=False),  # the client that may search
+    Column("purpose", Text, nullable=False),
+    Column("description", Text),
+    Column("disclosure", Text, nullable=False),
+    Column("starts_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("searches_per_day", Integer, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("ended_by", Text),
+    Index(None, "gallery_id", "agreement_id"),
+    Index(None, "partner_id", "agreement_id"),
+)
+
+# each search under an agreement; nothing of whom it was for
+agreement_uses = Table(
+    "agreement_uses",
+    metadata,
+    Column("use_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("agreement_id", Identifier, ForeignKey("agreements.agreement_id"), nullable=False),
+    Column("used_by", Text, nullable=False),
+    Column("used_at", UtcDateTime, nullable=False),
+    Column("purpose", Text),
+    Column("request_id", Text),
+    Column("outcome", Text),  # null: under way, or cut off
+    Column("complete", Boolean),
+    Column("error_code", Text),
+    Index(None, "agreement_id", "use_id"),
+    Index(None, "agreement_id", "used_at"),
+    sqlite_autoincrement=True,
+)
