@@ -4,6 +4,7 @@ import os
 
 import typer
 
+from service.cli.agreements import agreement_commands
 from service.cli.calibrate import calibrate
 from service.cli.calibrations import calibration_commands
 from service.cli.checks import check
@@ -75,6 +76,7 @@ models_commands.add_typer(migrate_commands, name="migrate", cls=CommandGroup)
 commands.add_typer(models_commands, name="models", cls=CommandGroup)
 commands.add_typer(gallery_commands, name="gallery", cls=CommandGroup)
 commands.add_typer(calibration_commands, name="calibrations", cls=CommandGroup)
+commands.add_typer(agreement_commands, name="agreements", cls=CommandGroup)
 commands.add_typer(index_commands, name="index", cls=CommandGroup)
 
 
