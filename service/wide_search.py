@@ -79,17 +79,17 @@ class WideMatcher:
             The answer, and whom the standby pack of the gallery that asks alone would have named.
 
         Raises:
-            SearchAgain, PacksChanged, GalleriesNotComparable
+            SearchAgain
+            PacksChanged: one of the galleries has other packs than when the search began, and may not be comparable.
+            PackMismatch: one of them got templates of another model meanwhile.
         """
         if not search.others:
             return self._standby.finish(search.own, reading, gallery, own_subject_id)
-        others = [reading.gallery(gallery_id) for gallery_id, _ in search.others]
-        for other in others:
-            check_comparable(gallery, other)
-        together = Together((gallery, *(seen_from(gallery, other) for other in others)), search.rows)
+        others = [seen_from(gallery, reading.gallery(gallery_id)) for gallery_id, _ in search.others]
+        together = Together((gallery, *others), search.rows)
         finding, in_standby = self._standby.finish(search.own, reading, gallery, own_subject_id, together)
         findings = [(gallery.gallery_id, finding)]
-        for other, (_, searches) in zip(together.galleries[1:], search.others, strict=True):
+        for other, (_, searches) in zip(others, search.others, strict=True):
             found, _ = self._standby.finish(searches, reading, other, own_subject_id, together)
             findings.append((other.gallery_id, _elsewhere(other.gallery_id, found)))
         return _united(findings), in_standby

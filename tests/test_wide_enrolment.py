@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from service.decision import DecisionRule
 from service.domain import (
     CaseDecision,
     CaseStatus,
@@ -27,10 +29,11 @@ from service.errors import (
     IdempotencyKeyReused,
     InvalidRequest,
 )
+from service.packs import Pack
 from service.store.sql_store import SqlStore
 from service.store.tables import galleries
 from service.sweep import SweepService
-from tests.migrating import LEASE, NEW_PACK, make_all, migrations_of, work, world_of
+from tests.migrating import LEASE, NEW_PACK, OldEmbedder, make_all, migrations_of, work, world_of
 from tests.postgres import fresh_database
 from tests.store.building import KINDS
 from tests.synthetic import PACK_ID, calibration, sample_of
@@ -326,6 +329,41 @@ def test_where_both_galleries_have_the_same_two_packs_both_are_searched() -> Non
     assert stranger.outcome is OutcomeKind.UNIQUE
 
 
+class ThirdEmbedder(OldEmbedder):
+    """Another pack that happens to make what the old one makes: only its name tells them apart."""
+
+    pack_id = "third"
+
+
+def test_the_standby_packs_of_two_galleries_may_differ() -> None:
+    world = with_others(world_of())
+    third = replace(calibration(), pack_id="third")
+    world.packs._packs["third"] = Pack(ThirdEmbedder(), DecisionRule(third, fnir_warning=0.1), judges_quality=True)
+    abroad_on_the_new_pack(world)
+    world.store.create_gallery(new_gallery("home", pack_id="third", keep_samples=True))
+    migrations = migrations_of(world)
+    migrations.begin("home", NEW_PACK)
+    work(world)
+    migrations.cut_over("home", 0)
+
+    found = enrol(world, 7, 1, ABROAD, into="home")
+
+    assert found.searched is not None
+    assert [each.complete for each in found.searched.galleries] == [True, False]
+    assert found.outcome is OutcomeKind.REVIEW
+
+
+def test_a_withdrawal_elsewhere_takes_the_reference(any_world: World) -> None:
+    world = any_world
+    there = enrol(world, 1, into=ABROAD, subject_id="a-1")
+    found = enrol(world, 1, 1, ABROAD)
+
+    set_status(world, there, EncounterStatus.WITHDRAWN)
+
+    (kept,) = world.store.enrolment(GALLERY, found.enrolment_id).candidates
+    assert (kept.subject_id, kept.encounter_id, kept.reference_id) == ("a-1", there.encounter_id, None)
+
+
 def test_a_gallery_that_cuts_over_meanwhile_is_no_longer_comparable() -> None:
     store = InterruptedStore()
     world = with_others(world_of(store))
@@ -359,6 +397,30 @@ def test_a_pair_across_galleries_says_nothing_of_the_people_of_one(any_world: Wo
 
     assert world.store.same_people(GALLERY) == []
     assert world.store.same_people(ABROAD) == []
+
+
+@pytest.mark.postgres  # SQLite has one writer at a time
+@pytest.mark.parametrize("second", [FURTHER, GALLERY], ids=["the-other-candidate", "the-enrolled-person"])
+def test_erasures_of_two_galleries_that_meet_at_one_case_come_one_after_the_other(second: str) -> None:
+    store = SqlStore(fresh_database())
+    world = with_others(World(store))
+    for number, place in enumerate((ABROAD, FURTHER)):
+        enrol(world, 1, number, into=place, subject_id=f"s-{place}")
+    found = enrol(world, 1, 9, ABROAD, FURTHER, subject_id=f"s-{GALLERY}")
+
+    with ThreadPoolExecutor(1) as pool:
+        with store.writing(ABROAD) as writing:
+            writing.erase_subject(f"s-{ABROAD}")
+            other = pool.submit(world.erasure.erase_subject, second, f"s-{second}")
+            with pytest.raises(TimeoutError):
+                other.result(0.5)  # it waits for what this one holds
+        other.result(20)
+
+    if second == FURTHER:
+        assert store.case(GALLERY, found.case_ids[0]).status is CaseStatus.VOID
+    else:
+        assert store.enrolments(GALLERY, None, 9).items == ()
+    store.close()
 
 
 @pytest.mark.postgres  # SQLite has one writer at a time

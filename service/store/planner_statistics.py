@@ -29,6 +29,7 @@ LARGE = (
 # rows with one value of a column; of any other column: `_FEW`
 _ROWS_OF = {
     "gallery_id": ROWS,
+    "other_gallery_id": ROWS,
     "status": ROWS // 10,
     "kind": ROWS // 10,
     "verdict": ROWS // 10,
