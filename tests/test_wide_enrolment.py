@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -27,8 +28,10 @@ from service.errors import (
     GalleriesNotComparable,
     GalleryNotFound,
     IdempotencyKeyReused,
+    IndexUnavailable,
     InvalidRequest,
 )
+from service.matching import IndexSearch, Matcher
 from service.packs import Pack
 from service.store.sql_store import SqlStore
 from service.store.tables import galleries
@@ -228,6 +231,24 @@ def test_an_unknown_gallery_is_not_found_and_nobody_is_enrolled(world: World) ->
     with pytest.raises(GalleryNotFound):
         enrol(world, 1, 0, "nowhere")
     assert world.gallery().last_seq == 0
+
+
+class BrokenAbroad(Matcher):
+    """A matcher that cannot search one gallery."""
+
+    def search(self, gallery: Gallery, *arguments: Any, **named: Any) -> IndexSearch:
+        if gallery.gallery_id == ABROAD:
+            raise IndexUnavailable("its index is broken")
+        return super().search(gallery, *arguments, **named)
+
+
+def test_a_gallery_that_cannot_be_searched_lets_nobody_be_enrolled() -> None:
+    world = with_others(World(matcher=BrokenAbroad))
+
+    with pytest.raises(IndexUnavailable):
+        enrol(world, 1, 0, FURTHER, ABROAD)
+    assert world.gallery().last_seq == 0
+    assert enrol(world, 1, 0, FURTHER).outcome is OutcomeKind.UNIQUE
 
 
 def test_galleries_of_other_packs_are_not_comparable(world: World) -> None:
