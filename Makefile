@@ -72,7 +72,7 @@ lock: ## Write the lock files anew (needs uv); LOCK_ARGS=--upgrade takes newer v
 	$(LOCK) $(LOCK_ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
 
 audit: $(DEV) ## Ask the vulnerability data of PyPI about every locked package (needs a network; not a gate)
-	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.lock || \
+	@$(BIN)/python -m pip_audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.lock || \
 	{ echo "Known weaknesses are listed above. Where a package could not be audited, PyPI's own data was not reached: a mirror has none."; exit 1; }
 
 sbom: $(DEV) ## Write dist/sbom.cdx.json: every locked package and model file with its digest (CycloneDX)
