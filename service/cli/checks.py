@@ -93,8 +93,8 @@ class _Running:
 def _pack(settings: Settings, pack_id: str, galleries: Sequence[Gallery]) -> Iterator[Finding]:
     """Yield what `serve` would say of a pack and of the galleries that have it, with the codes it would end with."""
     from service.face.extractor import template_model_id  # noqa: PLC0415  (onnxruntime takes a second to import)
-    from service.face.model_packs import installed_pack  # noqa: PLC0415  (the same)
-    from service.face.unified import scale_of  # noqa: PLC0415  (the same)
+    from service.face.model_packs import installed_pack  # noqa: PLC0415  (slow to import)
+    from service.face.unified import scale_of  # noqa: PLC0415  (slow to import)
 
     # where the settings do not name it, nothing else says why it is needed
     named = "" if pack_id in settings.packs else f"; needed by {', '.join(each.gallery_id for each in galleries)}"
@@ -170,7 +170,7 @@ def _service(url: str) -> _Running:
 def _keys(settings: Settings, known: str | None) -> Finding | None:
     """Return what `serve` would say of the keys of the record, None where it finds them."""
     from service.app import keys_folder, keys_url, master_key_source  # noqa: PLC0415  (slow to import)
-    from service.encrypted_store import check_keys  # noqa: PLC0415  (the same)
+    from service.encrypted_store import check_keys  # noqa: PLC0415  (slow to import)
 
     try:
         check_keys(keys_url(settings), master_key_source(settings).opener(keys_folder(settings)), known)

@@ -1,6 +1,6 @@
 """The record in SQLite or PostgreSQL: transactions, galleries, migration.
 
-A little over 300 lines: each use of the record opens its transaction here.
+Over 300 lines on purpose: each use of the record opens its transaction here.
 """
 
 import threading
