@@ -20,10 +20,10 @@ LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --genera
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test bench bench-search soak models test-models lock clean moved
+.PHONY: help demo serve test bench bench-search soak models test-models lock audit sbom release verify-release clean moved
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: models ## Start the service, enrol real photographs, show what it found, keep serving (FACES=DIR: your own)
 	@$(BIN)/python -m benchmarks.demo $(if $(FACES),--faces "$(FACES)")
@@ -70,6 +70,21 @@ test-models: $(DEV)
 lock: ## Write the lock files anew (needs uv); LOCK_ARGS=--upgrade takes newer versions
 	$(LOCK) $(LOCK_ARGS) -o requirements.lock
 	$(LOCK) $(LOCK_ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
+
+audit: $(DEV) ## Ask the vulnerability data of PyPI about every locked package (needs a network; not a gate)
+	@$(BIN)/python -m pip_audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.lock || \
+	{ echo "Known weaknesses are listed above. Where a package could not be audited, PyPI's own data was not reached: a mirror has none."; exit 1; }
+
+sbom: $(DEV) ## Write dist/sbom.cdx.json: every locked package and model file with its digest (CycloneDX)
+	@$(BIN)/python deploy/sbom.py dist/sbom.cdx.json
+
+release: $(DEV) ## Build and sign wheel, sdist and SBOM of the last commit into dist (SIGNING_KEY=FILE, an OpenSSH key)
+	@test -n "$(SIGNING_KEY)" || { echo "SIGNING_KEY=FILE names the private OpenSSH key: ssh-keygen -t ed25519 -f FILE makes one."; exit 1; }
+	@$(BIN)/python deploy/release.py make --key "$(SIGNING_KEY)"
+
+verify-release: $(DEV) ## Check a release against its signature (SIGNERS=FILE, RELEASE=DIR; dist if not given)
+	@test -n "$(SIGNERS)" || { echo "SIGNERS=FILE names the allowed signers, a line each: release ssh-ed25519 KEY"; exit 1; }
+	@$(BIN)/python deploy/release.py verify --signers "$(SIGNERS)" "$(or $(RELEASE),dist)"
 
 clean: ## Remove .venv and caches; ./var (your data) and the models stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis biodedup.egg-info

@@ -286,6 +286,10 @@ def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int, withou
         "BIODEDUP_FACE_POLICY": FacePolicy.CENTRAL.value,
         "BIODEDUP_LOG_LEVEL": "warning",
         "BIODEDUP_AUTH": "off",
+        # what is measured is the machine, not what a client may have of it
+        "BIODEDUP_LIMIT_REQUESTS_PER_MINUTE": "0",
+        "BIODEDUP_LIMIT_SEARCHES_PER_MINUTE": "0",
+        "BIODEDUP_LIMIT_MIB_PER_MINUTE": "0",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.bare_service", *without], env=environ, stdout=subprocess.DEVNULL

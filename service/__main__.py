@@ -10,7 +10,7 @@ from service.cli.audit import audit_commands
 from service.cli.calibrate import calibrate
 from service.cli.calibrations import calibration_commands
 from service.cli.checks import check
-from service.cli.client import key_file
+from service.cli.client import CA_FILE, key_file
 from service.cli.clients import client_commands
 from service.cli.enrol import enrol
 from service.cli.evaluate import evaluate
@@ -48,9 +48,21 @@ def biodedup(
         Path | None,
         typer.Option("--key-file", metavar="FILE", help="File with the API key; else it is in BIODEDUP_API_KEY."),
     ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca-file",
+            metavar="FILE",
+            help="Certificates (PEM) to trust when the service is reached by https; else BIODEDUP_CA_FILE.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Take what stands before the command."""
     key_file.set(file)
+    if ca_file is not None:
+        os.environ[CA_FILE] = str(ca_file)
 
 
 @commands.command()

@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio.to_thread
 import threadpoolctl
 from fastapi import FastAPI
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.ages import RecaptureAdvice
 from service.api.auth import Authentication
@@ -23,6 +24,7 @@ from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
 from service.api.middleware import RequestMiddleware
 from service.api.oidc import OidcProvider, OidcSettings
+from service.api.request_limits import RequestLimits
 from service.api_keys import ApiKeys
 from service.audit_anchors import Anchors
 from service.auditing import AuditService
@@ -54,6 +56,7 @@ from service.migration import MigrationService
 from service.packs import Pack, Packs
 from service.plans import PlanService
 from service.ports import Embedder
+from service.rate_limits import Allowance, Exchange, RateLimits
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.sweep import SweepService
@@ -79,6 +82,7 @@ def build(
     packs: Packs | None = None,
     on_encryption: Progress = lambda _done, _total: None,
     on_first_key: Callable[[str], None] | None = None,
+    rates: RateLimits | None = None,
 ) -> Service:
     """Open, check and load everything; `close` of the result gives it all back.
 
@@ -89,6 +93,7 @@ def build(
         packs: to use instead of loading those of the settings, for tests.
         on_encryption: told how many subjects of an earlier version's record are encrypted, of how many.
         on_first_key: given the key of the first client, which is made where there is none; None: none is made.
+        rates: of the clients; shared with the other processes where the record is a database server.
 
     Raises:
         VarInUse: another process owns the folder.
@@ -120,6 +125,8 @@ def build(
             _begin_clients(clients, on_first_key)
         anchors.start()
         _start_jobs(service, held, is_alone=folder is not None)
+        if rates is not None and folder is None:
+            held.callback(Exchange(rates.counters, store).close)
         on_failure.pop_all()
         return service
 
@@ -418,8 +425,18 @@ def create_app(
     metrics = Metrics(version=VERSION)
     startup = Startup()
 
+    rates = RateLimits(_allowance(settings), on_limited=lambda what: metrics.rate_limited.labels(kind=what).inc())
+
     def make() -> Service:
-        return build(settings, metrics, url=url, packs=packs, on_encryption=on_encryption, on_first_key=on_first_key)
+        return build(
+            settings,
+            metrics,
+            url=url,
+            packs=packs,
+            rates=rates,
+            on_encryption=on_encryption,
+            on_first_key=on_first_key,
+        )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -433,8 +450,28 @@ def create_app(
     app.state.metrics = metrics
     app.state.startup = startup
     app.state.authentication = _authentication(settings)
-    app.add_middleware(RequestMiddleware, metrics=metrics, max_request_bytes=settings.max_request_bytes)
+    app.state.limits = RequestLimits(rates)
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=metrics,
+        limits=app.state.limits,
+        max_request_bytes=settings.max_request_bytes,
+        receive_timeout_s=settings.receive_timeout_s,
+        is_local=settings.auth == "off",
+    )
+    if settings.trusted_proxies:
+        # the address and the scheme that a proxy tells, from these alone; added last, so it comes first
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.trusted_proxies))
     return app
+
+
+def _allowance(settings: Settings) -> Allowance:
+    return Allowance(
+        requests=settings.limit_requests_per_minute,
+        searches=settings.limit_searches_per_minute,
+        mib=settings.limit_mib_per_minute,
+        failed_sign_ins=settings.limit_failed_sign_ins_per_minute,
+    )
 
 
 def export_openapi() -> str:

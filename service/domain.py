@@ -172,6 +172,42 @@ class Quality:
     unified: int | None = None  # 0..100, higher compares better; None too: the pack has no scale for it
 
 
+class AttackFinding(StrEnum):
+    """What presentation attack detection makes of a sample, in the words of ISO/IEC 30107-3."""
+
+    BONA_FIDE = "bona_fide"
+    ATTACK = "attack"
+
+
+class NotAssessed(StrEnum):
+    """Why nothing is said of a presentation attack."""
+
+    NO_MODEL = "no_model"
+    NO_FACE = "no_face"  # the sample was refused before its face was looked at
+    NOT_ENOUGH_IMAGE = "not_enough_image"  # around the face: the model would see what is not there
+    MODEL_FAILED = "model_failed"  # it gave no probability
+
+
+@dataclass(frozen=True, slots=True)
+class PresentationAttack:
+    """Whether a sample may show a print, a screen or a mask; a hint for a human, never a decision.
+
+    Either `reason` says why it was not assessed, or the other three say what was found.
+    """
+
+    reason: NotAssessed | None = NotAssessed.NO_MODEL
+    finding: AttackFinding | None = None
+    score: float | None = None  # 0..1, higher: more surely bona fide
+    threshold: float | None = None  # the finding is `bona_fide` from this score on
+
+    @property
+    def is_attack(self) -> bool:
+        return self.finding is AttackFinding.ATTACK
+
+
+NO_ATTACK_MODEL = PresentationAttack()
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """What is stored of a face: the embedding, the pack that made it and the facts about its sample."""
@@ -180,6 +216,7 @@ class Template:
     embedding: Embedding = field(repr=False)
     quality: Quality
     box: Box
+    presentation_attack: PresentationAttack = NO_ATTACK_MODEL  # kept with the enrolment, not with the template
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,6 +517,7 @@ class SampleFinding:
     rejection_code: str | None
     quality: Quality | None
     box: Box | None
+    presentation_attack: PresentationAttack = NO_ATTACK_MODEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -300,7 +300,7 @@ def _new_enrolment(
         standby_templates=work.probes.standby_templates(work.gallery.standby_model_id, verifies),
         rejected_samples=work.probes.rejected,
         cases=tuple(kind for kind, applies in found if applies),
-        warnings=(_BROKEN if broken else ()) + decision.warnings + _waived(work),
+        warnings=(_BROKEN if broken else ()) + decision.warnings + _waived(work) + work.probes.attack_warnings,
     )
 
 

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from service import quality_rule
-from service.domain import Embeddings, NewTemplate, QualityGate, SampleFinding, Template
+from service.domain import (
+    Embeddings,
+    NewTemplate,
+    NotAssessed,
+    PresentationAttack,
+    QualityGate,
+    SampleFinding,
+    Template,
+)
 from service.errors import QualityTooLow, SampleRejected
 
 
@@ -37,6 +45,18 @@ class Probes:
         rows = [template.embedding for _, template in self.standby]
         return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
+    @property
+    def attack_warnings(self) -> tuple[str, ...]:
+        """Return what a human is told where a sample may be no living face; nothing else follows from it."""
+        suspected = [
+            str(position)
+            for position, template in zip(self.positions, self.templates, strict=True)
+            if template.presentation_attack.is_attack
+        ]
+        if not suspected:
+            return ()
+        return (f"Sample {', '.join(suspected)} may show a print, a screen or a mask: a human must look.",)
+
     def standby_templates(self, model_id: str | None, verifies: Sequence[bool]) -> tuple[NewTemplate, ...]:
         """Return the standby pack's templates for the record.
 
@@ -63,7 +83,7 @@ def let_through(extracted: Extracted, gate: QualityGate) -> Probes:
         SampleRejected: no sample is usable; that of the first one.
     """
     passed: list[tuple[int, Template]] = []
-    findings = [SampleFinding(position, None, error.code, None, None) for position, error in extracted.rejected]
+    findings = [_refused(position, error) for position, error in extracted.rejected]
     errors = list(extracted.rejected)
     for position, template in extracted.templates:
         try:
@@ -71,10 +91,15 @@ def let_through(extracted: Extracted, gate: QualityGate) -> Probes:
             passed.append((position, template))
         except QualityTooLow as error:
             errors.append((position, error))
-            findings.append(SampleFinding(position, None, error.code, template.quality, template.box))
+            attack = template.presentation_attack
+            findings.append(SampleFinding(position, None, error.code, template.quality, template.box, attack))
     if not passed:
         raise min(errors, key=lambda each: each[0])[1]
     positions, templates = zip(*passed, strict=True)
     embeddings = np.stack([template.embedding for template in templates])
     standby = tuple(each for each in extracted.standby if each[0] in positions)
     return Probes(extracted.pack_ids, templates, positions, tuple(findings), embeddings, standby)
+
+
+def _refused(position: int, error: SampleRejected) -> SampleFinding:
+    return SampleFinding(position, None, error.code, None, None, PresentationAttack(NotAssessed.NO_FACE))

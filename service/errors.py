@@ -4,7 +4,7 @@ Over 300 lines on purpose: codes and statuses in one place, nothing but declarat
 
 BiodedupError
 ├── InvalidRequest                    the request does not have the documented form
-│   └── RequestTooLarge  UnsupportedMediaType  MethodNotAllowed
+│   └── RequestTooLarge  UnsupportedMediaType  MethodNotAllowed  RequestMalformed  HeadersTooLarge  RequestTimedOut
 ├── Unauthenticated                   no credential, or none that holds
 ├── Forbidden                         the caller's roles do not allow it here
 ├── SampleRejected                    a finding about a photograph, nothing was searched (outcome REJECTED)
@@ -19,6 +19,7 @@ BiodedupError
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
 │       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists
 ├── Overloaded                        the queue is full: come back later
+├── RateLimited                       the client had its share of this minute: come back later
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady  ProviderUnavailable
 ├── AuditChainBroken                  entries of the audit trail are not as they were written
@@ -73,6 +74,27 @@ class UnsupportedMediaType(InvalidRequest):
 class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
     status = 405
+
+
+class RequestMalformed(InvalidRequest):
+    """What two programs may read differently: a header twice, an encoded slash, a path that climbs."""
+
+    code = "request_malformed"
+    status = 400
+
+
+class HeadersTooLarge(InvalidRequest):
+    """The address or the headers are longer than any honest ones."""
+
+    code = "headers_too_large"
+    status = 431
+
+
+class RequestTimedOut(InvalidRequest):
+    """The request did not arrive in its time."""
+
+    code = "request_timed_out"
+    status = 408
 
 
 class Unauthenticated(BiodedupError):
@@ -295,6 +317,13 @@ class ClientExists(Conflict):
 
 class Overloaded(BiodedupError):
     code = "overloaded"
+    status = 429
+
+
+class RateLimited(BiodedupError):
+    """A client asked more in a minute than it may; `Retry-After` says when to ask again."""
+
+    code = "rate_limited"
     status = 429
 
 

@@ -1,6 +1,6 @@
 """Identify: search a gallery for the person in a sample; nothing is changed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.audit_chain import AuditEvent, NewEntry
 from service.audit_people import seen_in_candidates
@@ -87,7 +87,8 @@ class IdentificationService:
         if finding.newcomers:
             self._matcher.follow(gallery.gallery_id)
         self._metrics.identifications.labels(found=str(bool(finding.decision.candidates)).lower()).inc()
-        return Identification(gallery.gallery_id, finding.decision, finding.searched, probes.templates[0])
+        decision = replace(finding.decision, warnings=finding.decision.warnings + probes.attack_warnings)
+        return Identification(gallery.gallery_id, decision, finding.searched, probes.templates[0])
 
 
 def _made(found: Identification) -> NewEntry:

@@ -11,7 +11,20 @@ from service.audit_chain import AuditEvent
 from service.domain import JobState, OutcomeKind
 from service.errors import SampleRejected, all_errors
 
-PHASES = ("decode", "detect", "refine", "align", "quality", "embed", "wait", "search", "store", "index", "sweep")
+PHASES = (
+    "decode",
+    "detect",
+    "refine",
+    "align",
+    "quality",
+    "embed",
+    "attack",
+    "wait",
+    "search",
+    "store",
+    "index",
+    "sweep",
+)
 """What an enrolment spends its time on; `wait` is the time in the queue, `sweep` the search of a block of a sweep."""
 
 # from a comparison with a thousand templates (1 ms) to a request that gives up (30 s), about two steps a doubling
@@ -87,6 +100,18 @@ class Metrics(AccuracyMetrics):
             "Seconds that one phase of a request took.",
             ("phase",),
             buckets=SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        self.rate_limited = Counter(
+            "biodedup_rate_limited_total",
+            "Requests refused because a client had its share (requests, searches, bytes, sign_ins).",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.connections_closed = Counter(
+            "biodedup_connections_closed_total",
+            "Connections that the service closed itself (slow_request, slow_reader, too_many, headers_too_large).",
+            ("reason",),
             registry=self.registry,
         )
         self.errors = Counter(

@@ -22,6 +22,7 @@ PREFIX = "BIODEDUP_"
 
 OUTSIDE_NAMES = {
     "BIODEDUP_URL": "the service that the command line talks to",
+    "BIODEDUP_CA_FILE": "the authority that signed its certificate",
     "BIODEDUP_API_KEY": "the key that the command line shows it",
 }
 """Names that are right but no settings of the service."""
@@ -52,6 +53,13 @@ class Settings(BaseSettings):
         default="127.0.0.1", min_length=1, description="Address to listen on; only this machine by default."
     )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free port.")
+    tls_cert_file: Path | None = Field(
+        default=None, description="Certificate chain (PEM) for https; read again when it changes."
+    )
+    tls_key_file: Path | None = Field(default=None, description="Its private key (PEM), not readable by others.")
+    trusted_proxies: Names = Field(
+        default=(), description="Addresses or networks of proxies whose X-Forwarded-For and -Proto are believed."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least serious event that is logged."
     )
@@ -236,6 +244,69 @@ class Settings(BaseSettings):
         description="Longest wait of a sample, then 429.",
     )
 
+    limit_requests_per_minute: int = Field(
+        default=12_000,
+        ge=0,
+        le=10_000_000,
+        json_schema_extra=_unit("requests"),
+        description="Requests of one client in a minute, then 429; 0: no limit.",
+    )
+    limit_searches_per_minute: int = Field(
+        default=6_000,
+        ge=0,
+        le=10_000_000,
+        json_schema_extra=_unit("searches"),
+        description="Enrolments, identifications, verifications and sweeps of one client in a minute; 0: no limit.",
+    )
+    limit_mib_per_minute: int = Field(
+        default=6_000,
+        ge=0,
+        le=10_000_000,
+        json_schema_extra=_unit("MiB"),
+        description="What one client may send in a minute; 0: no limit.",
+    )
+    limit_failed_sign_ins_per_minute: int = Field(
+        default=60,
+        ge=0,
+        le=1_000_000,
+        json_schema_extra=_unit("requests"),
+        description="Requests of one address without a credential that holds, in a minute; 0: no limit.",
+    )
+    header_timeout_s: float = Field(
+        default=15.0,
+        ge=0.1,
+        le=600.0,
+        json_schema_extra=_unit(SECONDS),
+        description="Time for the headers of a request to arrive, then the connection is closed.",
+    )
+    receive_timeout_s: float = Field(
+        default=120.0,
+        ge=0.1,
+        le=3600.0,
+        json_schema_extra=_unit(SECONDS),
+        description="Time for the body of a request to arrive, then 408.",
+    )
+    send_timeout_s: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=3600.0,
+        json_schema_extra=_unit(SECONDS),
+        description="A caller that takes nothing of an answer for so long is hung up on.",
+    )
+    max_connections: int = Field(
+        default=4_096,
+        ge=1,
+        le=1_000_000,
+        json_schema_extra=_unit("connections"),
+        description="Connections open at once; further ones are closed.",
+    )
+    max_connections_per_address: int = Field(
+        default=512,
+        ge=1,
+        le=1_000_000,
+        json_schema_extra=_unit("connections"),
+        description="The same of one address; a trusted proxy may have all.",
+    )
     audit_anchor_file: Path | None = Field(
         default=None, description="File outside the database to which anchors of the audit trail are appended."
     )
@@ -266,7 +337,7 @@ class Settings(BaseSettings):
         """Take the given values only: the environment comes through `load_settings`, which refuses unknown names."""
         return (init_settings,)
 
-    @field_validator("extra_packs", "accepted_licences", "metric_sites", mode="before")
+    @field_validator("extra_packs", "accepted_licences", "metric_sites", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -283,6 +354,18 @@ class Settings(BaseSettings):
     def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.match(r"(sqlite|postgresql)(\+\w+)?://", value.get_secret_value()):
             raise ValueError("starts with neither sqlite:// nor postgresql://")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            try:
+                network = ipaddress.ip_network(each)
+            except ValueError:
+                raise ValueError(f"{each!r} is no address and no network, such as 10.0.0.7 or 10.0.0.0/24") from None
+            if network.prefixlen == 0:
+                raise ValueError(f"{each} is everybody: name the proxy")
         return value
 
     @field_validator("oidc_issuer")
@@ -310,6 +393,10 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}DUPLICATE_FPIR must not be greater than {PREFIX}REVIEW_FPIR")
         if self.max_sample_bytes > self.max_request_bytes:
             raise ValueError(f"{PREFIX}MAX_SAMPLE_BYTES must not be greater than {PREFIX}MAX_REQUEST_BYTES")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError(f"{PREFIX}TLS_CERT_FILE and {PREFIX}TLS_KEY_FILE belong together: set both or none")
+        if 0 < self.limit_mib_per_minute * MIB < self.max_request_bytes:
+            raise ValueError(f"{PREFIX}LIMIT_MIB_PER_MINUTE must not be less than {PREFIX}MAX_REQUEST_BYTES")
         return self
 
     @property

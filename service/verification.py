@@ -1,6 +1,6 @@
 """Verify 1:1: is this the person they say they are, or do two samples show one person?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Verification:
     calibration_id: str
     reference_id: int | None
     probe: Template
+    reference: Template | None = None  # of the second of two samples
 
 
 class VerificationService:
@@ -104,7 +105,7 @@ class VerificationService:
             raise
         answer = self._judge(gallery, probe, float(reference.embedding @ probe.embedding), None, verification_fmr)
         self._record(gallery_id, "matched" if answer.matched else "not_matched", ())
-        return answer
+        return replace(answer, reference=reference)
 
     def _extract(self, gallery: Gallery, sample: bytes) -> Template:
         try:

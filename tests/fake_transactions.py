@@ -458,7 +458,14 @@ def _to_enrolment(
     case_ids: tuple[int, ...],
 ) -> Enrolment:
     accepted = [
-        SampleFinding(each.position, reference_ids[each.position], None, each.template.quality, each.template.box)
+        SampleFinding(
+            each.position,
+            reference_ids[each.position],
+            None,
+            each.template.quality,
+            each.template.box,
+            each.template.presentation_attack,
+        )
         for each in new.templates
     ]
     return Enrolment(

@@ -106,7 +106,7 @@ async def read_body(request: Request) -> Body:
     Raises:
         InvalidRequest: the form is broken. RequestTooLarge. UnsupportedMediaType.
     """
-    media_type, options = parse_options_header(request.headers.get("content-type"))
+    media_type, options = _media_type(request)
     if media_type == JSON.encode():
         return JsonBody(await request.body())
     if media_type != FORM.encode():
@@ -123,10 +123,18 @@ async def read_body(request: Request) -> Body:
 
 async def read_json_body(request: Request) -> JsonBody:
     """Raises RequestTooLarge, UnsupportedMediaType."""
-    media_type, _ = parse_options_header(request.headers.get("content-type"))
+    media_type, _ = _media_type(request)
     if media_type != JSON.encode():
         raise UnsupportedMediaType(f"send {JSON}")
     return JsonBody(await request.body())
+
+
+def _media_type(request: Request) -> tuple[bytes, dict[bytes, bytes]]:
+    """Raises UnsupportedMediaType: its text is in another encoding than UTF-8."""
+    media_type, options = parse_options_header(request.headers.get("content-type"))
+    if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8", b"us-ascii"}:
+        raise UnsupportedMediaType("send texts in UTF-8")
+    return media_type, options
 
 
 AnyBody = Annotated[Body, Depends(read_body)]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import yaml
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Mount, Route
@@ -31,6 +31,7 @@ from service.api import (
 )
 from service.api.access import RULES, Scope, check_table
 from service.api.guarded_route import PURPOSE_PATTERN, GuardedRoute
+from service.api.strictness import only_known_parameters
 
 _DESCRIPTION = """
 Send a face, learn whether the person is already enrolled.
@@ -96,7 +97,7 @@ def create_api(version: str, **options: Any) -> FastAPI:
         **options,
     )
     for module in _ROUTES:
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
     app.state.methods = _methods(app)
     check_table(_served(app))
     error_responses.install(app)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from service import errors
+from service.api.safe_headers import headers_for
 from service.errors import BiodedupError
 from service.logs import log_event
 from service.metrics import Metrics
@@ -26,6 +27,9 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.RequestTooLarge: "the request is larger than 41943040 bytes",
     errors.UnsupportedMediaType: "send multipart/form-data or application/json",
     errors.MethodNotAllowed: "this path does not answer this method",
+    errors.RequestMalformed: "the header content-length is given more than once",
+    errors.HeadersTooLarge: "the address or the headers are too long",
+    errors.RequestTimedOut: "the request did not arrive within 120 s",
     errors.Unauthenticated: "send `Authorization: Bearer` with an API key or a token that holds",
     errors.Forbidden: "your roles do not allow this here",
     errors.SampleRejected: "no usable face in this sample",
@@ -77,6 +81,7 @@ EXAMPLES: dict[type[BiodedupError], str] = {
         "again; accept it by their number: accepted_missing=12"
     ),
     errors.Overloaded: "too many samples are waiting; try again",
+    errors.RateLimited: "more than 12000 requests in a minute; try again later",
     errors.StoreUnavailable: "the record does not answer",
     errors.IndexUnavailable: "the gallery changes faster than its index can follow; try again",
     errors.PackMismatch: "the gallery holds templates of another model than the one that is loaded",
@@ -91,6 +96,10 @@ EXAMPLES: dict[type[BiodedupError], str] = {
 ALWAYS: tuple[type[BiodedupError], ...] = (
     errors.BiodedupError,
     errors.InvalidRequest,
+    errors.RequestMalformed,
+    errors.HeadersTooLarge,
+    errors.RequestTimedOut,
+    errors.RateLimited,
     errors.Unauthenticated,
     errors.Forbidden,
     errors.StoreUnavailable,
@@ -151,6 +160,8 @@ def to_response(error: BiodedupError, request: Request, headers: dict[str, str] 
     metrics.errors.labels(code=error.code).inc()
     body = {"code": error.code, "message": error.message, "request_id": request.scope.get("request_id", "")}
     headers = dict(headers or {})
+    if isinstance(error, errors.RequestTimedOut):
+        headers["Connection"] = "close"  # nobody waits for the rest of its body
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status in {429, 503}:
@@ -217,6 +228,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     log_event(_log, "request.failed", level=logging.ERROR, error=error, request_id=request_id)
     # Starlette raises the fault again for the server to see, and uvicorn then closes the connection
     headers = {"X-Request-ID": request_id, "Connection": "close"}
+    headers |= {name.decode(): value.decode() for name, value in headers_for(request.scope)}
     return to_response(BiodedupError(EXAMPLES[BiodedupError]), request, headers)
 
 

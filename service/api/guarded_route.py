@@ -11,6 +11,7 @@ from service.access import Caller
 from service.acting import Actor, acting_as
 from service.api.access import Scope, rule_of
 from service.api.auth import authentication_of
+from service.api.request_limits import limits_of
 from service.errors import InvalidRequest
 
 PURPOSE_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,63}$"
@@ -34,6 +35,7 @@ class GuardedRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             caller = await authentication_of(request).caller(request)
+            limits_of(request).admit(request.scope, caller)
             rule.check(caller, request.path_params.get("gallery_id"))
             request.state.caller = caller
             actor = Actor(caller.client_id, _purpose(request), request_id=request.scope.get("request_id"))

@@ -8,7 +8,7 @@ from service.api.error_responses import SAMPLE_ERRORS, responses
 from service.api.guarded_route import GuardedRoute
 from service.api.openapi_bodies import IDENTIFICATION_BODY
 from service.api.parameters import GalleryPath
-from service.api.sample_schemas import BoxOut, QualityOut, advice_out
+from service.api.sample_schemas import BoxOut, PresentationAttackOut, QualityOut, advice_out
 from service.api.samples import identification_request
 from service.api.schemas import CandidateOut, IdentificationOut, SearchedOut, ThresholdsOut, answer
 from service.errors import IndexUnavailable
@@ -36,6 +36,7 @@ def create_identification(service: ServiceDep, gallery_id: GalleryPath, body: An
             searched=SearchedOut.model_validate(found.searched),
             quality=QualityOut.model_validate(found.probe.quality),
             box=BoxOut.model_validate(found.probe.box),
+            presentation_attack=PresentationAttackOut.of(found.probe.presentation_attack),
             advice=advice_out(found.probe.quality),
             warnings=list(decision.warnings),
         )

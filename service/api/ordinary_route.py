@@ -26,8 +26,10 @@ class OrdinaryRoute(GuardedRoute):
         async def handle(request: Request) -> Response:
             gallery_id = request.path_params["gallery_id"]
             keys = request.headers.getlist("Idempotency-Key")
-            if not _is_gallery_id(gallery_id) or not (
-                not keys or (len(keys) == 1 and _IDEMPOTENCY_KEY.fullmatch(keys[0]))
+            if (
+                request.scope["query_string"]
+                or not _is_gallery_id(gallery_id)
+                or not (not keys or (len(keys) == 1 and _IDEMPOTENCY_KEY.fullmatch(keys[0])))
             ):
                 return await as_ever(request)
             service = startup_of(request).service()

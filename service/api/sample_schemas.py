@@ -1,9 +1,11 @@
 """What the service answers about a sample: its quality, the face in it, and what would make it better."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import domain
-from service.domain import Advice
+from service.domain import Advice, AttackFinding, NotAssessed
 from service.errors import QualityTooLow
 from service.quality_rule import WORDS, advice_on, refusal_advice
 
@@ -43,6 +45,26 @@ class QualityOut(Out):
     )
 
 
+class PresentationAttackOut(Out):
+    """Whether the sample may show a print, a screen or a mask (ISO/IEC 30107). A hint for a human, never a decision."""
+
+    status: Literal["assessed", "not_assessed"]
+    reason: NotAssessed | None = Field(description="Why it was not assessed.")
+    finding: AttackFinding | None
+    score: float | None = Field(description="0 to 1, higher: more surely bona fide.")
+    threshold: float | None = Field(description="From this score on the finding is bona_fide.")
+
+    @classmethod
+    def of(cls, attack: domain.PresentationAttack) -> "PresentationAttackOut":
+        return cls(
+            status="not_assessed" if attack.finding is None else "assessed",
+            reason=attack.reason,
+            finding=attack.finding,
+            score=attack.score,
+            threshold=attack.threshold,
+        )
+
+
 class AdviceOut(Out):
     """What can be done about the photograph. `code` never changes, `words` are for people."""
 
@@ -65,6 +87,7 @@ class SampleOut(Out):
     rejection_code: str | None
     quality: QualityOut | None
     box: BoxOut | None
+    presentation_attack: PresentationAttackOut
     advice: list[AdviceOut] = Field(description="What would make the photograph better; of an accepted one too.")
 
     @classmethod
@@ -76,6 +99,7 @@ class SampleOut(Out):
             rejection_code=finding.rejection_code,
             quality=QualityOut.model_validate(finding.quality) if finding.quality else None,
             box=BoxOut.model_validate(finding.box) if finding.box else None,
+            presentation_attack=PresentationAttackOut.of(finding.presentation_attack),
             advice=advice_out(finding.quality, is_refused=refused),
         )
 

@@ -15,6 +15,7 @@ from service.api.request_schemas import (
     VerificationFields,
     VerificationIn,
 )
+from service.api.strictness import check_json
 from service.domain import CaptureFacts, EncounterFacts
 from service.enrolment_request import EnrolmentRequest
 from service.errors import InvalidRequest
@@ -44,9 +45,11 @@ def read_json(body: JsonBody, model: type[M]) -> M:
     if body.data.count(b",") > _MAX_COMMAS:
         raise InvalidRequest("the JSON has too many elements")
     try:
-        return model.model_validate_json(body.data, strict=True)
+        found = model.model_validate_json(body.data, strict=True)
     except ValidationError as error:
         raise _invalid(error, model) from None
+    check_json(body.data)
+    return found
 
 
 def enrolment_request(

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from service import domain
 from service.ages import RecaptureAdvice, age_at_capture
-from service.api.sample_schemas import AdviceOut, BoxOut, Out, QualityOut, SampleOut
+from service.api.sample_schemas import AdviceOut, BoxOut, Out, PresentationAttackOut, QualityOut, SampleOut
 from service.calibration import wilson_interval
 from service.domain import EncounterStatus, OutcomeKind, QualityGate
 from service.filters import wrong_share
@@ -180,6 +180,7 @@ class IdentificationOut(Out):
     searched: SearchedOut
     quality: QualityOut
     box: BoxOut
+    presentation_attack: PresentationAttackOut
     advice: list[AdviceOut]
     warnings: list[str]
 
@@ -198,6 +199,10 @@ class VerificationOut(Out):
     reference_id: int | None = Field(description="The best reference; null where two samples were compared.")
     quality: QualityOut
     box: BoxOut
+    presentation_attack: PresentationAttackOut
+    reference_presentation_attack: PresentationAttackOut | None = Field(
+        description="Of `reference_sample`; null where the sample was compared with a subject."
+    )
     advice: list[AdviceOut]
 
 

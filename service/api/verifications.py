@@ -8,7 +8,7 @@ from service.api.error_responses import SAMPLE_ERRORS, responses
 from service.api.guarded_route import GuardedRoute
 from service.api.openapi_bodies import VERIFICATION_BODY
 from service.api.parameters import GalleryPath
-from service.api.sample_schemas import BoxOut, QualityOut, advice_out
+from service.api.sample_schemas import BoxOut, PresentationAttackOut, QualityOut, advice_out
 from service.api.samples import verification_request
 from service.api.schemas import VerificationOut, answer
 from service.errors import NoReference, SubjectNotFound
@@ -39,6 +39,7 @@ def create_verification(service: ServiceDep, gallery_id: GalleryPath, body: AnyB
 
 
 def _out(found: Verification) -> VerificationOut:
+    reference = found.reference
     return VerificationOut(
         matched=found.matched,
         score=found.score,
@@ -53,5 +54,7 @@ def _out(found: Verification) -> VerificationOut:
         reference_id=found.reference_id,
         quality=QualityOut.model_validate(found.probe.quality),
         box=BoxOut.model_validate(found.probe.box),
+        presentation_attack=PresentationAttackOut.of(found.probe.presentation_attack),
+        reference_presentation_attack=PresentationAttackOut.of(reference.presentation_attack) if reference else None,
         advice=advice_out(found.probe.quality),
     )

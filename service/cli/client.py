@@ -1,6 +1,7 @@
 """Talks to a running service over HTTP and turns its error bodies into `CommandFailed`."""
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -15,6 +16,7 @@ from service.cli.failures import CommandFailed
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 NO_SERVICE = "no_service"
+CA_FILE = "BIODEDUP_CA_FILE"
 
 _KEY_ADVICE = "Put the key alone into BIODEDUP_API_KEY, or into a file that `biodedup --key-file FILE` names."
 
@@ -60,7 +62,7 @@ class ServiceClient:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         key = _own_key() if key is None else key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, limits=limits, headers=headers)
+        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, limits=limits, headers=headers, verify=_trust())
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +97,7 @@ class ServiceClient:
                     raise self._failure(response)
                 yield from response.iter_bytes()
         except httpx.TransportError as error:
-            raise self._no_service() from error
+            raise self._no_service(error) from error
 
     def send(self, method: str, path: str, *, accept: Sequence[int] = (200, 201), **arguments: Any) -> Json:
         """Return the JSON object that the service answers.
@@ -106,12 +108,18 @@ class ServiceClient:
         try:
             response = self._http.request(method, path, **arguments)
         except httpx.TransportError as error:
-            raise self._no_service() from error
+            raise self._no_service(error) from error
         if response.status_code in accept:
             return _json_object(response, self.url)
         raise self._failure(response)
 
-    def _no_service(self) -> CommandFailed:
+    def _no_service(self, error: httpx.TransportError) -> CommandFailed:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return CommandFailed(
+                f"the certificate of {self.url} is signed by nobody this machine trusts, or is for another name",
+                "certificate_untrusted",
+                advice="Name the authority's file: biodedup --ca-file FILE, or BIODEDUP_CA_FILE.",
+            )
         return CommandFailed(
             f"no service answers at {self.url}; start it with `biodedup serve`",
             NO_SERVICE,
@@ -125,6 +133,17 @@ class ServiceClient:
         if not isinstance(message, str) or not isinstance(code, str):
             return _not_biodedup(self.url)
         return CommandFailed(message, code, retry_after_s=_retry_after_s(response))
+
+
+def _trust() -> ssl.SSLContext | bool:
+    """Return whose certificates are trusted: the system's authorities, or the one that the operator names."""
+    path = os.environ.get(CA_FILE, "").strip()
+    if not path:
+        return True
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise CommandFailed(f"{CA_FILE}: {path} is no file of certificates (PEM)", "ca_file_unusable") from error
 
 
 def _own_key() -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import socket
 import sys
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import uvicorn
 
+from service.api.connections import ConnectionRules, protocol_with
+from service.api.tls import Certificate
 from service.cli.failures import CommandFailed
 from service.cli.show import console, plain
 from service.core_dumps import forbid_core_dumps
@@ -21,9 +24,14 @@ from service.settings import Settings, is_loopback
 from service.var_lock import refuse_owned
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from service.api.context import Startup
+    from service.metrics import Metrics
 
 _FINISH_S = 60  # for accepted requests after a stop signal; longer than a sample may wait in the queue
+_FILES_BESIDE = 512  # segments of indexes, pipes to workers, the database
+_TICKS_A_LOOK = 10  # a second, for certificate files that changed
 _BACKLOG = 2048  # connections that the kernel keeps for us while the threads are busy
 
 
@@ -41,17 +49,29 @@ def run_service(settings: Settings) -> None:
     os.umask(0o077)  # the record, its write-ahead log and the lock are for their owner only
     configure_logs(settings.log_level)
     forbid_core_dumps()
+    _certificate(settings)  # wrong files are told before anything else is done
+    _allow_connections(settings.max_connections)
     # before the models, which take a second to load
     with _listen(settings) as listener:
-        _serve(settings, listener, _url_of(listener))
+        _serve(settings, listener, _url_of(listener, is_https=settings.tls_cert_file is not None))
 
 
 class _Server(uvicorn.Server):
-    """Calls `announce` once, when the service is ready: a start that fails has only its error to say."""
+    """Calls `announce` once, when the service is ready: a start that fails has only its error to say.
 
-    def __init__(self, config: uvicorn.Config, startup: "Startup", announce: Callable[[], None]) -> None:
+    A certificate whose files change is loaded again.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        startup: "Startup",
+        announce: Callable[[], None],
+        certificate: Certificate | None = None,
+    ) -> None:
         super().__init__(config)
         self._startup = startup
+        self._certificate = certificate
         self._announce: Callable[[], None] | None = announce
 
     async def on_tick(self, counter: int) -> bool:
@@ -61,14 +81,61 @@ class _Server(uvicorn.Server):
                 self._startup.service()
                 self._announce()
                 self._announce = None
+        if self._certificate is not None and counter % _TICKS_A_LOOK == 0:
+            self._certificate.reload_if_changed()
         return await super().on_tick(counter)
+
+
+def server_config(app: "FastAPI", settings: Settings, certificate: Certificate | None = None) -> uvicorn.Config:
+    """Return how uvicorn serves `app`."""
+    metrics: Metrics = app.state.metrics
+    rules = ConnectionRules(
+        header_timeout_s=settings.header_timeout_s,
+        receive_timeout_s=settings.receive_timeout_s,
+        send_timeout_s=settings.send_timeout_s,
+        max_connections=settings.max_connections,
+        max_per_address=settings.max_connections_per_address,
+        trusted_proxies=settings.trusted_proxies,
+        on_closed=lambda reason: metrics.connections_closed.labels(reason=reason).inc(),
+    )
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=protocol_with(rules),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # the application takes the addresses that proxies tell, and from trusted ones alone
+        timeout_graceful_shutdown=_FINISH_S,
+        ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
+    )
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    """Raises SettingsInvalid."""
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    return Certificate(settings.tls_cert_file, settings.tls_key_file)
+
+
+def _allow_connections(wanted: int) -> None:
+    """Let the process have so many connections open, and its files beside them, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _FILES_BESIDE
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
     from service.app import create_app  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
 
+    certificate = _certificate(settings)
+
     def announce() -> None:
-        if not is_loopback(settings.host):
+        if not (is_loopback(settings.host) or certificate or settings.trusted_proxies):
             _warn_of_strangers(settings.host)
         _announce(settings, url)
 
@@ -77,22 +144,7 @@ def _serve(settings: Settings, listener: socket.socket, url: str) -> None:
 
     app = create_app(settings, url=url, on_failure=stop, on_encryption=_tell_encryption, on_first_key=_show_first_key)
     startup: Startup = app.state.startup
-    server = _Server(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # nobody's address is used or logged
-            timeout_graceful_shutdown=_FINISH_S,
-        ),
-        startup,
-        announce,
-    )
+    server = _Server(server_config(app, settings, certificate), startup, announce, certificate)
     server.run(sockets=[listener])
     if startup.failure is not None:
         raise startup.failure
@@ -124,18 +176,20 @@ def _why(error: OSError) -> str:
     return reasons.get(number, f"cannot be listened on: {os.strerror(number) if number > 0 else error.strerror}")
 
 
-def _url_of(listener: socket.socket) -> str:
+def _url_of(listener: socket.socket, *, is_https: bool) -> str:
     """Return an address that works on this machine, also where the service listens on all of them."""
     host, port = listener.getsockname()[:2]
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (shown to people, not listened on)
     host = everywhere.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_https else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _warn_of_strangers(host: str) -> None:
     print(  # noqa: T201  (a command speaks)
-        f"warning: listening on {host} without encryption. Keys and photographs cross the network as they are: let "
-        "only a proxy on the same trusted network reach it, one that speaks TLS to everybody else.",
+        f"warning: listening on {host} without encryption. Keys and photographs cross the network as they are: set "
+        "BIODEDUP_TLS_CERT_FILE and BIODEDUP_TLS_KEY_FILE; or let only a proxy on the same trusted network reach it, "
+        "one that speaks TLS to everybody else, and name it in BIODEDUP_TRUSTED_PROXIES.",
         file=sys.stderr,
     )
 

@@ -1,5 +1,8 @@
 """Turns a face upright and scales it to the template that the recognisers were trained on."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +24,25 @@ TEMPLATE = np.array(
 )
 TEMPLATE.setflags(write=False)
 
-_TARGET_CENTRE = complex(*TEMPLATE.mean(axis=0))
-_TARGET = [complex(x, y) - _TARGET_CENTRE for x, y in TEMPLATE]
-_TARGET_VARIANCE = sum(abs(point) ** 2 for point in _TARGET)
+
+@dataclass(frozen=True, slots=True)
+class FacePoints:
+    """Where the five landmarks of an aligned face lie, as complex numbers of pixels around their centre."""
+
+    centre: complex
+    points: tuple[complex, ...]
+    variance: float
+
+    @classmethod
+    def of(cls, places: Sequence[Sequence[float]]) -> "FacePoints":
+        """Return the points of (5, 2) places, x before y."""
+        points = [complex(x, y) for x, y in places]
+        centre = sum(points) / len(points)
+        around = tuple(point - centre for point in points)
+        return cls(centre, around, sum(abs(point) ** 2 for point in around))
+
+
+_ARCFACE = FacePoints.of(TEMPLATE.tolist())
 
 # below this spread (root mean square distance to their centre, pixels) five points say nothing about rotation
 MIN_SPREAD_PX = 2.0
@@ -32,7 +51,7 @@ MIN_SPREAD_PX = 2.0
 MIN_EXPLAINED = 0.3
 
 
-def fit_similarity(landmarks: Landmarks) -> npt.NDArray[np.float64]:
+def fit_similarity(landmarks: Landmarks, target: FacePoints = _ARCFACE) -> npt.NDArray[np.float64]:
     """Return the (2, 3) rotation, scale and shift that brings the landmarks closest to the template.
 
     In two dimensions and without reflection the least-squares fit has a closed form over complex numbers:
@@ -52,11 +71,11 @@ def fit_similarity(landmarks: Landmarks) -> npt.NDArray[np.float64]:
     variance = sum(abs(point) ** 2 for point in source)
     if variance < 5 * MIN_SPREAD_PX**2:
         raise LandmarksDegenerate("the face's landmarks lie on one spot: take a sharper, closer photograph")
-    moment = sum(point.conjugate() * wanted for point, wanted in zip(source, _TARGET, strict=True))
+    moment = sum(point.conjugate() * wanted for point, wanted in zip(source, target.points, strict=True))
     turn = moment / variance
-    if abs(turn) ** 2 * variance < MIN_EXPLAINED * _TARGET_VARIANCE:
+    if abs(turn) ** 2 * variance < MIN_EXPLAINED * target.variance:
         raise LandmarksDegenerate("the landmarks do not form a face: ask the person to look at the camera")
-    shift = _TARGET_CENTRE - turn * centre
+    shift = target.centre - turn * centre
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 

@@ -1,4 +1,4 @@
-"""From the bytes of a sample to a template: decode, detect, choose, refine, align, measure, embed."""
+"""From the bytes of a sample to a template: decode, detect, choose, refine, align, measure, embed, doubt."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +14,13 @@ from service.face.detection import DetectedFace, FaceDetector
 from service.face.embedding import Recogniser
 from service.face.image import ImageLimits, ScaledImage, decode_scaled
 from service.face.model_packs import InstalledPack
+from service.face.presentation_attack import detector_of
 from service.face.quality import measure
 from service.face.refinement import refine
 from service.face.unified import scale_of
 
 Observe = Callable[[str, float], None]
-"""Told the phase (decode, detect, refine, align, quality, embed) and the seconds it took."""
+"""Told the phase (decode, detect, refine, align, quality, embed, attack) and the seconds it took."""
 
 # part of the model id: raised whenever detection, alignment or decoding move the embeddings of a photograph
 PIPELINE_VERSION = 1
@@ -73,6 +74,8 @@ class Extractor:
         )
         self._close_looks = manifest.detector.close_looks
         self._scale = scale_of(pack)
+        attack = manifest.presentation_attack
+        self._attacks = detector_of(pack.attack_model_path, attack.threshold if attack else 0.0)
         self._limits = limits
         self._min_face_width_px = min_face_width_px
         self._observe = observe
@@ -114,7 +117,9 @@ class Extractor:
         norm = float(norms[0])
         unified = None if self._scale is None else self._scale.score(norm)
         quality = replace(quality, embedding_norm=round(norm, 4), unified=unified)
-        return Template(self.pack_id, embeddings[0], quality, _unscaled(face.box, image.scale))
+        with self._phase("attack"):
+            attack = self._attacks.assess(image.pixels, face.landmarks)
+        return Template(self.pack_id, embeddings[0], quality, _unscaled(face.box, image.scale), attack)
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:

@@ -19,7 +19,7 @@ from service.face.graph_comparison import ORT_REFUSALS
 from service.face.graph_repairs import RepairedGraph, accept_pixels, input_name, repair_detector, repair_recogniser
 from service.face.pack_fetch import Progress, check_digest, published_files, staging_folder
 from service.face.pack_manifest import InsightfaceSource, Licence, Manifest, load_manifest, pack_ids
-from service.face.pack_record import RECORD_FILE, check_files, make_record, model_id, read_record
+from service.face.pack_record import RECORD_FILE, attack_model_path, check_files, make_record, model_id, read_record
 
 __all__ = [
     "InstalledPack",
@@ -44,6 +44,7 @@ class InstalledPack:
     detector_path: Path
     recogniser_path: Path
     model_id: str  # the pack and what its numbers depend on: templates of different model ids are never compared
+    attack_model_path: Path | None = None  # of the liveness model, where its file was laid beside them
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def verify_pack(models_dir: Path, pack_id: str) -> InstalledPack:
     Raises:
         PackUnknown, PackManifestInvalid
         PackNotInstalled: never fetched, or fetched for another manifest or by another version of the repairs.
-        PackDigestMismatch: a file has changed since it was installed.
+        PackDigestMismatch: a file has changed since it was installed, or the liveness model is another one.
     """
     manifest = load_manifest(models_dir, pack_id)
     folder = models_dir / pack_id
@@ -137,7 +138,11 @@ def verify_pack(models_dir: Path, pack_id: str) -> InstalledPack:
     update = {"input_name": record.input_name, "mean": record.mean, "scale": record.scale}
     manifest = manifest.model_copy(update={"recogniser": manifest.recogniser.model_copy(update=update)})
     return InstalledPack(
-        manifest, folder / manifest.detector.file, folder / manifest.recogniser.file, model_id(manifest, record)
+        manifest,
+        folder / manifest.detector.file,
+        folder / manifest.recogniser.file,
+        model_id(manifest, record),
+        attack_model_path(folder, manifest),
     )
 
 

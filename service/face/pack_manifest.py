@@ -110,6 +110,15 @@ class RecogniserEntry(GraphFile):
     centre: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = ()  # subtracted from embeddings of length 1
 
 
+class PresentationAttackEntry(_Part):
+    """A liveness model that the operator may lay beside the pack's files; without the file nothing is assessed."""
+
+    file: OnnxFileName
+    size: Bytes
+    sha256: Sha256
+    threshold: float = Field(default=0.8, gt=0, lt=1)  # bona fide from here on; insightface's own default
+
+
 class Manifest(_Part):
     """One model pack: where its files come from, what they are, how an image is prepared for them."""
 
@@ -120,11 +129,14 @@ class Manifest(_Part):
     source: WheelSource | FolderSource | InsightfaceSource = Field(discriminator="kind")
     detector: DetectorEntry
     recogniser: RecogniserEntry
+    presentation_attack: PresentationAttackEntry | None = None
 
     @model_validator(mode="after")
     def _files_are_distinct_and_pinned(self) -> Self:
-        if self.detector.file == self.recogniser.file:
-            raise ValueError("detector and recogniser need different file names")
+        extra = [] if self.presentation_attack is None else [self.presentation_attack.file]
+        names = [self.detector.file, self.recogniser.file, *extra]
+        if len(set(names)) < len(names):
+            raise ValueError("detector and recogniser need different file names, and so does presentation_attack")
         if self.source.kind != "insightface" and not (self.detector.is_pinned and self.recogniser.is_pinned):
             raise ValueError("detector and recogniser each need member, size and sha256")
         return self

@@ -99,6 +99,24 @@ def check_files(folder: Path, manifest: Manifest, record: PackRecord) -> None:
             )
 
 
+def attack_model_path(folder: Path, manifest: Manifest) -> Path | None:
+    """Return the liveness model that lies in the pack's folder, None where there is none.
+
+    Raises:
+        PackDigestMismatch: it is another file than the manifest names.
+    """
+    entry = manifest.presentation_attack
+    if entry is None or not (path := folder / entry.file).is_file():
+        return None
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if (path.stat().st_size, digest) != (entry.size, entry.sha256):
+        raise PackDigestMismatch(
+            f"{entry.file} of {manifest.pack_id} is not the one that its manifest names: remove it, or get that one"
+        )
+    return path
+
+
 def model_id(manifest: Manifest, record: PackRecord) -> str:
     """Return the pack's name and a digest of what decides its embeddings: published files and our treatment."""
     entry = manifest.recogniser

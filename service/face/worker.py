@@ -16,7 +16,7 @@ from typing import Any
 import threadpoolctl
 
 from service.core_dumps import forbid_core_dumps
-from service.domain import Box, Embedding, FacePolicy, Quality, Template
+from service.domain import NO_ATTACK_MODEL, Box, Embedding, FacePolicy, PresentationAttack, Quality, Template
 from service.errors import BiodedupError
 from service.face.extractor import Extractor
 from service.face.image import ImageLimits
@@ -54,18 +54,20 @@ class Answer:
         if not isinstance(self.result, Template):
             return Answer, (self.result, self.phases)
         found = self.result
-        values = found.pack_id, found.embedding, _values_of_quality(found.quality), _values_of_box(found.box)
-        return _answer_of, (*values, self.phases)
+        attack = None if found.presentation_attack == NO_ATTACK_MODEL else found.presentation_attack
+        seen = _values_of_box(found.box), attack
+        return _answer_of, (found.pack_id, found.embedding, _values_of_quality(found.quality), seen, self.phases)
 
 
 def _answer_of(
     pack_id: str,
     embedding: Embedding,
     quality: tuple[Any, ...],
-    box: tuple[float, ...],
+    seen: tuple[tuple[float, ...], PresentationAttack | None],
     phases: tuple[tuple[str, float], ...],
 ) -> Answer:
-    return Answer(Template(pack_id, embedding, Quality(*quality), Box(*box)), phases)
+    box, attack = seen
+    return Answer(Template(pack_id, embedding, Quality(*quality), Box(*box), attack or NO_ATTACK_MODEL), phases)
 
 
 def work(connection: Connection) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, or_, select, update
 
-from service.domain import CaseKind, CaseStatus, Encounter, EncounterFacts, EncounterStatus
+from service.domain import NO_ATTACK_MODEL, CaseKind, CaseStatus, Encounter, EncounterFacts, EncounterStatus
 from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, SubjectNotFound
 from service.ports import SubjectCipher
 from service.store.counts import Place
@@ -255,6 +255,9 @@ def _withdraw(connection: Connection, row: AnyRow, sealing: Sealing) -> Moved:
         )
     is_finding = _of_encounters(enrolments, gallery_id, [encounter_id])
     findings = connection.execute(select(enrolments.c.samples).where(*is_finding)).scalar_one()
-    bare = [replace(to_finding(each), reference_id=None, quality=None, box=None) for each in findings]
+    bare = [
+        replace(to_finding(each), reference_id=None, quality=None, box=None, presentation_attack=NO_ATTACK_MODEL)
+        for each in findings
+    ]
     connection.execute(update(enrolments).where(*is_finding).values(samples=[finding_json(each) for each in bare]))
     return moved

@@ -5,7 +5,7 @@ Over 300 lines on purpose: each use of the record opens its transaction here.
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
@@ -31,6 +31,7 @@ from service.store.migrating import SqlMigrating
 from service.store.migrations.upgrade import head_revision, upgrade
 from service.store.parts import in_parts
 from service.store.planner_statistics import tell_planner
+from service.store.rate_counts import add_rate_counts
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
 from service.store.rows import gallery_settings, new_gallery_columns, to_gallery
@@ -366,6 +367,11 @@ class SqlStore(SqlRecords):
         """Return the calibrations kept for a gallery, oldest first. Raises GalleryNotFound."""
         with self._reading() as connection:
             return calibrating.calibrations_of(connection, gallery_id)
+
+    def add_rate_counts(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Add to the counters that all processes share, and return their sums. Raises StoreUnavailable."""
+        with self._write_transaction() as connection:
+            return add_rate_counts(connection, counts, self._clock())
 
     def galleries(self) -> list[Gallery]:
         """Return all galleries in the order of their ids."""

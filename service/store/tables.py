@@ -444,3 +444,12 @@ client_keys = Table(
     Column("revoked_at", UtcDateTime),
     Index(None, "client"),
 )
+
+# what replicas counted for the limits of clients; each counter lives minutes, and nothing is lost with it
+rate_counts = Table(
+    "rate_counts",
+    metadata,
+    Column("counter", Identifier, primary_key=True),
+    Column("total", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)

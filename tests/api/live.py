@@ -10,7 +10,9 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from service.api.tls import Certificate
 from service.app import create_app
+from service.cli.serving import server_config
 from service.settings import Settings
 from tests.fake_embedder import PACK_ID, fake_packs
 
@@ -29,7 +31,25 @@ def fake_app(settings: Settings) -> FastAPI:
 @contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """Serve `app` on a free port; the value is its address. Leaving waits until it has shut down."""
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, ws="none", lifespan="on")
+    with _running(_config(app)) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    """As plain as can be, but for what uvicorn would do about proxies, which is the application's to do."""
+    return uvicorn.Config(app, log_config=None, access_log=False, ws="none", lifespan="on", proxy_headers=False)
+
+
+@contextmanager
+def served(settings: Settings, certificate: Certificate | None = None) -> Iterator[int]:
+    """Serve the fake application as `biodedup serve` does, with its limits of connections; the value is its port."""
+    with _running(server_config(fake_app(settings), settings, certificate)) as port:
+        yield port
+
+
+@contextmanager
+def _running(config: uvicorn.Config) -> Iterator[int]:
+    config.port = 0
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
@@ -38,7 +58,7 @@ def running(app: FastAPI) -> Iterator[str]:
         while not server.started and thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert server.started, "the server did not start"
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield server.servers[0].sockets[0].getsockname()[1]
     finally:
         server.should_exit = True
         thread.join()

@@ -73,7 +73,13 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("access")
     with Provider(folder) as provider:
-        settings = fake_settings(folder / "var", auth="on", oidc_issuer=provider.issuer, oidc_audience="biodedup")
+        settings = fake_settings(
+            folder / "var",
+            auth="on",
+            oidc_issuer=provider.issuer,
+            oidc_audience="biodedup",
+            limit_failed_sign_ins_per_minute=0,
+        )
         app = fake_app(settings)
         with running(app) as url, httpx.Client(base_url=url, timeout=30) as http:
             wait_until_ready(http)
@@ -199,7 +205,7 @@ def test_a_gallery_named_in_the_body_must_be_the_caller_s_too(world: World, path
 def test_an_encoded_name_opens_no_other_gallery(world: World) -> None:
     key = header(world.key("analyst-here", in_gallery(Role.ANALYST, HERE)))
     for name in (f"{HERE}%2F..%2F{ELSEWHERE}", f"{ELSEWHERE}%00", f"..%2F{ELSEWHERE}", "%74own", "%2A", "*"):
-        assert world.http.get(f"/v1/galleries/{name}/subjects", headers=key).status_code in {403, 404}
+        assert world.http.get(f"/v1/galleries/{name}/subjects", headers=key).status_code in {400, 403, 404}
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "TRACE"])

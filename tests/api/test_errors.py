@@ -261,7 +261,7 @@ def test_a_caller_who_hangs_up_while_sending_does_no_harm(client: httpx.Client, 
 
 async def _ask_before_the_start(folder: Path) -> httpx.Response:
     transport = httpx.ASGITransport(fake_app(fake_settings(folder)))  # which does not start the application
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get("/v1/galleries")
 
 

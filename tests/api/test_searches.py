@@ -21,7 +21,8 @@ def test_an_enrolled_person_is_found_and_nothing_changes(client: httpx.Client, g
     assert [candidate["subject_id"] for candidate in body["candidates"]] == ["S-1"]
     assert body["searched"]["gallery_size"] == 1
     assert set(body) == {
-        "gallery_id", "found", "candidates", "thresholds", "searched", "quality", "box", "advice", "warnings"
+        "gallery_id", "found", "candidates", "thresholds", "searched", "quality", "box", "advice", "warnings",
+        "presentation_attack",
     }  # fmt: skip
     assert client.get(gallery).json() == before
 
@@ -53,6 +54,7 @@ def test_a_sample_is_compared_with_a_subject(
     assert set(body) == {
         "matched", "score", "threshold", "verification_fmr", "fmr", "fmr_upper", "extrapolated", "expected_fnmr",
         "population", "calibration_id", "reference_id", "quality", "box", "advice",
+        "presentation_attack", "reference_presentation_attack",
     }  # fmt: skip
 
 

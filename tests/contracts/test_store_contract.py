@@ -9,7 +9,16 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from service.domain import CaseKind, CaseStatus, EncounterFacts, Gallery, NewEnrolment, SampleFinding
+from service.domain import (
+    AttackFinding,
+    CaseKind,
+    CaseStatus,
+    EncounterFacts,
+    Gallery,
+    NewEnrolment,
+    PresentationAttack,
+    SampleFinding,
+)
 from service.errors import (
     CalibrationUnfit,
     EncounterExists,
@@ -129,6 +138,9 @@ def test_an_unknown_gallery_is_not_found(store: AnyStore) -> None:
         store.remember_rejection("nowhere", "key", "digest", "no_face", "no face")
 
 
+SUSPECTED = PresentationAttack(None, AttackFinding.ATTACK, 0.25, 0.8)
+
+
 def _full_enrolment(store: AnyStore) -> NewEnrolment:
     earlier = [enrol(store, new_enrolment(f"earlier-{number}")) for number in range(2)]
     return new_enrolment(
@@ -137,7 +149,7 @@ def _full_enrolment(store: AnyStore) -> NewEnrolment:
         candidates=[candidate_of(earlier[1], rank=2), candidate_of(earlier[0], rank=1)],
         cases=[CaseKind.DUPLICATE, CaseKind.CONTINUITY],
         facts=FACTS,
-        rejected=[SampleFinding(1, None, "several_faces", QUALITY, BOX)],
+        rejected=[SampleFinding(1, None, "quality_too_low", QUALITY, BOX, SUSPECTED)],
     )
 
 

@@ -19,7 +19,7 @@ from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack
 from service.face.refinement import refine
 
-PHASES = ["decode", "detect", "refine", "align", "quality", "embed"]
+PHASES = ["decode", "detect", "refine", "align", "quality", "embed", "attack"]
 
 
 def new_extractor(pack: InstalledPack, seen: list[str], min_face_width_px: float = 20) -> Extractor:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.domain import Box, Quality, Template
+from service.domain import AttackFinding, Box, PresentationAttack, Quality, Template
 from service.errors import BiodedupError, NoFace
 from service.face.worker import Answer
 
@@ -31,6 +31,16 @@ def test_a_template_arrives_as_it_was_sent() -> None:
     assert np.array_equal(arrived.result.embedding, embedding)
     assert replace(arrived.result, embedding=embedding) == template
     assert arrived.phases == PHASES
+
+
+def test_a_suspected_attack_arrives_as_it_was_sent() -> None:
+    attack = PresentationAttack(None, AttackFinding.ATTACK, 0.25, 0.8)
+    template = Template("opencv-zoo", np.ones(4, np.float32), QUALITY, Box(1, 2, 3, 4), attack)
+
+    arrived = sent(Answer(template, PHASES))
+
+    assert isinstance(arrived.result, Template)
+    assert arrived.result.presentation_attack == attack
 
 
 @pytest.mark.parametrize("result", [None, NoFace("no face was found")])

@@ -118,7 +118,7 @@ def test_a_worker_gives_what_this_process_gives(
     there, expected = (each.extract(sample, FacePolicy.LARGEST) for each in (bench.embedder, here))
     assert np.array_equal(there.embedding, expected.embedding)
     assert (there.box, there.quality, there.pack_id) == (expected.box, expected.quality, expected.pack_id)
-    assert bench.phases == ["wait", "decode", "detect", "refine", "align", "quality", "embed"]
+    assert bench.phases == ["wait", "decode", "detect", "refine", "align", "quality", "embed", "attack"]
 
 
 def test_a_rejection_keeps_its_code_and_its_words(new_bench: Callable[..., Bench]) -> None:
