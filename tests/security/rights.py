@@ -63,14 +63,15 @@ def _in_addresses(operation: Operation, own: Ids, foreign: Ids) -> Iterator[_Pai
     body = operation.body()
     plain = {"json": body} if body is not None else {}
     if "gallery_id" in names:
-        nobody = {**_unknown(names), "gallery_id": NOWHERE}
-        for ids in ({name: _one(foreign, name) for name in names}, _unknown(names)):
+        unknown_ids = {name: _unknown(foreign, name) for name in names}
+        nobody = {**unknown_ids, "gallery_id": NOWHERE}
+        for ids in ({name: _one(foreign, name) for name in names}, unknown_ids):
             there = {**ids, "gallery_id": ELSEWHERE}
             yield (_path(operation, there), plain), (_path(operation, nobody), plain), "the gallery"
     rest = path_ids(operation, own)
     for name in names:
         if name not in {"gallery_id", "position"}:
-            first, second = ({**rest, name: each} for each in (_one(foreign, name), _unknown([name])[name]))
+            first, second = ({**rest, name: each} for each in (_one(foreign, name), _unknown(foreign, name)))
             yield (_path(operation, first), plain), (_path(operation, second), plain), name
     address = _path(operation, rest)
     for name in operation.query_names:
@@ -163,12 +164,14 @@ def _some(ids: Ids, name: str) -> list[Any]:
 
 
 def _one(ids: Ids, name: str) -> Any:
-    return next(iter(_some(ids, name)), _unknown([name])[name])
+    return next(iter(_some(ids, name)), _unknown(ids, name))
 
 
-def _unknown(names: Any) -> dict[str, Any]:
-    numbers = {"case_id", "job_id"}
-    return {name: 0 if name == "position" else _UNKNOWN_NUMBER if name in numbers else _UNKNOWN_TEXT for name in names}
+def _unknown(ids: Ids, name: str) -> Any:
+    """Return an id of the kind that nobody has: a number where those that are known are numbers."""
+    if name == "position":
+        return 0
+    return _UNKNOWN_NUMBER if any(isinstance(each, int) for each in _some(ids, name)) else _UNKNOWN_TEXT
 
 
 def _path(operation: Operation, values: Mapping[str, Any]) -> str:

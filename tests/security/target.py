@@ -19,6 +19,7 @@ from service.logs import JsonFormatter
 from tests.api.credentials import AUDIENCE, header, in_gallery, new_rsa_key
 from tests.api.live import fake_app, fake_settings, serving_app, wait_until_ready
 from tests.api.own_provider import Pages, jwk, serving
+from tests.security.operations import operations
 
 HERE, ELSEWHERE, NOWHERE = "camp", "town", "no-such-gallery"
 MARK = "zq7elsewhere"
@@ -103,7 +104,7 @@ def _log() -> Iterator[io.StringIO]:
 
 
 def _populate(found: Target) -> None:
-    """Two people in each gallery, of whom one came twice, which makes a case; and a sweep."""
+    """Two people in each gallery, of whom one came twice, which makes a case; a sweep, and one of all that is made."""
     key = found.key()
     for gallery_id, mark in ((HERE, "here"), (ELSEWHERE, MARK)):
         path = f"/v1/galleries/{gallery_id}"
@@ -118,3 +119,9 @@ def _populate(found: Target) -> None:
         while found.ask("GET", f"{path}/sweeps/{job}", key).json()["state"] != "done":
             assert time.monotonic() < deadline, "the sweep did not end"
             time.sleep(0.05)
+        for operation in operations():
+            is_collection = operation.method == "POST" and operation.path_names == ("gallery_id",)
+            if is_collection and not operation.path.endswith("/sweeps"):
+                # with the body that the document shows: so there is something of each kind of id
+                answer = found.ask("POST", operation.path.format(gallery_id=gallery_id), key, json=operation.body())
+                assert answer.status_code < 500, f"{operation.name}: {answer.text}"

@@ -26,15 +26,15 @@ from tests.server import Server
 Fuzz = Callable[..., None]
 
 KINDS: dict[str, tuple[Fuzz, int]] = {
-    "images": (fuzz_images, 100),
-    "forms": (fuzz_forms, 250),
-    "json": (fuzz_json, 250),
+    "images": (fuzz_images, 80),
+    "forms": (fuzz_forms, 200),
+    "json": (fuzz_json, 200),
 }
 """How many requests of each are sent with every test."""
 WARM_UP = 40
 """Requests before memory is looked at: the first of each kind load and cache."""
 MAX_GROWTH_MIB = 60
-"""Over all processes. 250 requests of up to 40 kB would leave 10 MiB if all were kept."""
+"""Over all processes. 200 requests of up to 40 kB would leave 8 MiB if all were kept."""
 
 SOAK_S = float(os.environ.get("BIODEDUP_TEST_FUZZ_S", "300"))
 _SOAK_BATCH = 300

@@ -15,7 +15,7 @@ from tests.security.target import ELSEWHERE, HERE, MARK, NOWHERE, Target
 TOLD_S = 0.0015
 """A difference that is told: less cannot be held apart from what other programs on a busy machine do."""
 
-_BATCHES, _PAIRS = 5, 40
+_TIMES, _BATCHES, _PAIRS = 3, 5, 40
 _QUICK = 10  # per cent of the answers: those that nothing else on the machine held up
 _WARM_UP = 5
 _NOBODY = "S-zz-nobody"
@@ -23,16 +23,24 @@ _NOBODY = "S-zz-nobody"
 Ask = Callable[[], int]
 
 
-def told_by_time(target: Target) -> list[str]:
-    """Compare, request by request in turns, what is there with what is not, for callers who may not know."""
+def told_by_time(target: Target, about: str = "") -> list[str]:
+    """Compare, request by request in turns, what is there with what is not, for callers who may not know.
+
+    Args:
+        about: only questions that begin so.
+    """
     found = []
     for name, first, second in _questions(target):
+        if not name.startswith(about):
+            continue
         statuses = {ask() for _ in range(_WARM_UP) for ask in (first, second)}
         if len(statuses) != 1:
             found.append(f"{name}: {sorted(statuses)}")
-        difference_s = _difference_s(first, second)
-        if abs(difference_s) >= TOLD_S:
-            found.append(f"{name}: {1000 * difference_s:+.1f} ms")
+        told = [_difference_s(first, second)]
+        while abs(told[-1]) >= TOLD_S and len(told) < _TIMES:
+            told.append(_difference_s(first, second))
+        if min(told) >= TOLD_S or max(told) <= -TOLD_S:
+            found.append(f"{name}: {1000 * median(told):+.1f} ms")
     return found
 
 
