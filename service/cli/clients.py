@@ -149,7 +149,8 @@ def _seconds(text: str | None, option: str) -> int | None:
 def _show_key(made: Json) -> None:
     out = console()
     newest = made["keys"][-1]
-    out.print(f"{plain(made['name'])} may {plain(', '.join(made['grants']))}, until {_day(newest['expires_at'])}.")
+    what = ", ".join(made["grants"]) or "do what sharing agreements name it for"
+    out.print(f"{plain(made['name'])} may {plain(what)}, until {_day(newest['expires_at'])}.")
     out.print("Its key is shown this once; keep it where you keep passwords:")
     out.print(f"  {made['key']}")
 
