@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
 from service.decision import DecisionRule
@@ -462,6 +462,26 @@ def test_the_locks_are_taken_in_the_order_of_their_names() -> None:
         assert [is_locked(store, each) for each in (ABROAD, GALLERY, FURTHER)] == [True, True, False]
     waiting.join(20)
     assert entered.is_set()
+    store.close()
+
+
+def test_the_heads_of_the_chains_come_last_and_in_the_order_of_their_names(tmp_path: Path) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path}/record.sqlite")
+    store.migrate()
+    world = with_others(World(store))
+    world.enrol(1)
+    heads: list[str] = []
+
+    def look(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
+        if "FROM audit_chains" in statement:
+            heads.append(values[0])
+        elif heads:
+            assert "FROM galleries" not in statement  # whose lock is taken before any head
+
+    event.listen(store._engine, "before_cursor_execute", look)
+    world.enrol(1, also_search=(FURTHER, ABROAD))
+
+    assert list(dict.fromkeys(heads)) == [ABROAD, GALLERY, FURTHER]
     store.close()
 
 

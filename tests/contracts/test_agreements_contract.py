@@ -255,9 +255,13 @@ def test_a_use_stands_in_the_chains_of_both_sides(
 def test_uses_that_are_noted_in_many_chains_at_once_do_not_wait_for_each_other_for_ever(
     store: AnyStore, agreements: Agreements
 ) -> None:
-    others = [replace(MADE, agreement_id=letter * 32, gallery_id="elsewhere") for letter in "bc"]
+    many = replace(TERMS, searches_per_day=1000)
+    others = [
+        replace(MADE, agreement_id="b" * 32, terms=many),
+        replace(MADE, agreement_id="c" * 32, terms=many, gallery_id="elsewhere"),
+    ]
     for each in others:
-        agreements.add(replace(each, terms=replace(TERMS, searches_per_day=1000)))
+        agreements.add(each)
     start = threading.Barrier(4)
 
     def ask(number: int) -> None:
