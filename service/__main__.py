@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.agreements import agreement_commands
 from service.cli.audit import audit_commands
 from service.cli.calibrate import calibrate
 from service.cli.calibrations import calibration_commands
@@ -120,6 +121,7 @@ commands.add_typer(models_commands, name="models", cls=CommandGroup)
 commands.add_typer(client_commands, name="clients", cls=CommandGroup)
 commands.add_typer(gallery_commands, name="gallery", cls=CommandGroup)
 commands.add_typer(calibration_commands, name="calibrations", cls=CommandGroup)
+commands.add_typer(agreement_commands, name="agreements", cls=CommandGroup)
 commands.add_typer(index_commands, name="index", cls=CommandGroup)
 commands.add_typer(keys_commands, name="keys", cls=CommandGroup)
 commands.add_typer(subject_commands, name="subject", cls=CommandGroup)

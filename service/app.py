@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.ages import RecaptureAdvice
+from service.agreements import AgreementService
 from service.api.auth import Authentication
 from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
@@ -314,6 +315,7 @@ def _wire(
     recapture = RecaptureAdvice(
         settings.recapture_years_young_child, settings.recapture_years_child, settings.recapture_years_adult
     )
+    identification = IdentificationService(store, matcher, packs, metrics, face_policy=policy)
     return Service(
         enrolment=EnrolmentService(
             store,
@@ -326,7 +328,7 @@ def _wire(
             clock=_now,
             recapture=recapture,
         ),
-        identification=IdentificationService(store, matcher, packs, metrics, face_policy=policy),
+        identification=identification,
         verification=VerificationService(store, packs, metrics, accuracy=accuracy, face_policy=policy),
         erasure=ErasureService(store, matcher),
         galleries=GalleryService(store, packs, defaults, _now),
@@ -339,6 +341,7 @@ def _wire(
         migrations=MigrationService(store, matcher, packs, metrics, making.news.set),
         template_making=making,
         clients=clients,
+        agreements=AgreementService(store.agreements, identification, _now),
         store=store,
         matcher=matcher,
         packs=packs,

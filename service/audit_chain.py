@@ -31,6 +31,7 @@ class AuditEvent(StrEnum):
     ENROLMENT_RECORDED = "enrolment.recorded"
     ENROLMENT_REJECTED = "enrolment.rejected"
     ENROLMENT_REPLAYED = "enrolment.replayed"
+    GALLERY_SEARCHED = "gallery.searched"
     IDENTIFICATION_MADE = "identification.made"
     VERIFICATION_MADE = "verification.made"
     SUBJECT_VIEWED = "subject.viewed"
@@ -73,6 +74,7 @@ class AuditEvent(StrEnum):
     KEYS_ROTATED = "keys.rotated"
     AGREEMENT_MADE = "agreement.made"
     AGREEMENT_ENDED = "agreement.ended"
+    AGREEMENT_USED = "agreement.used"
 
 
 @dataclass(frozen=True, slots=True)

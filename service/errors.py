@@ -14,12 +14,14 @@ BiodedupError
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
 │       SweepNotFound  CalibrationNotFound  MigrationNotFound  ClientNotFound  SampleNotFound
+│       AgreementNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists
+│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists  PurposeNotAgreed
 ├── Overloaded                        the queue is full: come back later
 ├── RateLimited                       the client had its share of this minute: come back later
+├── AgreementLimitReached             a partner's searches of the day are used up
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady  ProviderUnavailable
 ├── AuditChainBroken                  entries of the audit trail are not as they were written
@@ -222,6 +224,12 @@ class ClientNotFound(NotFound):
     code = "client_not_found"
 
 
+class AgreementNotFound(NotFound):
+    """No agreement that the caller may use now: unknown, somebody else's, not begun or ended; which is not said."""
+
+    code = "agreement_not_found"
+
+
 class Conflict(BiodedupError):
     code = "conflict"
     status = 409
@@ -315,6 +323,12 @@ class ClientExists(Conflict):
     code = "client_exists"
 
 
+class PurposeNotAgreed(Conflict):
+    """A partner's search is for another purpose than the agreement."""
+
+    code = "purpose_not_agreed"
+
+
 class Overloaded(BiodedupError):
     code = "overloaded"
     status = 429
@@ -324,6 +338,13 @@ class RateLimited(BiodedupError):
     """A client asked more in a minute than it may; `Retry-After` says when to ask again."""
 
     code = "rate_limited"
+    status = 429
+
+
+class AgreementLimitReached(BiodedupError):
+    """The searches that an agreement allows in a day (UTC) are used up."""
+
+    code = "agreement_limit_reached"
     status = 429
 
 

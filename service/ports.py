@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.access import Client, ClientKey
+from service.agreement import Agreement, AgreementUse, NewUse, UseResult
 from service.audit_chain import AuditEntry, AuditEvent, NewEntry, SubjectEntry
 from service.audit_check import ChainPoint
 from service.calibration import Calibration
@@ -283,7 +284,7 @@ class Reading(Protocol):
 class Writing(Reading, Protocol):
     """The write transaction of one gallery: holds the gallery's lock and its next change number.
 
-    `gallery` is as it was when the lock was taken, and costs no query.
+    `gallery` is as it was when the lock was taken, and costs no query; so are the others whose locks it holds.
     """
 
     @property
@@ -476,16 +477,75 @@ class AuditTrail(Protocol):
         ...
 
 
+class Agreements(Protocol):
+    """The record of sharing agreements and of every search under them."""
+
+    def add(self, agreement: Agreement) -> None:
+        """Keep a new agreement, and say so in the gallery's audit trail. Raises GalleryNotFound."""
+        ...
+
+    def end(self, gallery_id: str, agreement_id: str, ended_by: str, now: datetime) -> Agreement:
+        """End an agreement; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
+        ...
+
+    def of_gallery(self, gallery_id: str, after: str | None, limit: int) -> Page[Agreement]:
+        """Return the agreements about a gallery in the order of their ids. Raises GalleryNotFound."""
+        ...
+
+    def of_partner(self, partner_id: str, after: str | None, limit: int) -> Page[Agreement]:
+        """Return the agreements of a client in the order of their ids."""
+        ...
+
+    def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
+        """Let a partner search once, and note it; return the agreement and the number of the use.
+
+        Raises:
+            AgreementNotFound: there is none that this client may use now, whatever the reason.
+            PurposeNotAgreed: the use is for another purpose.
+            AgreementLimitReached: the searches of the day are used up; `retry_after_s` says until when.
+        """
+        ...
+
+    def finish_use(self, use_id: int, result: UseResult, now: datetime, partner_gallery_ids: Sequence[str]) -> None:
+        """Note what came of a use, in the audit trails of both sides too.
+
+        Args:
+            use_id: as `begin_use` told.
+            result: what came of it.
+            now: time zone aware.
+            partner_gallery_ids: the partner's own galleries. Where none of them is there, its side is the service's
+                chain.
+        """
+        ...
+
+    def uses(
+        self,
+        agreement_id: str,
+        after: str | None,
+        limit: int,
+        *,
+        gallery_id: str | None = None,
+        partner_id: str | None = None,
+    ) -> Page[AgreementUse]:
+        """Return the uses of an agreement, oldest first. Raises AgreementNotFound: it is of neither of the two."""
+        ...
+
+
 class Store(Records, AuditTrail, Protocol):
     """The record. A restore renews the timeline id of each gallery; an index of another timeline is thrown away."""
 
     def reading(self) -> AbstractContextManager[Reading]: ...
 
-    def writing(self, gallery_id: str) -> AbstractContextManager[Writing]:
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> AbstractContextManager[Writing]:
         """Take the gallery's lock and next number; commit on leaving, roll back on an exception.
 
+        Args:
+            gallery_id: the gallery that is changed.
+            also: galleries that are searched too. Their locks are taken as well, all in the order of their names: who
+                was enrolled in one of them is seen, and nobody is enrolled there before this is committed.
+
         Raises:
-            GalleryNotFound: there is no such gallery.
+            GalleryNotFound: there is no such gallery, or not one of the others.
             StoreUnavailable: the database does not answer.
         """
         ...
@@ -738,6 +798,22 @@ class SubjectCipher(Protocol):
 
     def open_all(self, gallery_id: str, values: Sequence[tuple[bytes, bytes]]) -> list[bytes | None]:
         """Return many values, each given with its context, in their order; None where the key was destroyed.
+
+        Raises:
+            KeysMissing, Undecipherable, MasterKeyUnusable, StoreUnavailable
+        """
+        ...
+
+    def seal_of_gallery(self, gallery_id: str, plain: bytes, context: bytes) -> bytes:
+        """Return a value that tells of no subject sealed, under the gallery's own key.
+
+        Raises:
+            MasterKeyUnusable, StoreUnavailable
+        """
+        ...
+
+    def open_of_gallery(self, gallery_id: str, sealed: bytes, context: bytes) -> bytes:
+        """Return what `seal_of_gallery` was given.
 
         Raises:
             KeysMissing, Undecipherable, MasterKeyUnusable, StoreUnavailable

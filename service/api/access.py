@@ -19,6 +19,7 @@ class Scope(Enum):
     OPEN = "open"  # nobody is asked
     GALLERY = "gallery"  # in the gallery of the path
     SERVICE = "service"  # in all galleries: it belongs to none of them
+    KNOWN = "known"  # nowhere: whoever proves who they are; the route gives each what is their own
     SOMEWHERE = "somewhere"  # in any gallery: the route looks at which
 
 
@@ -38,7 +39,7 @@ class Rule:
         Raises:
             Forbidden
         """
-        if self.scope is Scope.OPEN:
+        if self.scope in {Scope.OPEN, Scope.KNOWN}:
             return
         if self.scope is Scope.SOMEWHERE:
             is_allowed = caller.may_somewhere(self.roles)
@@ -67,6 +68,10 @@ SWEEPERS = frozenset(_KEEPERS)
 """Who may compare galleries: in both of them."""
 CASE_READERS = frozenset(_READERS)
 """Who may see the people of a case: in the gallery of each."""
+ALSO_SEARCHERS = frozenset({ENROLLER})
+"""Whose enrolments may search a further gallery: in that one, too."""
+PEOPLE_SEERS = frozenset({ENROLLER, *_READERS})
+"""Who is told the names of candidates in a further gallery: in that one."""
 PLANNERS = frozenset({SUPERVISOR, AUDITOR, OPERATOR, ADMIN})
 """Who may plan a campaign: for a gallery, in it."""
 STATE_READERS = frozenset(_KEEPERS)
@@ -138,6 +143,31 @@ RULES: tuple[Rule, ...] = tuple(
         ("GET", f"{_G}/calibrations", Scope.GALLERY, _OVERSEERS, "What scores mean; nothing of anybody."),
         ("POST", f"{_G}/calibrations", Scope.GALLERY, (ADMIN,), "Decides who is flagged."),
         ("PUT", f"{_G}/calibration", Scope.GALLERY, (ADMIN,), "Decides who is flagged."),
+        ("POST", f"{_G}/agreements", Scope.GALLERY, (ADMIN,), "Lets somebody else search the gallery."),
+        ("GET", f"{_G}/agreements", Scope.GALLERY, (AUDITOR, ADMIN), "Who else may search the gallery."),
+        ("POST", f"{_G}/agreements/{{agreement_id}}/end", Scope.GALLERY, (ADMIN,), "Takes that right away."),
+        (
+            "GET",
+            f"{_G}/agreements/{{agreement_id}}/uses",
+            Scope.GALLERY,
+            (AUDITOR, ADMIN),
+            "Who searched, when and what for; nothing of whom it was about.",
+        ),
+        ("GET", "/v1/agreements", Scope.KNOWN, ALL_ROLES, "Lists only those that name the caller as the partner."),
+        (
+            "GET",
+            "/v1/agreements/{agreement_id}/uses",
+            Scope.KNOWN,
+            ALL_ROLES,
+            "The caller's own searches; an agreement that does not name the caller is not found.",
+        ),
+        (
+            "POST",
+            "/v1/agreements/{agreement_id}/identifications",
+            Scope.KNOWN,
+            ALL_ROLES,
+            "The agreement gives the right, to the client that it names, and to nobody by a role.",
+        ),
         ("GET", f"{_G}/audit", Scope.GALLERY, (AUDITOR, ADMIN), "Who did what; whom it concerned stays sealed."),
         ("GET", f"{_G}/audit/export", Scope.GALLERY, (AUDITOR, ADMIN), "The same, as a file."),
         ("POST", f"{_G}/audit/verifications", Scope.GALLERY, (AUDITOR, ADMIN), "Whether the trail was changed."),

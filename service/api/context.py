@@ -8,6 +8,7 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from service.ages import RecaptureAdvice
+from service.agreements import AgreementService
 from service.auditing import AuditService
 from service.calibrations import CalibrationService
 from service.clients import ClientService
@@ -24,7 +25,7 @@ from service.metrics import Metrics
 from service.migration import MigrationService
 from service.packs import Packs
 from service.plans import PlanService
-from service.ports import Store
+from service.ports import Agreements, Store
 from service.sweep import SweepService
 from service.template_making import TemplateMaking
 from service.verification import VerificationService
@@ -33,7 +34,10 @@ RETRY_WHILE_STARTING_S = 2
 
 
 class CheckedStore(Store, Protocol):
-    """A record that can say how it is."""
+    """A record that can say how it is, with that of the sharing agreements."""
+
+    @property
+    def agreements(self) -> Agreements: ...
 
     def ping(self) -> None:
         """Raises StoreUnavailable."""
@@ -62,6 +66,7 @@ class Service:
     migrations: MigrationService
     template_making: TemplateMaking
     clients: ClientService
+    agreements: AgreementService
     store: CheckedStore
     matcher: Matcher
     packs: Packs

@@ -10,6 +10,7 @@ from starlette.routing import Mount, Route
 
 from service.api import (
     access_reports,
+    agreements,
     audit,
     calibrations,
     cases,
@@ -75,6 +76,7 @@ _ROUTES = (
     migrations,
     keys,
     clients,
+    agreements,
     operations,
 )
 # FastAPI's own pages, which it makes itself: they are open, and the table says so

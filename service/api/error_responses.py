@@ -80,6 +80,9 @@ EXAMPLES: dict[type[BiodedupError], str] = {
         "12 people have no template of buffalo_s and would be searched by opencv-zoo alone until they are captured "
         "again; accept it by their number: accepted_missing=12"
     ),
+    errors.AgreementNotFound: "there is no such agreement",
+    errors.PurposeNotAgreed: "X-Purpose: this is not what the agreement is for",
+    errors.AgreementLimitReached: "no search is left today (UTC)",
     errors.Overloaded: "too many samples are waiting; try again",
     errors.RateLimited: "more than 12000 requests in a minute; try again later",
     errors.StoreUnavailable: "the record does not answer",

@@ -62,6 +62,9 @@ class CandidateOut(Out):
     fmr: float = Field(description="Chance that two different people score as high as the best single pair.")
     fmr_upper: float = Field(description="Upper 95 % bound of it.")
     extrapolated: bool
+    gallery_id: str | None = Field(
+        default=None, description="Where the subject is in another gallery, which was searched too; else null."
+    )
     age_at_capture: int | None = Field(
         description="The year of capture less that of birth; the person may have been one year younger. "
         "Null where one of the two is not known."
@@ -87,6 +90,7 @@ class CandidateOut(Out):
             fmr=rate.fmr,
             fmr_upper=rate.fmr_upper,
             extrapolated=rate.extrapolated,
+            gallery_id=candidate.gallery_id,
             age_at_capture=candidate.age_at_capture,
             years_between=candidate.years_between,
             pack_id=candidate.pack_id,
@@ -115,7 +119,17 @@ class SearchFilterOut(Out):
     )
 
 
+class SearchedGalleryOut(Out):
+    gallery_id: str
+    gallery_size: int
+    high_water_mark: int
+    complete: bool
+    miss_bound: float
+
+
 class SearchedOut(Out):
+    """What was searched. Of several galleries: the sum of their sizes, and complete only where all of them are."""
+
     gallery_size: int
     high_water_mark: int
     complete: bool
@@ -124,6 +138,9 @@ class SearchedOut(Out):
         "0 when all templates were compared exactly."
     )
     filter: SearchFilterOut | None = Field(description="Null: no filter made a difference.")
+    galleries: list[SearchedGalleryOut] = Field(
+        default=[], description="Of an enrolment with `also_search`: each gallery, its own first. Else empty."
+    )
 
 
 class ContinuityOut(Out):
@@ -170,19 +187,6 @@ class EnrolmentOut(Out):
             seq=enrolment.seq,
             created_at=enrolment.created_at,
         )
-
-
-class IdentificationOut(Out):
-    gallery_id: str
-    found: bool
-    candidates: list[CandidateOut]
-    thresholds: ThresholdsOut
-    searched: SearchedOut
-    quality: QualityOut
-    box: BoxOut
-    presentation_attack: PresentationAttackOut
-    advice: list[AdviceOut]
-    warnings: list[str]
 
 
 class VerificationOut(Out):

@@ -5,7 +5,7 @@ Over 300 lines on purpose: each use of the record opens its transaction here.
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
@@ -19,6 +19,7 @@ from service.import_request import ImportBlock, ImportSource, ImportState
 from service.plain_cipher import NO_KEYS, PlainCipher
 from service.ports import KeptCalibration, SubjectCipher
 from service.store import calibrating, deciding, record_keys
+from service.store.agreements import SqlAgreements
 from service.store.auditing import Recorder
 from service.store.checkpoints import Checkpoints
 from service.store.clients import SqlClients
@@ -84,6 +85,7 @@ class SqlStore(SqlRecords):
         self._write_lock = threading.Lock()
         self.clients = SqlClients(self._reading, self._write_transaction)
         self._kept: Connection | None = None  # on SQLite, to write with: getting one takes as long as a statement
+        self.agreements = SqlAgreements(self._reading, self._write_transaction, cipher, recorder)
         # on SQLite every transaction is a snapshot by nature
         self._reads = (
             engine
@@ -148,8 +150,8 @@ class SqlStore(SqlRecords):
             yield SqlReading(connection, self._cipher)
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[SqlWriting]:
-        """Hold the gallery's lock and its next number; commit on leaving after a change.
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[SqlWriting]:
+        """Hold the gallery's lock and its next number, and the locks of others; commit on leaving after a change.
 
         An exception rolls back; so does leaving without a change. Neither uses up a number.
 
@@ -159,7 +161,8 @@ class SqlStore(SqlRecords):
         """
         with self._write_transaction() as connection:
             self._expect_bare(connection)
-            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC), self._cipher, self._recorder)
+            now = self._clock().astimezone(UTC)
+            writing = SqlWriting(connection, gallery_id, now, self._cipher, self._recorder, also=also)
             yield writing
             if not writing.has_changed:
                 connection.rollback()
