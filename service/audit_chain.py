@@ -71,6 +71,13 @@ class AuditEvent(StrEnum):
     CLIENT_ROTATED = "client.rotated"
     CLIENT_REVOKED = "client.revoked"
     KEYS_ROTATED = "keys.rotated"
+    RETENTION_CHANGED = "retention.changed"
+    RETENTION_REPORTED = "retention.reported"
+    RETENTION_BEGUN = "retention.begun"
+    RETENTION_ENDED = "retention.ended"
+    SAMPLES_ERASED = "samples.erased"
+    HOLD_SET = "hold.set"
+    HOLD_LIFTED = "hold.lifted"
     AGREEMENT_MADE = "agreement.made"
     AGREEMENT_ENDED = "agreement.ended"
 

@@ -24,7 +24,8 @@ from service.metrics import Metrics
 from service.migration import MigrationService
 from service.packs import Packs
 from service.plans import PlanService
-from service.ports import Store
+from service.ports import LegalHolds, Store
+from service.retention import RetentionService
 from service.sweep import SweepService
 from service.template_making import TemplateMaking
 from service.verification import VerificationService
@@ -61,6 +62,8 @@ class Service:
     plans: PlanService
     migrations: MigrationService
     template_making: TemplateMaking
+    retention: RetentionService
+    holds: LegalHolds
     clients: ClientService
     store: CheckedStore
     matcher: Matcher

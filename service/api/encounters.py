@@ -19,6 +19,7 @@ from service.errors import (
     EncounterWithdrawn,
     GalleryNotFound,
     RequestTooLarge,
+    UnderLegalHold,
     UnsupportedMediaType,
 )
 
@@ -66,7 +67,13 @@ def read_encounter(service: ServiceDep, gallery_id: GalleryPath, encounter_id: E
     summary="Take an encounter out of the search, back into it, or withdraw it",
     response_model=EncounterOut,
     responses=responses(
-        GalleryNotFound, EncounterNotFound, EncounterOutdated, EncounterWithdrawn, RequestTooLarge, UnsupportedMediaType
+        GalleryNotFound,
+        EncounterNotFound,
+        EncounterOutdated,
+        EncounterWithdrawn,
+        UnderLegalHold,
+        RequestTooLarge,
+        UnsupportedMediaType,
     ),
     openapi_extra=json_body(EncounterIn, {"status": "inactive"}),
 )
