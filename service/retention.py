@@ -60,7 +60,7 @@ class RetentionService:
         self._metrics = metrics
         self._clock = clock
         self.news = threading.Event()
-        """Set when a run was begun."""
+        """Set when a run was begun, or a rule set that may be automatic."""
 
     def rule(self, gallery_id: str) -> RetentionRule:
         """Raises GalleryNotFound."""
@@ -76,7 +76,9 @@ class RetentionService:
         days, samples_days = wanted.retain_days, wanted.retain_samples_days
         if days is not None and samples_days is not None and samples_days >= days:
             raise InvalidRequest("retain_samples_days: must be below retain_days, for samples go with their subject")
-        return self._record.set_rule(wanted)
+        rule = self._record.set_rule(wanted)
+        self.news.set()
+        return rule
 
     def report(self, gallery_id: str) -> RetentionReport:
         """Return what would be erased by the rule as it is, and erase nothing.

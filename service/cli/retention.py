@@ -151,7 +151,8 @@ def run(
             _print_report(found)
             if not yes:
                 typer.confirm("Erase it? This cannot be undone.", abort=True)
-        client.post_json(gallery_path(gallery, "retention", "runs"), {"report_id": number})
+        runs = gallery_path(gallery, "retention", "runs")
+        client.send("POST", runs, accept=(202,), json={"report_id": number})
         try:
             ended = _watch(client, path)
         except KeyboardInterrupt:
