@@ -353,6 +353,21 @@ def test_a_subject_that_is_erased_between_the_reading_and_the_erasure_is_no_faul
     assert store.retention_runs.run(run).done == 0
 
 
+def test_samples_of_somebody_who_was_erased_and_enrolled_anew_stay(
+    retention: RetentionService, store: SqlStore, world: World, clock: Clock
+) -> None:
+    see(store, "a")
+    clock.pass_by(days=50)
+    retention.set_rule(RULE)
+    run = leased(store, retention.report(GALLERY))
+    (line,) = store.retention_runs.lines_left(run, 99)
+    world.erasure.erase_subject(GALLERY, "s-a")
+    see(store, "a")
+    retention._deal_with(run, line, LEASE)
+    assert with_samples(store) == {"e-a"}
+    assert store.retention_runs.run(run).done == 0
+
+
 def test_a_report_is_acted_on_for_a_day(retention: RetentionService, store: SqlStore, clock: Clock) -> None:
     fill(store, clock)
     retention.set_rule(RULE)

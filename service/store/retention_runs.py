@@ -157,11 +157,13 @@ class SqlRetentionRuns:
             lock_gallery(connection, run.gallery_id)
             self._expect_going_on(connection, run, lease)
             expect_no_hold(connection, run.gallery_id, item.due.subject_id)
+            line = delete(retention_items).where(retention_items.c.item_id == item.item_id)
+            if connection.execute(line).rowcount == 0:
+                return 0  # its subject was erased; an encounter of this name would be another one
             is_its = samples.c.gallery_id == run.gallery_id, samples.c.encounter_id == encounter_id
             count = connection.execute(delete(samples).where(*is_its)).rowcount
             total = retention_reports.c.erased_samples + count
             update_report(connection, run.report_id, erased_samples=total)
-            connection.execute(delete(retention_items).where(retention_items.c.item_id == item.item_id))
             self._move(connection, run, item, lease)
             if count:
                 whose = SeenSubject(item.due.subject_id, encounter_id=encounter_id)
