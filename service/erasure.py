@@ -27,7 +27,7 @@ class ErasureService:
             before: called within the transaction, before anything is erased; where it raises, nothing is.
 
         Raises:
-            GalleryNotFound, SubjectNotFound, UnderLegalHold, StoreUnavailable
+            GalleryNotFound, SubjectNotFound, LegalHold, StoreUnavailable
         """
         with self._store.writing(gallery_id) as writing:
             before(writing)
@@ -40,7 +40,7 @@ class ErasureService:
 
         Raises:
             GalleryNotFound, EncounterNotFound, EncounterWithdrawn, StoreUnavailable
-            UnderLegalHold: it was to be withdrawn, and its subject or gallery is held.
+            LegalHold: it was to be withdrawn, and its subject or gallery is held.
         """
         with self._store.writing(gallery_id) as writing:
             encounter = writing.set_encounter_status(encounter_id, status)

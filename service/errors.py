@@ -18,7 +18,7 @@ BiodedupError
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists  UnderLegalHold
+│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists  LegalHold
 │       RetentionRuleChanged  RetentionReportExpired  RetentionUnderway
 ├── Overloaded                        the queue is full: come back later
 ├── RateLimited                       the client had its share of this minute: come back later
@@ -327,7 +327,7 @@ class ClientExists(Conflict):
     code = "client_exists"
 
 
-class UnderLegalHold(Conflict):
+class LegalHold(Conflict):
     """The subject, or its gallery, is under legal hold: nothing of it is erased until that is lifted."""
 
     code = "legal_hold"

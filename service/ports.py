@@ -55,7 +55,7 @@ from service.domain import (
     ThresholdChange,
 )
 from service.retention_rule import (
-    LegalHold,
+    Hold,
     RetentionFigures,
     RetentionItem,
     RetentionReport,
@@ -303,7 +303,7 @@ class Writing(Reading, Protocol):
     def insert_enrolment(self, enrolment: NewEnrolment) -> Enrolment: ...
 
     def erase_subject(self, subject_id: str) -> Erasure:
-        """Raises SubjectNotFound, UnderLegalHold."""
+        """Raises SubjectNotFound, LegalHold."""
         ...
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
@@ -314,7 +314,7 @@ class Writing(Reading, Protocol):
 
         Raises:
             EncounterNotFound, EncounterWithdrawn, EncounterOutdated
-            UnderLegalHold: it was to be withdrawn, and its subject or gallery is held.
+            LegalHold: it was to be withdrawn, and its subject or gallery is held.
         """
         ...
 
@@ -761,7 +761,7 @@ class SubjectCipher(Protocol):
 class LegalHolds(Protocol):
     """What may not be erased. A subject is None where the whole gallery is meant. All raise StoreUnavailable."""
 
-    def place(self, gallery_id: str, subject_id: str | None, reason: str) -> LegalHold:
+    def place(self, gallery_id: str, subject_id: str | None, reason: str) -> Hold:
         """Hold it on behalf of whoever acts now; a hold that is there stays as it is.
 
         Once this returns, no erasure of it succeeds until the hold is lifted.
@@ -775,15 +775,15 @@ class LegalHolds(Protocol):
         """End a hold, and forget its reason. Raises GalleryNotFound, HoldNotFound."""
         ...
 
-    def hold(self, gallery_id: str, subject_id: str | None) -> LegalHold:
+    def hold(self, gallery_id: str, subject_id: str | None) -> Hold:
         """Return its own hold, with the reason. Raises GalleryNotFound, HoldNotFound."""
         ...
 
-    def covering(self, gallery_id: str, subject_id: str | None = None) -> LegalHold | None:
+    def covering(self, gallery_id: str, subject_id: str | None = None) -> Hold | None:
         """Return what keeps it from being erased, its own hold or the gallery's, without the reason."""
         ...
 
-    def held(self, gallery_id: str) -> list[LegalHold]:
+    def held(self, gallery_id: str) -> list[Hold]:
         """Return the holds of a gallery without their reasons, its own first, then by subject."""
         ...
 
@@ -859,7 +859,7 @@ class RetentionRuns(Protocol):
 
         Raises:
             GalleryNotFound, RetentionReportNotFound, RetentionReportExpired, RetentionRuleChanged, RetentionUnderway
-            UnderLegalHold: the whole gallery is held.
+            LegalHold: the whole gallery is held.
         """
         ...
 
@@ -888,7 +888,7 @@ class RetentionRuns(Protocol):
 
         Raises:
             RunLost, SeenAgain, RetentionRuleChanged
-            UnderLegalHold: the subject or the gallery was put on hold.
+            LegalHold: the subject or the gallery was put on hold.
         """
         ...
 
@@ -897,7 +897,7 @@ class RetentionRuns(Protocol):
 
         Raises:
             RunLost, RetentionRuleChanged
-            UnderLegalHold: the subject or the gallery was put on hold.
+            LegalHold: the subject or the gallery was put on hold.
         """
         ...
 
@@ -906,7 +906,7 @@ class RetentionRuns(Protocol):
 
         Raises:
             RunLost, RetentionRuleChanged
-            UnderLegalHold: the whole gallery was put on hold: nothing of it is left to do.
+            LegalHold: the whole gallery was put on hold: nothing of it is left to do.
         """
         ...
 

@@ -10,7 +10,7 @@ from functools import partial
 from service.acting import Actor, acting_as
 from service.domain import JobState, Lease, Page
 from service.erasure import ErasureService
-from service.errors import BiodedupError, InvalidRequest, SubjectNotFound, UnderLegalHold
+from service.errors import BiodedupError, InvalidRequest, LegalHold, SubjectNotFound
 from service.logs import log_event
 from service.metrics import Metrics
 from service.ports import RetentionRecord, RetentionRuns
@@ -111,7 +111,7 @@ class RetentionService:
 
         Raises:
             GalleryNotFound, RetentionReportNotFound, RetentionReportExpired, RetentionRuleChanged, RetentionUnderway
-            UnderLegalHold: the whole gallery is held.
+            LegalHold: the whole gallery is held.
         """
         report = self._runs.begin_run(gallery_id, report_id)
         self.news.set()
@@ -169,7 +169,7 @@ class RetentionService:
 
         Raises:
             RetentionRuleChanged: the run must not go on.
-            UnderLegalHold: the same, since the whole gallery was put on hold.
+            LegalHold: the same, since the whole gallery was put on hold.
             StoreUnavailable
         """
         lines = self._runs.lines_left(job, BLOCK_LINES)
@@ -195,7 +195,7 @@ class RetentionService:
             self._erase(job, line, lease)
         except SeenAgain:
             self._skip(job, line, lease, SkipReason.SEEN_AGAIN)
-        except UnderLegalHold:
+        except LegalHold:
             self._skip(job, line, lease, SkipReason.HELD)
         except SubjectNotFound:
             return  # somebody else erased it a moment ago, and its line with it

@@ -25,7 +25,7 @@ class RetentionRule:
 
 
 @dataclass(frozen=True, slots=True)
-class LegalHold:
+class Hold:
     """That nothing of a subject, or of a whole gallery, may be erased."""
 
     gallery_id: str

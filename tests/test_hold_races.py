@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import SubjectNotFound, UnderLegalHold
+from service.errors import LegalHold, SubjectNotFound
 from service.key_ring import KeyRing
 from service.store.sql_store import SqlStore
 from tests.retaining import database_url, encrypted_store, hold, people_in, see
@@ -82,6 +82,6 @@ def test_an_erasure_waits_for_a_hold_that_began_and_is_then_refused(
         meeting = Meeting(threads, lambda: world.erasure.erase_subject(GALLERY, "s-a"))
         store.holds._cipher = SlowRing(store.holds._cipher, meeting.begin)  # type: ignore[assignment,arg-type]  # it is one
         hold(store, subject_id)
-        with pytest.raises(UnderLegalHold):
+        with pytest.raises(LegalHold):
             meeting.result()
     assert people_in(store) == {"s-a"}

@@ -14,13 +14,13 @@ from service.errors import (
     GalleryNotFound,
     HoldNotFound,
     InvalidRequest,
+    LegalHold,
     RetentionReportExpired,
     RetentionReportNotFound,
     RetentionRuleChanged,
     RetentionUnderway,
     SampleNotFound,
     SubjectNotFound,
-    UnderLegalHold,
 )
 from service.retention import LOOK_EVERY, RetentionService
 from service.retention_rule import (
@@ -453,7 +453,7 @@ def test_no_run_begins_in_a_held_gallery_and_its_report_says_so(
     hold(store)
     report = retention.report(GALLERY)
     assert (report.due_subjects, report.due_encounters, report.held) == (0, 0, 6)
-    with pytest.raises(UnderLegalHold, match="the gallery is under legal hold since 20"):
+    with pytest.raises(LegalHold, match="the gallery is under legal hold since 20"):
         retention.run(GALLERY, report.report_id)
 
 
@@ -606,9 +606,9 @@ def test_a_held_subject_is_erased_by_no_way(store: SqlStore, world: World) -> No
     see(store, "a")
     hold(store, "s-a")
     for _ in range(2):
-        with pytest.raises(UnderLegalHold, match="this subject is under legal hold since 2026-03-01T12:00:00"):
+        with pytest.raises(LegalHold, match="this subject is under legal hold since 2026-03-01T12:00:00"):
             world.erasure.erase_subject(GALLERY, "s-a")
-        with pytest.raises(UnderLegalHold):
+        with pytest.raises(LegalHold):
             world.erasure.set_encounter_status(GALLERY, "e-a", EncounterStatus.WITHDRAWN)
     assert store.kept_sample(GALLERY, "e-a", 0).image == b"image"
     # taking it out of the search erases nothing
@@ -627,9 +627,9 @@ def test_a_hold_on_a_gallery_holds_everybody_in_it_and_nobody_else(store: SqlSto
     store.create_gallery(replace(store.galleries()[0], gallery_id="abroad"))
     see(store, "a")
     hold(store)
-    with pytest.raises(UnderLegalHold, match="the gallery is under legal hold"):
+    with pytest.raises(LegalHold, match="the gallery is under legal hold"):
         world.erasure.erase_subject(GALLERY, "s-a")
-    with pytest.raises(UnderLegalHold):
+    with pytest.raises(LegalHold):
         world.erasure.set_encounter_status(GALLERY, "e-a", EncounterStatus.WITHDRAWN)
     with pytest.raises(SubjectNotFound):
         world.erasure.erase_subject("abroad", "s-a")

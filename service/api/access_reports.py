@@ -16,7 +16,7 @@ from service.api.schemas import EncounterOut, answer
 from service.audit_chain import AuditEvent, SeenSubject, SubjectEntry
 from service.domain import Case, CaseKind, CaseStatus, CaseVerdict, Encounter, Enrolment, Held, OutcomeKind
 from service.errors import GalleryNotFound, SubjectNotFound
-from service.retention_rule import LegalHold
+from service.retention_rule import Hold
 
 router = APIRouter(tags=["subjects"], route_class=GuardedRoute)
 
@@ -119,9 +119,7 @@ class AccessReportOut(Out):
     looks: list[LookOut] = Field(description="This report is the last of them.")
 
     @classmethod
-    def of(
-        cls, held: Held, looks: list[SubjectEntry], advice: RecaptureAdvice, hold: LegalHold | None
-    ) -> "AccessReportOut":
+    def of(cls, held: Held, looks: list[SubjectEntry], advice: RecaptureAdvice, hold: Hold | None) -> "AccessReportOut":
         enrolments = {each.encounter_id: each for each in held.enrolments}
         cases = [ReportedCaseOut.of(each, "subject") for each in held.own_cases]
         cases += [ReportedCaseOut.of(each, "candidate") for each in held.other_cases]

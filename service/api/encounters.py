@@ -18,8 +18,8 @@ from service.errors import (
     EncounterOutdated,
     EncounterWithdrawn,
     GalleryNotFound,
+    LegalHold,
     RequestTooLarge,
-    UnderLegalHold,
     UnsupportedMediaType,
 )
 
@@ -71,7 +71,7 @@ def read_encounter(service: ServiceDep, gallery_id: GalleryPath, encounter_id: E
         EncounterNotFound,
         EncounterOutdated,
         EncounterWithdrawn,
-        UnderLegalHold,
+        LegalHold,
         RequestTooLarge,
         UnsupportedMediaType,
     ),

@@ -82,7 +82,7 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     ),
     errors.HoldNotFound: "there is no legal hold on this subject itself",
     errors.RetentionReportNotFound: "there is no such retention report in this gallery",
-    errors.UnderLegalHold: "under legal hold since 2026-03-01T12:00:00Z: nothing is erased until it is lifted",
+    errors.LegalHold: "under legal hold since 2026-03-01T12:00:00Z: nothing is erased until it is lifted",
     errors.RetentionRuleChanged: "the rule was changed since the report was made: make another report",
     errors.RetentionReportExpired: "a report may be acted on for 24 hours: make another one",
     errors.RetentionUnderway: "a retention run of this gallery has not ended yet",

@@ -18,7 +18,7 @@ from service.api.samples import read_json
 from service.api.schemas import answer, scope_of
 from service.audit_chain import AuditEvent, SeenSubject
 from service.errors import GalleryNotFound, HoldNotFound, RequestTooLarge, SubjectNotFound, UnsupportedMediaType
-from service.retention_rule import LegalHold
+from service.retention_rule import Hold
 
 router = APIRouter(tags=["retention"], route_class=GuardedRoute)
 
@@ -37,7 +37,7 @@ class HoldOut(Out):
     set_at: datetime
 
     @classmethod
-    def of(cls, hold: LegalHold) -> "HoldOut":
+    def of(cls, hold: Hold) -> "HoldOut":
         return cls(
             gallery_id=hold.gallery_id,
             scope=scope_of(hold),
@@ -51,7 +51,7 @@ class HoldWithReasonOut(HoldOut):
     reason: str
 
     @classmethod
-    def of(cls, hold: LegalHold) -> "HoldWithReasonOut":
+    def of(cls, hold: Hold) -> "HoldWithReasonOut":
         assert hold.reason is not None, "it was read with its reason"
         return cls(**HoldOut.of(hold).model_dump(), reason=hold.reason)
 

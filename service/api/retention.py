@@ -18,12 +18,12 @@ from service.api.schemas import HeldOut, PageOut, answer
 from service.audit_chain import AuditEvent, SeenSubject
 from service.errors import (
     GalleryNotFound,
+    LegalHold,
     RequestTooLarge,
     RetentionReportExpired,
     RetentionReportNotFound,
     RetentionRuleChanged,
     RetentionUnderway,
-    UnderLegalHold,
     UnsupportedMediaType,
 )
 from service.retention_rule import (
@@ -220,7 +220,7 @@ def list_lines(
         RetentionReportExpired,
         RetentionRuleChanged,
         RetentionUnderway,
-        UnderLegalHold,
+        LegalHold,
         RequestTooLarge,
         UnsupportedMediaType,
     ),

@@ -15,7 +15,7 @@ from service.api.sample_schemas import AdviceOut, BoxOut, Out, PresentationAttac
 from service.calibration import wilson_interval
 from service.domain import EncounterStatus, OutcomeKind, QualityGate
 from service.filters import wrong_share
-from service.retention_rule import LegalHold
+from service.retention_rule import Hold
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -215,11 +215,11 @@ class HeldOut(Out):
     set_at: datetime
 
     @classmethod
-    def of(cls, hold: LegalHold | None) -> "HeldOut | None":
+    def of(cls, hold: Hold | None) -> "HeldOut | None":
         return None if hold is None else cls(scope=scope_of(hold), set_by=hold.set_by, set_at=hold.set_at)
 
 
-def scope_of(hold: LegalHold) -> Literal["subject", "gallery"]:
+def scope_of(hold: Hold) -> Literal["subject", "gallery"]:
     return "gallery" if hold.subject_id is None else "subject"
 
 

@@ -9,7 +9,7 @@ from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, Limit, S
 from service.api.schemas import ErasureOut, HeldOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
 from service.audit_chain import AuditEvent, SeenSubject
 from service.domain import EncounterStatus
-from service.errors import GalleryNotFound, SubjectNotFound, UnderLegalHold
+from service.errors import GalleryNotFound, LegalHold, SubjectNotFound
 
 router = APIRouter(tags=["subjects"], route_class=GuardedRoute)
 
@@ -52,7 +52,7 @@ def read_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: Subje
     "/v1/galleries/{gallery_id}/subjects/{subject_id}",
     summary="Erase a subject",
     response_model=ErasureOut,
-    responses=responses(GalleryNotFound, SubjectNotFound, UnderLegalHold),
+    responses=responses(GalleryNotFound, SubjectNotFound, LegalHold),
 )
 def erase_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath) -> Response:
     """Erase all that is held of a subject: encounters, samples, templates, idempotency keys. It cannot be undone."""

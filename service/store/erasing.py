@@ -193,7 +193,7 @@ def move_encounter(
         EncounterNotFound: there is no such encounter in this gallery.
         EncounterWithdrawn: it was withdrawn and cannot get another status.
         EncounterOutdated: others came while it was inactive.
-        UnderLegalHold: it was to be withdrawn, and its subject or gallery is held.
+        LegalHold: it was to be withdrawn, and its subject or gallery is held.
     """
     is_encounter = _of_encounters(encounters, gallery_id, [encounter_id])
     row = connection.execute(select(encounters).where(*is_encounter)).one_or_none()

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, delete, insert, select
 
 from service.acting import current_actor
 from service.audit_chain import AuditEvent, NewEntry, SeenSubject, moment_text
-from service.errors import GalleryNotFound, HoldNotFound, SubjectNotFound, UnderLegalHold
+from service.errors import GalleryNotFound, HoldNotFound, LegalHold, SubjectNotFound
 from service.ports import SubjectCipher
-from service.retention_rule import LegalHold
+from service.retention_rule import Hold
 from service.store.auditing import Recorder
 from service.store.keys import insert_or_ignore
 from service.store.parts import in_parts
@@ -33,13 +33,13 @@ def lock_gallery(connection: Connection, gallery_id: str) -> None:
 
 
 def expect_no_hold(connection: Connection, gallery_id: str, subject_id: str = WHOLE_GALLERY) -> None:
-    """Raise UnderLegalHold where the gallery is held, or this subject. The gallery's lock must be held."""
+    """Raise LegalHold where the gallery is held, or this subject. The gallery's lock must be held."""
     row = _row_on(connection, gallery_id, subject_id)
     if row is None:
         return
     whose = "this subject" if row.subject_id else "the gallery"
     since = moment_text(row.set_at)
-    raise UnderLegalHold(f"{whose} is under legal hold since {since}: nothing of it is erased until that is lifted")
+    raise LegalHold(f"{whose} is under legal hold since {since}: nothing of it is erased until that is lifted")
 
 
 def held_subjects(connection: Connection, gallery_id: str, subject_ids: list[str]) -> set[str]:
@@ -89,7 +89,7 @@ class SqlHolds:
         self._recorder = recorder
         self._destroy_keys = destroy_keys
 
-    def place(self, gallery_id: str, subject_id: str | None, reason: str) -> LegalHold:
+    def place(self, gallery_id: str, subject_id: str | None, reason: str) -> Hold:
         """Hold a subject or (None) a whole gallery; a hold that is there stays as it is.
 
         Raises:
@@ -131,7 +131,7 @@ class SqlHolds:
         if row.key_id is not None:
             self._destroy_keys()
 
-    def hold(self, gallery_id: str, subject_id: str | None) -> LegalHold:
+    def hold(self, gallery_id: str, subject_id: str | None) -> Hold:
         """Return the own hold of a subject or (None) of a gallery, with its reason.
 
         Raises:
@@ -144,21 +144,21 @@ class SqlHolds:
                 raise _not_held(subject_id)
             return self._hold(row)
 
-    def covering(self, gallery_id: str, subject_id: str | None = None) -> LegalHold | None:
+    def covering(self, gallery_id: str, subject_id: str | None = None) -> Hold | None:
         """Return what keeps a subject or a gallery from being erased, its own hold first, without the reason."""
         with self._reading() as connection:
             row = _row_on(connection, gallery_id, subject_id or WHOLE_GALLERY)
         return None if row is None else _bare(row)
 
-    def held(self, gallery_id: str) -> list[LegalHold]:
+    def held(self, gallery_id: str) -> list[Hold]:
         """Return the holds of a gallery without their reasons, its own first, then by subject."""
         wanted = select(legal_holds).where(legal_holds.c.gallery_id == gallery_id).order_by(legal_holds.c.subject_id)
         with self._reading() as connection:
             return [_bare(row) for row in connection.execute(wanted)]
 
-    def _hold(self, row: AnyRow) -> LegalHold:
+    def _hold(self, row: AnyRow) -> Hold:
         reason = self._cipher.open(row.gallery_id, row.reason, _context(row.gallery_id, row.subject_id))
-        return LegalHold(row.gallery_id, row.subject_id or None, row.set_by, row.set_at, reason.decode())
+        return Hold(row.gallery_id, row.subject_id or None, row.set_by, row.set_at, reason.decode())
 
     def _record(self, connection: Connection, event: AuditEvent, gallery_id: str, subject_id: str | None) -> None:
         seen = () if subject_id is None else (SeenSubject(subject_id),)
@@ -179,8 +179,8 @@ def _row_on(connection: Connection, gallery_id: str, subject_id: str) -> AnyRow 
     ).one_or_none()
 
 
-def _bare(row: AnyRow) -> LegalHold:
-    return LegalHold(row.gallery_id, row.subject_id or None, row.set_by, row.set_at)
+def _bare(row: AnyRow) -> Hold:
+    return Hold(row.gallery_id, row.subject_id or None, row.set_by, row.set_at)
 
 
 def _expect_subject(connection: Connection, gallery_id: str, subject_id: str) -> None:

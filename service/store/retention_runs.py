@@ -71,7 +71,7 @@ class SqlRetentionRuns:
 
         Raises:
             GalleryNotFound, RetentionReportNotFound, RetentionReportExpired, RetentionRuleChanged, RetentionUnderway
-            UnderLegalHold: the whole gallery is held.
+            LegalHold: the whole gallery is held.
         """
         with self._writing() as connection:
             lock_gallery(connection, gallery_id)
@@ -129,7 +129,7 @@ class SqlRetentionRuns:
 
         Raises:
             RunLost, SeenAgain, RetentionRuleChanged
-            UnderLegalHold: the subject or the gallery was put on hold.
+            LegalHold: the subject or the gallery was put on hold.
         """
         assert isinstance(writing, SqlWriting), "of this record"
         connection = writing.connection
@@ -150,7 +150,7 @@ class SqlRetentionRuns:
 
         Raises:
             RunLost, RetentionRuleChanged
-            UnderLegalHold: the subject or the gallery was put on hold.
+            LegalHold: the subject or the gallery was put on hold.
         """
         encounter_id = item.due.encounter_id
         with self._writing() as connection:
@@ -178,7 +178,7 @@ class SqlRetentionRuns:
 
         Raises:
             RunLost, RetentionRuleChanged
-            UnderLegalHold: the whole gallery was put on hold: nothing of it is left to do.
+            LegalHold: the whole gallery was put on hold: nothing of it is left to do.
         """
         with self._writing() as connection:
             lock_gallery(connection, run.gallery_id)

@@ -173,7 +173,7 @@ class SqlWriting(SqlReading):
         )
 
     def erase_subject(self, subject_id: str) -> Erasure:
-        """Delete all that the record holds of a subject; raises SubjectNotFound, UnderLegalHold.
+        """Delete all that the record holds of a subject; raises SubjectNotFound, LegalHold.
 
         In what was found for others its ids become null and the score stays; their duplicate cases without a
         candidate that is left become VOID.
@@ -199,7 +199,7 @@ class SqlWriting(SqlReading):
             EncounterNotFound: there is no such encounter in this gallery.
             EncounterWithdrawn: it was withdrawn and cannot get another status.
             EncounterOutdated: others came while it was inactive, and were not compared with it.
-            UnderLegalHold: it was to be withdrawn, and its subject or gallery is held.
+            LegalHold: it was to be withdrawn, and its subject or gallery is held.
         """
         self._expect_no_change()
         encounter, moved = move_encounter(
