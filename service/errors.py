@@ -14,11 +14,12 @@ BiodedupError
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
 │       SweepNotFound  CalibrationNotFound  MigrationNotFound  ClientNotFound  SampleNotFound
-│       AgreementNotFound
+│       AgreementNotFound  HoldNotFound  RetentionReportNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists  PurposeNotAgreed
+│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists  PurposeNotAgreed  LegalHold
+│       RetentionRuleChanged  RetentionReportExpired  RetentionUnderway
 ├── Overloaded                        the queue is full: come back later
 ├── RateLimited                       the client had its share of this minute: come back later
 ├── AgreementLimitReached             a partner's searches of the day are used up
@@ -230,6 +231,16 @@ class AgreementNotFound(NotFound):
     code = "agreement_not_found"
 
 
+class HoldNotFound(NotFound):
+    """The subject, or the gallery, is under no legal hold of its own."""
+
+    code = "hold_not_found"
+
+
+class RetentionReportNotFound(NotFound):
+    code = "retention_report_not_found"
+
+
 class Conflict(BiodedupError):
     code = "conflict"
     status = 409
@@ -327,6 +338,30 @@ class PurposeNotAgreed(Conflict):
     """A partner's search is for another purpose than the agreement."""
 
     code = "purpose_not_agreed"
+
+
+class LegalHold(Conflict):
+    """The subject, or its gallery, is under legal hold: nothing of it is erased until that is lifted."""
+
+    code = "legal_hold"
+
+
+class RetentionRuleChanged(Conflict):
+    """The retention rule is another one than the report was made from."""
+
+    code = "retention_rule_changed"
+
+
+class RetentionReportExpired(Conflict):
+    """The report is too old to act on, or a newer one took its place."""
+
+    code = "retention_report_expired"
+
+
+class RetentionUnderway(Conflict):
+    """One retention run of a gallery at a time."""
+
+    code = "retention_underway"
 
 
 class Overloaded(BiodedupError):

@@ -55,6 +55,15 @@ from service.domain import (
     Template,
     ThresholdChange,
 )
+from service.retention_rule import (
+    Hold,
+    RetentionFigures,
+    RetentionItem,
+    RetentionReport,
+    RetentionRule,
+    RetentionRun,
+    SkipReason,
+)
 
 StoredSamples = list[StoredSample]
 PairedTemplates = list[PairedTemplate]
@@ -295,7 +304,7 @@ class Writing(Reading, Protocol):
     def insert_enrolment(self, enrolment: NewEnrolment) -> Enrolment: ...
 
     def erase_subject(self, subject_id: str) -> Erasure:
-        """Raises SubjectNotFound."""
+        """Raises SubjectNotFound, LegalHold."""
         ...
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
@@ -306,6 +315,7 @@ class Writing(Reading, Protocol):
 
         Raises:
             EncounterNotFound, EncounterWithdrawn, EncounterOutdated
+            LegalHold: it was to be withdrawn, and its subject or gallery is held.
         """
         ...
 
@@ -822,6 +832,167 @@ class SubjectCipher(Protocol):
 
     def destroy(self, key_ids: Sequence[str]) -> None:
         """Destroy the keys of erased subjects, after that was committed. Raises StoreUnavailable."""
+
+
+class LegalHolds(Protocol):
+    """What may not be erased. A subject is None where the whole gallery is meant. All raise StoreUnavailable."""
+
+    def place(self, gallery_id: str, subject_id: str | None, reason: str) -> Hold:
+        """Hold it on behalf of whoever acts now; a hold that is there stays as it is.
+
+        Once this returns, no erasure of it succeeds until the hold is lifted.
+
+        Raises:
+            GalleryNotFound, SubjectNotFound
+        """
+        ...
+
+    def lift(self, gallery_id: str, subject_id: str | None) -> None:
+        """End a hold, and forget its reason. Raises GalleryNotFound, HoldNotFound."""
+        ...
+
+    def hold(self, gallery_id: str, subject_id: str | None) -> Hold:
+        """Return its own hold, with the reason. Raises GalleryNotFound, HoldNotFound."""
+        ...
+
+    def covering(self, gallery_id: str, subject_id: str | None = None) -> Hold | None:
+        """Return what keeps it from being erased, its own hold or the gallery's, without the reason."""
+        ...
+
+    def held(self, gallery_id: str) -> list[Hold]:
+        """Return the holds of a gallery without their reasons, its own first, then by subject."""
+        ...
+
+
+class RetentionRecord(Protocol):
+    """Retention rules, and the reports that are made from them. All raise StoreUnavailable."""
+
+    def rule(self, gallery_id: str) -> RetentionRule:
+        """Return the rule of a gallery; one that limits nothing where none was set. Raises GalleryNotFound."""
+        ...
+
+    def set_rule(self, wanted: RetentionRule) -> RetentionRule:
+        """Put another rule in the place of a gallery's; the same again changes nothing. Raises GalleryNotFound."""
+        ...
+
+    def begin_report(self, gallery_id: str, *, automatic: bool) -> RetentionReport:
+        """Begin a report; earlier ones of this kind that were not acted on are superseded. Raises GalleryNotFound."""
+        ...
+
+    def extend_report(self, report: RetentionReport, after: str) -> str | None:
+        """Add what is due of the next subjects by id; return the last of these, None where there are no more.
+
+        Raises:
+            RetentionReportExpired: another report took its place meanwhile.
+        """
+        ...
+
+    def finish_report(self, report: RetentionReport) -> RetentionReport | None:
+        """Let a report be acted on; an automatic one without a line is dropped, and None returned.
+
+        Raises:
+            RetentionReportExpired: another report took its place meanwhile.
+        """
+        ...
+
+    def report(self, gallery_id: str, report_id: int) -> RetentionReport:
+        """Raises GalleryNotFound, RetentionReportNotFound."""
+        ...
+
+    def reports(self, gallery_id: str, after: str | None, limit: int) -> Page[RetentionReport]:
+        """Return reports, the newest first. Raises GalleryNotFound."""
+        ...
+
+    def items(self, gallery_id: str, report_id: int, after: str | None, limit: int) -> Page[RetentionItem]:
+        """Return the lines of a report that are still there. Raises GalleryNotFound, RetentionReportNotFound."""
+        ...
+
+    def claim_look(self, not_since: datetime) -> list[str]:
+        """Return the galleries whose automatic rule was not looked at since, and note that it is now.
+
+        Left out are those with an automatic report that waits to be acted on.
+        """
+        ...
+
+    def reports_to_act_on(self) -> list[RetentionReport]:
+        """Return the automatic reports whose time has come, without those of galleries under hold."""
+        ...
+
+    def figures(self, gallery_id: str) -> RetentionFigures:
+        """Return what a scrape shows of a gallery, quickly."""
+        ...
+
+
+class RetentionRuns(Protocol):
+    """The runs that act on reports, line by line. All raise StoreUnavailable.
+
+    Where one of them counts a line it first sees, under the gallery's lock, that the run is still this owner's, the
+    rule unchanged, and that nobody concerned is held.
+    """
+
+    def begin_run(self, gallery_id: str, report_id: int) -> RetentionReport:
+        """Queue a run over the lines of a report; one that was begun already is returned as it is.
+
+        Raises:
+            GalleryNotFound, RetentionReportNotFound, RetentionReportExpired, RetentionRuleChanged, RetentionUnderway
+            LegalHold: the whole gallery is held.
+        """
+        ...
+
+    def unfinished_runs(self) -> list[RetentionRun]:
+        """Return the runs of all galleries that need work, oldest first."""
+        ...
+
+    def lease_run(self, run: RetentionRun, lease: Lease) -> RetentionRun | None:
+        """Take a run to work on it; None where it ended or somebody else is at it."""
+        ...
+
+    def release_run(self, run: RetentionRun, owner: str) -> None:
+        """Let somebody else go on with it, if it is this owner's."""
+        ...
+
+    def run(self, run: RetentionRun) -> RetentionRun:
+        """Return it as it stands."""
+        ...
+
+    def lines_left(self, run: RetentionRun, limit: int) -> list[RetentionItem]:
+        """Return the next lines that the run is to deal with, in their order; those held when reported are none."""
+        ...
+
+    def claim(self, writing: Writing, run: RetentionRun, item: RetentionItem, lease: Lease) -> None:
+        """Within the transaction that erases a subject: see that it still may be, and count the line as done.
+
+        Raises:
+            RunLost, SeenAgain, RetentionRuleChanged
+            LegalHold: the subject or the gallery was put on hold.
+        """
+        ...
+
+    def erase_samples(self, run: RetentionRun, item: RetentionItem, lease: Lease) -> int:
+        """Erase the samples of the encounter of a line; its templates stay. Return how many these were.
+
+        Raises:
+            RunLost, RetentionRuleChanged
+            LegalHold: the subject or the gallery was put on hold.
+        """
+        ...
+
+    def skip(self, run: RetentionRun, item: RetentionItem, lease: Lease, reason: SkipReason) -> None:
+        """Leave a line alone and say why.
+
+        Raises:
+            RunLost, RetentionRuleChanged
+            LegalHold: the whole gallery was put on hold: nothing of it is left to do.
+        """
+        ...
+
+    def finish_run(self, run: RetentionRun, lease: Lease) -> RetentionReport:
+        """Let a run be done, with no line left to deal with. Raises RunLost."""
+        ...
+
+    def fail_run(self, run: RetentionRun, error_code: str) -> RetentionReport:
+        """Stop a run; one that ended already stays as it is."""
+        ...
 
 
 class Clients(Protocol):

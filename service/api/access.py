@@ -63,6 +63,7 @@ _G = "/v1/galleries/{gallery_id}"
 _READERS = (ANALYST, SUPERVISOR)
 _KEEPERS = (OPERATOR, ADMIN)
 _OVERSEERS = (AUDITOR, OPERATOR, ADMIN)
+_RETENTION_READERS = (SUPERVISOR, *_OVERSEERS)
 
 SWEEPERS = frozenset(_KEEPERS)
 """Who may compare galleries: in both of them."""
@@ -140,6 +141,32 @@ RULES: tuple[Rule, ...] = tuple(
         ("POST", "/v1/galleries", Scope.SERVICE, (ADMIN,), "Belongs to no gallery yet."),
         ("GET", _G, Scope.GALLERY, ALL_ROLES, "Settings, thresholds and counts; nothing of anybody."),
         ("PATCH", _G, Scope.GALLERY, (ADMIN,), "Error rates decide who is flagged."),
+        ("GET", f"{_G}/retention", Scope.GALLERY, _RETENTION_READERS, "Rule and last report; nothing of anybody."),
+        ("PUT", f"{_G}/retention", Scope.GALLERY, (SUPERVISOR,), "Decides who will be erased."),
+        (
+            "POST",
+            f"{_G}/retention/reports",
+            Scope.GALLERY,
+            (SUPERVISOR,),
+            "Erases nothing; puts the report before it aside.",
+        ),
+        ("GET", f"{_G}/retention/reports", Scope.GALLERY, _RETENTION_READERS, "Counts, rules and dates."),
+        ("GET", f"{_G}/retention/reports/{{report_id}}", Scope.GALLERY, _RETENTION_READERS, "As above."),
+        (
+            "GET",
+            f"{_G}/retention/reports/{{report_id}}/lines",
+            Scope.GALLERY,
+            (SUPERVISOR,),
+            "Names people: who audits sees how many, why and until when.",
+        ),
+        ("POST", f"{_G}/retention/runs", Scope.GALLERY, (SUPERVISOR,), "Erases; cannot be undone."),
+        ("GET", f"{_G}/holds", Scope.GALLERY, (SUPERVISOR,), "Names people."),
+        ("GET", f"{_G}/hold", Scope.GALLERY, (SUPERVISOR,), "The reason may speak of people."),
+        ("PUT", f"{_G}/hold", Scope.GALLERY, (SUPERVISOR,), "Stops every erasure in the gallery."),
+        ("DELETE", f"{_G}/hold", Scope.GALLERY, (SUPERVISOR,), "Lets erasures go on."),
+        ("GET", f"{_G}/subjects/{{subject_id}}/hold", Scope.GALLERY, (SUPERVISOR,), "The reason speaks of a person."),
+        ("PUT", f"{_G}/subjects/{{subject_id}}/hold", Scope.GALLERY, (SUPERVISOR,), "Stops the person's erasure."),
+        ("DELETE", f"{_G}/subjects/{{subject_id}}/hold", Scope.GALLERY, (SUPERVISOR,), "Lets it go on."),
         ("GET", f"{_G}/calibrations", Scope.GALLERY, _OVERSEERS, "What scores mean; nothing of anybody."),
         ("POST", f"{_G}/calibrations", Scope.GALLERY, (ADMIN,), "Decides who is flagged."),
         ("PUT", f"{_G}/calibration", Scope.GALLERY, (ADMIN,), "Decides who is flagged."),

@@ -25,7 +25,8 @@ from service.metrics import Metrics
 from service.migration import MigrationService
 from service.packs import Packs
 from service.plans import PlanService
-from service.ports import Agreements, Store
+from service.ports import Agreements, LegalHolds, Store
+from service.retention import RetentionService
 from service.sweep import SweepService
 from service.template_making import TemplateMaking
 from service.verification import VerificationService
@@ -65,6 +66,8 @@ class Service:
     plans: PlanService
     migrations: MigrationService
     template_making: TemplateMaking
+    retention: RetentionService
+    holds: LegalHolds
     clients: ClientService
     agreements: AgreementService
     store: CheckedStore

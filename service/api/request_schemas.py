@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from service.api.parameters import GalleryName, RecordId
+from service.api.parameters import MAX_ROW_NUMBER, GalleryName, RecordId
 from service.domain import CaseVerdict, EncounterStatus, QualityGate
 from service.wide_search import MAX_FURTHER
 
@@ -180,6 +180,34 @@ class SweepIn(Body):
         default=None, description="Compare with every template of this gallery; without it with those of the gallery."
     )
     dry_run: bool = Field(default=False, description="Only return the plan.")
+
+
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+
+class RetentionIn(Body):
+    """A whole rule: what is not given limits nothing."""
+
+    retain_days: Days | None = Field(
+        None, description="A subject is due this many days after its latest encounter was recorded."
+    )
+    retain_samples_days: Days | None = Field(
+        None, description="The samples of an encounter are due this many days after it was recorded; templates stay."
+    )
+    campaign_ends_at: Instant | None = Field(None, description="From then on everybody in the gallery is due.")
+    automatic: bool = Field(
+        default=False, description="Whether the service makes reports by itself, and acts on each a day later."
+    )
+
+
+class RetentionRunIn(Body):
+    report_id: Annotated[int, Field(ge=1, le=MAX_ROW_NUMBER)] = Field(description="Which report is to be acted on.")
+
+
+class HoldIn(Body):
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=TEXT_PATTERN)] = Field(
+        description="Why, for supervisors; encrypted, and forgotten when the hold is lifted."
+    )
 
 
 class MigrationIn(Body):

@@ -4,7 +4,7 @@ Over 300 lines on purpose: all answers in one place, nothing but declarations.
 """
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from fastapi import Response
 from pydantic import BaseModel, Field
@@ -15,6 +15,7 @@ from service.api.sample_schemas import AdviceOut, BoxOut, Out, PresentationAttac
 from service.calibration import wilson_interval
 from service.domain import EncounterStatus, OutcomeKind, QualityGate
 from service.filters import wrong_share
+from service.retention_rule import Hold
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -210,6 +211,22 @@ class VerificationOut(Out):
     advice: list[AdviceOut]
 
 
+class HeldOut(Out):
+    """That a legal hold keeps it from being erased; the reason is for supervisors."""
+
+    scope: Literal["subject", "gallery"] = Field(description="What is held: the subject itself, or its whole gallery.")
+    set_by: str
+    set_at: datetime
+
+    @classmethod
+    def of(cls, hold: Hold | None) -> "HeldOut | None":
+        return None if hold is None else cls(scope=scope_of(hold), set_by=hold.set_by, set_at=hold.set_at)
+
+
+def scope_of(hold: Hold) -> Literal["subject", "gallery"]:
+    return "gallery" if hold.subject_id is None else "subject"
+
+
 class SubjectOut(Out):
     subject_id: str
     gallery_id: str
@@ -222,6 +239,7 @@ class OneSubjectOut(SubjectOut):
         description="When the person is to be captured anew: the latest date of the encounters that are searched; null "
         "where of none captured_at is known."
     )
+    legal_hold: HeldOut | None
 
 
 class ErasureOut(Out):
@@ -337,6 +355,8 @@ class GalleryOut(Out):
     counts: CountsOut
     thresholds: ThresholdsOut
     metadata: MetadataOut
+    legal_hold: HeldOut | None = Field(description="On the whole gallery.")
+    held_subjects: int = Field(description="How many subjects are under a legal hold of their own.")
     warnings: list[str]
 
 

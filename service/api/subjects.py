@@ -6,10 +6,10 @@ from service.api.context import ServiceDep
 from service.api.error_responses import responses
 from service.api.guarded_route import GuardedRoute
 from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, Limit, SubjectPath
-from service.api.schemas import ErasureOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
+from service.api.schemas import ErasureOut, HeldOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
 from service.audit_chain import AuditEvent, SeenSubject
 from service.domain import EncounterStatus
-from service.errors import GalleryNotFound, SubjectNotFound
+from service.errors import GalleryNotFound, LegalHold, SubjectNotFound
 
 router = APIRouter(tags=["subjects"], route_class=GuardedRoute)
 
@@ -43,14 +43,16 @@ def read_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: Subje
     seen = service.store.encounters(gallery_id, subject_id, None, max(1, len(subject.encounter_ids))).items
     service.audit.record(AuditEvent.SUBJECT_VIEWED, gallery_id, seen=[SeenSubject(subject_id)])
     due = service.recapture.newest_due([each.facts for each in seen if each.status is EncounterStatus.ACTIVE])
-    return answer(OneSubjectOut(**SubjectOut.model_validate(subject).model_dump(), recapture_due=due))
+    held = HeldOut.of(service.holds.covering(gallery_id, subject_id))
+    found = SubjectOut.model_validate(subject).model_dump()
+    return answer(OneSubjectOut(**found, recapture_due=due, legal_hold=held))
 
 
 @router.delete(
     "/v1/galleries/{gallery_id}/subjects/{subject_id}",
     summary="Erase a subject",
     response_model=ErasureOut,
-    responses=responses(GalleryNotFound, SubjectNotFound),
+    responses=responses(GalleryNotFound, SubjectNotFound, LegalHold),
 )
 def erase_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath) -> Response:
     """Erase all that is held of a subject: encounters, samples, templates, idempotency keys. It cannot be undone."""

@@ -9,6 +9,7 @@ from service.domain import NO_ATTACK_MODEL, CaseKind, CaseStatus, Encounter, Enc
 from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, SubjectNotFound
 from service.ports import SubjectCipher
 from service.store.counts import Place
+from service.store.holds import expect_no_hold, forget_holds
 from service.store.import_erasures import note_erasure
 from service.store.keys import insert_or_ignore
 from service.store.metadata_counts import count_encounters
@@ -26,6 +27,7 @@ from service.store.tables import (
     galleries,
     idempotency_keys,
     key_destructions,
+    retention_items,
     samples,
     subjects,
     templates,
@@ -76,6 +78,9 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> t
             or_(idempotency_keys.c.subject_id == subject_id, idempotency_keys.c.subject_id.is_(None)),
         )
     )
+    of_report = retention_items.c.gallery_id == gallery_id, retention_items.c.subject_id == subject_id
+    connection.execute(delete(retention_items).where(*of_report))
+    forget_holds(connection, gallery_id, subject_id)
     connection.execute(delete(subjects).where(*is_subject))
     note_erasure(connection, gallery_id, subject_id)
     return moved, len(encounter_ids), sample_count
@@ -216,6 +221,7 @@ def move_encounter(
         EncounterNotFound: there is no such encounter in this gallery.
         EncounterWithdrawn: it was withdrawn and cannot get another status.
         EncounterOutdated: others came while it was inactive.
+        LegalHold: it was to be withdrawn, and its subject or gallery is held.
     """
     is_encounter = _of_encounters(encounters, gallery_id, [encounter_id])
     row = connection.execute(select(encounters).where(*is_encounter)).one_or_none()
@@ -227,6 +233,8 @@ def move_encounter(
         raise EncounterWithdrawn("a withdrawn encounter cannot get another status")
     if status is EncounterStatus.ACTIVE and _others_came(connection, row):
         raise EncounterOutdated("others were enrolled while this encounter was inactive: enrol the sample again")
+    if status is EncounterStatus.WITHDRAWN:
+        expect_no_hold(connection, gallery_id, row.subject_id)
     count_encounters(connection, gallery_id, [encounter_id], -1)
     if status is EncounterStatus.WITHDRAWN:
         moved = _withdraw(connection, row, Sealing(cipher, gallery_id))

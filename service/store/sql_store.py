@@ -26,6 +26,7 @@ from service.store.clients import SqlClients
 from service.store.encrypting import encrypt_block, purge, unencrypted_count
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.holdings import held_about, kept_sample
+from service.store.holds import SqlHolds
 from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrating import SqlMigrating
@@ -35,6 +36,8 @@ from service.store.planner_statistics import tell_planner
 from service.store.rate_counts import add_rate_counts
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
+from service.store.retaining import SqlRetention
+from service.store.retention_runs import SqlRetentionRuns
 from service.store.rows import gallery_settings, new_gallery_columns, to_gallery
 from service.store.sweeping import SqlSweeping
 from service.store.tables import galleries, key_destructions
@@ -84,6 +87,10 @@ class SqlStore(SqlRecords):
         # SQLite's own waiting sleeps up to 0.1 s between two looks; a lock wakes the next writer at once
         self._write_lock = threading.Lock()
         self.clients = SqlClients(self._reading, self._write_transaction)
+        ways = self._reading, self._write_transaction, self._utc_now
+        self.holds = SqlHolds(*ways, cipher, recorder=recorder, destroy_keys=self.destroy_keys)
+        self.retention = SqlRetention(*ways, recorder)
+        self.retention_runs = SqlRetentionRuns(*ways, recorder, self._empty_log)
         self._kept: Connection | None = None  # on SQLite, to write with: getting one takes as long as a statement
         self.agreements = SqlAgreements(self._reading, self._write_transaction, cipher, recorder)
         # on SQLite every transaction is a snapshot by nature
@@ -380,6 +387,9 @@ class SqlStore(SqlRecords):
         """Return all galleries in the order of their ids."""
         with self._reading() as connection:
             return [to_gallery(row) for row in connection.execute(select(galleries).order_by(galleries.c.gallery_id))]
+
+    def _utc_now(self) -> datetime:
+        return self._clock().astimezone(UTC)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

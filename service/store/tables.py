@@ -516,3 +516,80 @@ agreement_uses = Table(
     Index(None, "agreement_id", "used_at"),
     sqlite_autoincrement=True,
 )
+# how long a gallery keeps whom; no row: for ever
+retention_rules = Table(
+    "retention_rules",
+    metadata,
+    _in_gallery(),
+    Column("retain_days", Integer),
+    Column("retain_samples_days", Integer),
+    Column("campaign_ends_at", UtcDateTime),
+    Column("automatic", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False),  # each change is another: a report names the one it was made from
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("looked_at", UtcDateTime),  # when it was last seen by itself whether anybody is due
+)
+
+# what a rule would erase, and what became of it
+retention_reports = Table(
+    "retention_reports",
+    metadata,
+    Column("report_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("gallery_id", Identifier, ForeignKey("galleries.gallery_id"), nullable=False),
+    Column("rule_version", BigInteger, nullable=False),
+    Column("retain_days", Integer),
+    Column("retain_samples_days", Integer),
+    Column("campaign_ends_at", UtcDateTime),
+    Column("rule_changed_at", UtcDateTime),
+    Column("automatic", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("made_seq", BigInteger, nullable=False),
+    Column("acts_at", UtcDateTime),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("due_subjects", BigInteger, nullable=False),
+    Column("due_encounters", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    Column("erased_subjects", BigInteger, nullable=False),
+    Column("erased_samples", BigInteger, nullable=False),
+    Column("skipped_held", BigInteger, nullable=False),
+    Column("skipped_seen_again", BigInteger, nullable=False),
+    Column("already_gone", BigInteger, nullable=False),
+    Column("job_id", RowNumber, ForeignKey("jobs.job_id")),
+    Index(None, "gallery_id", "report_id"),
+    Index(None, "state"),
+    Index(None, "job_id"),
+    sqlite_autoincrement=True,
+)
+
+# the lines of a report; each goes with its subject
+retention_items = Table(
+    "retention_items",
+    metadata,
+    Column("item_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("report_id", RowNumber, ForeignKey("retention_reports.report_id"), nullable=False),
+    Column("gallery_id", Identifier, nullable=False),
+    Column("subject_id", Identifier, nullable=False),
+    Column("encounter_id", Identifier),  # whose samples; null: the whole subject
+    Column("reason", Text, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("is_held", Boolean, nullable=False),
+    Column("skipped", Text),
+    _of_subject(),
+    Index(None, "report_id", "item_id"),
+    Index(None, "gallery_id", "subject_id"),
+    sqlite_autoincrement=True,
+)
+
+# what may not be erased
+legal_holds = Table(
+    "legal_holds",
+    metadata,
+    _in_gallery(),
+    Column("subject_id", Identifier, primary_key=True),  # empty: the whole gallery
+    Column("reason", LargeBinary, nullable=False),  # sealed
+    Column("key_id", Identifier),  # of the data key that only a hold on a gallery has; a subject's has the subject's
+    Column("set_by", Text, nullable=False),
+    Column("set_at", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
+)

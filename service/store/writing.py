@@ -28,6 +28,7 @@ from service.store.auditing import Recorder, forget_subject
 from service.store.calibrating import record_thresholds
 from service.store.counts import Growth, growth_of
 from service.store.erasing import clear_subject, move_encounter
+from service.store.holds import expect_no_hold
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.metadata_counts import count_in
 from service.store.prepared import Prepared
@@ -119,6 +120,11 @@ class SqlWriting(SqlReading):
         return self._seq
 
     @property
+    def connection(self) -> Connection:
+        """For what else belongs into the transaction."""
+        return self._connection
+
+    @property
     def has_changed(self) -> bool:
         return self._has_changed
 
@@ -198,12 +204,13 @@ class SqlWriting(SqlReading):
             self._connection.execute(seen.values(searched_seq=self._locked[each].last_seq))
 
     def erase_subject(self, subject_id: str) -> Erasure:
-        """Delete all that the record holds of a subject; raises SubjectNotFound.
+        """Delete all that the record holds of a subject; raises SubjectNotFound, LegalHold.
 
         In what was found for others its ids become null and the score stays; their duplicate cases without a
         candidate that is left become VOID.
         """
         self._expect_no_change()
+        expect_no_hold(self._connection, self._gallery_id, subject_id)
         moved, encounter_count, sample_count = clear_subject(self._connection, self._gallery_id, subject_id)
         growth = growth_of(self._before, moved.active).negated()
         several = several_growth({}, {subject_id: growth.samples})
@@ -223,6 +230,7 @@ class SqlWriting(SqlReading):
             EncounterNotFound: there is no such encounter in this gallery.
             EncounterWithdrawn: it was withdrawn and cannot get another status.
             EncounterOutdated: others came while it was inactive, and were not compared with it.
+            LegalHold: it was to be withdrawn, and its subject or gallery is held.
         """
         self._expect_no_change()
         encounter, moved = move_encounter(

@@ -61,8 +61,7 @@ class World:
     def send(self, rule: Rule, credential: str | None, gallery_id: str = HERE, **headers: str) -> httpx.Response:
         path = rule.path.format(
             gallery_id=gallery_id, subject_id="S-0", encounter_id="E-0", enrolment_id="N-0", case_id=4711, job_id=4711,
-            name="nobody", position=0,
-            agreement_id="0" * 32,
+            name="nobody", position=0, report_id=4711, agreement_id="0" * 32,
         )  # fmt: skip
         body = BODIES.get(path.rpartition("/")[2], {}) if rule.method in {"POST", "PUT", "PATCH"} else None
         if credential is not None:
