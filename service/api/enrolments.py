@@ -1,10 +1,12 @@
 """Enrolments: send the samples of a person, learn whether the person is already enrolled."""
 
+import hashlib
 from dataclasses import replace
 
 from fastapi import APIRouter, Response
 
-from service.access import Caller
+from service.access import LOCAL, Caller
+from service.acting import current_actor
 from service.api.access import ALSO_SEARCHERS, PEOPLE_SEERS, require
 from service.api.bodies import AnyBody
 from service.api.context import ServiceDep
@@ -47,12 +49,21 @@ def create_enrolment(
     A repeat with the same `Idempotency-Key` or `encounter_id` and the same content gets the first answer. A sample
     without a usable face is an error with its own code, unless another sample of the request is usable.
     """
-    request = enrolment_request(gallery_id, body, idempotency_key, max_samples=service.max_samples)
+    name = None if idempotency_key is None else _of_caller(idempotency_key)
+    request = enrolment_request(gallery_id, body, name, max_samples=service.max_samples)
     for each in request.also_search:
         require(caller, ALSO_SEARCHERS, each)
     found = service.enrolment.enrol(request)
     headers = {"Idempotency-Replayed": "true"} if found.is_replay else None
     return answer(EnrolmentOut.of(found.enrolment), 201, headers)
+
+
+def _of_caller(idempotency_key: str) -> str:
+    """Return the name under which it is kept: two clients that count from 1 must not get each other's answers."""
+    client_id = current_actor().client_id
+    if client_id == LOCAL.client_id:
+        return idempotency_key
+    return hashlib.sha256(f"{client_id}\0{idempotency_key}".encode()).hexdigest()
 
 
 router.add_api_route(

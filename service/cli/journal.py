@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.cli.client import Json
 from service.cli.failures import CommandFailed
+from service.spreadsheets import cell
 
 ENROLLED, FLAGGED, REJECTED, FAILED = "enrolled", "flagged", "rejected", "failed"
 RESULTS = (ENROLLED, FLAGGED, REJECTED, FAILED)
@@ -103,9 +104,14 @@ def write_report(file: Path, results: Iterable[FileResult]) -> None:
         with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.DictWriter(stream, [field.name for field in fields(FileResult)])
             writer.writeheader()
-            writer.writerows(asdict(result) for result in results)
+            writer.writerows(_row(result) for result in results)
     except OSError as error:
         raise CommandFailed(f"the report {file} cannot be written: {error.strerror}", "report_unwritable") from error
+
+
+def _row(result: FileResult) -> dict[str, object]:
+    # names of files and folders come from whoever handed them over
+    return {name: cell(value) if isinstance(value, str) else value for name, value in asdict(result).items()}
 
 
 def _read_lines(path: Path) -> Iterable[tuple[str, FileResult]]:

@@ -44,7 +44,14 @@ def _config(app: FastAPI) -> uvicorn.Config:
 @contextmanager
 def served(settings: Settings, certificate: Certificate | None = None) -> Iterator[int]:
     """Serve the fake application as `biodedup serve` does, with its limits of connections; the value is its port."""
-    with _running(server_config(fake_app(settings), settings, certificate)) as port:
+    with serving_app(fake_app(settings), settings, certificate) as port:
+        yield port
+
+
+@contextmanager
+def serving_app(app: FastAPI, settings: Settings, certificate: Certificate | None = None) -> Iterator[int]:
+    """The same with an application that was made with these settings."""
+    with _running(server_config(app, settings, certificate)) as port:
         yield port
 
 
