@@ -78,6 +78,7 @@ class Metrics(AccuracyMetrics):
         self._define_sites()
         self._define_migrations()
         self._define_audit()
+        self._define_erasures()
         self.build_info = Info("biodedup_build", "Version of the running service.", registry=self.registry)
         self.build_info.info({"version": version})
 
@@ -301,6 +302,21 @@ class Metrics(AccuracyMetrics):
         self.audit_anchor_time = Gauge(
             "biodedup_audit_anchor_timestamp_seconds",
             "When a chain of the audit trail was anchored last (seconds since 1970; 0: not since the start).",
+            registry=self.registry,
+        )
+
+    def _define_erasures(self) -> None:
+        self.erasure_overdue = Gauge(
+            "biodedup_erasure_overdue_seconds",
+            "How long the oldest erasure is beyond its time, by what is left of it; 0: none is.",
+            ("part",),
+            registry=self.registry,
+        )
+        for part in ("keys", "log", "key_store", "index"):
+            self.erasure_overdue.labels(part=part)
+        self.erasures_replayed = Counter(
+            "biodedup_erasures_replayed_total",
+            "Subjects that a restore brought back and that were erased again at the start.",
             registry=self.registry,
         )
 

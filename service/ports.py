@@ -29,6 +29,7 @@ from service.domain import (
     EncounterStatus,
     Enrolment,
     Erasure,
+    ErasureRecord,
     FacePolicy,
     Gallery,
     GalleryCounts,
@@ -54,6 +55,7 @@ from service.domain import (
     Template,
     ThresholdChange,
 )
+from service.receipts import ErasureTerms
 
 StoredSamples = list[StoredSample]
 PairedTemplates = list[PairedTemplate]
@@ -293,8 +295,13 @@ class Writing(Reading, Protocol):
 
     def insert_enrolment(self, enrolment: NewEnrolment) -> Enrolment: ...
 
-    def erase_subject(self, subject_id: str) -> Erasure:
-        """Raises SubjectNotFound."""
+    def erase_subject(self, subject_id: str, terms: ErasureTerms | None = None) -> Erasure:
+        """Delete all that is held of a subject, on these terms or, where nobody wants a receipt, the usual ones.
+
+        Raises:
+            SubjectNotFound
+            IdempotencyKeyReused: a request with the same key erased somebody else.
+        """
         ...
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
@@ -480,6 +487,14 @@ class Store(Records, AuditTrail, Protocol):
     """The record. A restore renews the timeline id of each gallery; an index of another timeline is thrown away."""
 
     def reading(self) -> AbstractContextManager[Reading]: ...
+
+    def erasure_by(self, gallery_id: str, repeat_digest: str) -> ErasureRecord | None:
+        """Return the erasure that a request asked for; None: it asked for none yet."""
+        ...
+
+    def destroy_keys(self) -> None:
+        """Destroy the keys of all subjects whose erasure was committed. Raises StoreUnavailable, VarUnusable."""
+        ...
 
     def writing(self, gallery_id: str) -> AbstractContextManager[Writing]:
         """Take the gallery's lock and next number; commit on leaving, roll back on an exception.
@@ -697,6 +712,18 @@ class KeyStore(Protocol):
 
     def destroyed(self, key_ids: Sequence[str]) -> set[str]:
         """Return those of the keys that `destroy` destroyed."""
+        ...
+
+    def all_destroyed(self) -> dict[str, datetime]:
+        """Return every key that `destroy` destroyed, and when."""
+        ...
+
+    def unpurged_since(self) -> datetime | None:
+        """Return since when a destroyed key may still lie in the store's files; None: none does."""
+        ...
+
+    def purge(self) -> None:
+        """Write the files anew, or empty their log, without the keys that were destroyed."""
         ...
 
 

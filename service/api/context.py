@@ -25,6 +25,7 @@ from service.migration import MigrationService
 from service.packs import Packs
 from service.plans import PlanService
 from service.ports import Store
+from service.receipts import ReceiptIssuer
 from service.sweep import SweepService
 from service.template_making import TemplateMaking
 from service.verification import VerificationService
@@ -52,6 +53,7 @@ class Service:
     identification: IdentificationService
     verification: VerificationService
     erasure: ErasureService
+    receipts: ReceiptIssuer
     galleries: GalleryService
     calibrations: CalibrationService
     audit: AuditService

@@ -25,6 +25,7 @@ from service.api import (
     migrations,
     operations,
     plans,
+    receipts,
     subjects,
     sweeps,
     verifications,
@@ -74,6 +75,7 @@ _ROUTES = (
     plans,
     migrations,
     keys,
+    receipts,
     clients,
     operations,
 )

@@ -220,13 +220,6 @@ class OneSubjectOut(SubjectOut):
     )
 
 
-class ErasureOut(Out):
-    encounters: int
-    templates: int
-    samples: int
-    seq: int
-
-
 class TemplateOut(Out):
     reference_id: int
     position: int
