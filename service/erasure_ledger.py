@@ -123,15 +123,21 @@ def _cut_torn_line(descriptor: int) -> None:
 def _line_of(text: bytes, number: int) -> LedgerLine:
     try:
         found: Any = json.loads(text)
-        time, gallery, key_id, receipt_id, digest = (found[name] for name in _NAMES)
+        time, gallery, key_id, receipt_id, digest = (_text_or_none(found[name]) for name in _NAMES)
         moment = None if time is None else datetime.fromisoformat(time).astimezone(UTC)
-        line = LedgerLine(key_id, moment, gallery, receipt_id, digest)
-        is_whole = len(bytes.fromhex(key_id)) == _KEY_ID_BYTES and line.text().encode("ascii") == text
+        line = LedgerLine(key_id or "", moment, gallery, receipt_id, digest)
+        is_whole = len(bytes.fromhex(line.key_id)) == _KEY_ID_BYTES and line.text().encode("ascii") == text
     except (ValueError, TypeError, KeyError) as error:
         raise _corrupt(number) from error
     if not is_whole:
         raise _corrupt(number)
     return line
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError("a text is wanted")
 
 
 def _corrupt(number: int) -> LedgerCorrupt:
