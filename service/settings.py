@@ -332,7 +332,7 @@ class Settings(BaseSettings):
     )
     compact_within_hours: float = Field(
         default=24.0,
-        ge=0.01,
+        ge=0.001,
         le=720.0,
         json_schema_extra=_unit("hours"),
         description="After an erasure, the time by which no file of an index holds anything of it.",

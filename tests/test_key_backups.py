@@ -16,6 +16,7 @@ from service.store.key_copies import copy_keys, sqlite_url
 from service.store.key_store import SqlKeyStore
 from tests import postgres
 from tests.store.building import SQL_KINDS
+from tests.test_encrypted_store import files_of as files_of_database
 
 NOW = datetime(2026, 3, 1, 8, 0, 5, tzinfo=UTC)
 MANY = 12_000
@@ -152,16 +153,13 @@ def test_after_a_purge_no_file_of_the_store_holds_a_destroyed_key(
 ) -> None:
     secret = SubjectKey("f" * 32, "camp", 1, b"planted wrapped key")
     store.add_subject_keys([secret])
-    with (
-        sqlite3.connect(":memory:") if kind != "sqlite" else sqlite3.connect(tmp_path / "store" / "keys.sqlite") as held
-    ):
-        if kind == "sqlite":  # somebody who reads keeps the log from being emptied
-            held.execute("BEGIN")
-            held.execute("SELECT count(*) FROM subject_keys").fetchone()
+    with closing(sqlite3.connect(tmp_path / "store" / "keys.sqlite" if kind == "sqlite" else ":memory:")) as reader:
+        if kind == "sqlite":  # who reads keeps the log from being emptied
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM subject_keys").fetchone()
         store.destroy([secret.key_id])
         assert store.unpurged_since() is not None
         assert any(secret.wrapped in data for data in files_of(url, tmp_path))
-    held.close()
 
     store.purge()
 
@@ -170,8 +168,6 @@ def test_after_a_purge_no_file_of_the_store_holds_a_destroyed_key(
 
 
 def files_of(url: str, folder: Path) -> list[bytes]:
-    from tests.test_encrypted_store import files_of as files_of_database  # noqa: PLC0415  (needs a server)
-
     if url.startswith("postgresql"):
         return files_of_database(url)
     return [path.read_bytes() for path in (folder / "store").iterdir()]
