@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, func, insert, inspect, select
+from sqlalchemy import Connection, Engine, func, insert, inspect, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.errors import KeysMissing, StoreUnavailable
@@ -24,6 +24,9 @@ def copy_keys(source_url: str, target_url: str) -> int:
         SettingsInvalid: a URL cannot be read.
         StoreUnavailable
     """
+    file = make_url(source_url).database if source_url.startswith("sqlite") else None
+    if file is not None and not Path(file).is_file():
+        raise _nothing_there()  # to connect would make it
     source, target = make_engine(source_url, "REPEATABLE READ"), make_engine(target_url, "READ COMMITTED")
     try:
         with _answering(), source.connect() as here, target.connect() as there:
@@ -44,7 +47,11 @@ def copy_keys(source_url: str, target_url: str) -> int:
 
 def _expect_keys(connection: Connection) -> None:
     if not inspect(connection).has_table(facts.name):
-        raise KeysMissing("there is no key store to copy")
+        raise _nothing_there()
+
+
+def _nothing_there() -> KeysMissing:
+    return KeysMissing("there is no key store to copy")
 
 
 def _expect_nothing(connection: Connection) -> None:
