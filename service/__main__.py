@@ -24,6 +24,7 @@ from service.cli.keys import keys_commands
 from service.cli.migrating import migrate_commands
 from service.cli.packs import models_commands
 from service.cli.plan import plan
+from service.cli.receipts import receipt_commands
 from service.cli.retention import retention_commands
 from service.cli.serving import run_service
 from service.cli.subjects import subject_commands
@@ -127,6 +128,7 @@ commands.add_typer(index_commands, name="index", cls=CommandGroup)
 commands.add_typer(keys_commands, name="keys", cls=CommandGroup)
 commands.add_typer(subject_commands, name="subject", cls=CommandGroup)
 commands.add_typer(retention_commands, name="retention", cls=CommandGroup)
+commands.add_typer(receipt_commands, name="receipts", cls=CommandGroup)
 commands.add_typer(audit_commands, name="audit", cls=CommandGroup)
 
 

@@ -38,6 +38,7 @@ class AuditEvent(StrEnum):
     SUBJECTS_LISTED = "subjects.listed"
     SUBJECT_REPORTED = "subject.reported"
     SUBJECT_ERASED = "subject.erased"
+    SUBJECT_ERASED_AGAIN = "subject.erased_again"
     ENCOUNTER_VIEWED = "encounter.viewed"
     ENCOUNTERS_LISTED = "encounters.listed"
     ENCOUNTER_CHANGED = "encounter.changed"

@@ -844,13 +844,59 @@ class GalleryCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Erasure:
-    """How much of a subject was erased."""
+class ErasedParts:
+    """How much of a subject was erased, by kind."""
 
+    data_keys: int  # 1; 0 where nothing is encrypted
     encounters: int
+    enrolments: int
     templates: int
+    index_places: int  # of the templates, those that were searched
     samples: int
-    seq: int
+    candidates: int  # that were found for the subject
+    cases: int
+    mentions: int  # among what was found for others, where the score stays and the ids went
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureRecord:
+    """What the record keeps of an erasure for good: nothing that leads to the person."""
+
+    receipt_id: str
+    gallery_id: str
+    seq: int  # the change that it was
+    key_id: str | None
+    erased_at: datetime
+    compacted_by: datetime
+    key_backups_until: datetime
+    parts: ErasedParts
+    public_key_id: str
+    digest: str  # SHA-256 of the receipt, hexadecimal
+    repeat_digest: str | None  # by which a repeated request is known again
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What was erased of a subject, and the signed receipt of it."""
+
+    record: ErasureRecord
+    receipt: bytes = b""
+
+    @property
+    def encounters(self) -> int:
+        return self.record.parts.encounters
+
+    @property
+    def templates(self) -> int:
+        return self.record.parts.templates
+
+    @property
+    def samples(self) -> int:
+        return self.record.parts.samples
+
+    @property
+    def seq(self) -> int:
+        return self.record.seq
 
 
 @dataclass(frozen=True, slots=True)

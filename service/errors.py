@@ -32,6 +32,8 @@ BiodedupError
 ├── KeysUnusable                      what was encrypted cannot be read with the keys that are here
 │   └── MasterKeyUnusable  KeysMissing  Undecipherable
 ├── KeyDestroyed                      what it encrypted was erased
+├── LedgerCorrupt                     the ledger of erasures cannot be read
+├── ReceiptInvalid                    a receipt was changed, or was signed with another key
 ├── TemplatesInvalid                  templates that are to be imported are none, or not the gallery's
 ├── DiskSpaceShort                    what is to be done would fill the disk
 ├── SettingsInvalid                   a setting is misspelt or out of range
@@ -496,6 +498,20 @@ class KeyDestroyed(BiodedupError):
 
     code = "key_destroyed"
     status = 404
+
+
+class LedgerCorrupt(BiodedupError):
+    """A line of the ledger of erasures is not as it was written: whom a restore brought back is not known."""
+
+    code = "ledger_corrupt"
+    status = 503
+
+
+class ReceiptInvalid(BiodedupError):
+    """A receipt of an erasure is not as it was signed."""
+
+    code = "receipt_invalid"
+    status = 422
 
 
 class TemplatesInvalid(BiodedupError):

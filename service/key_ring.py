@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from service.ciphers import Cipher, new_key
@@ -197,6 +198,14 @@ class KeyRing:
         with self._lock:
             for each in key_ids:
                 self._keys.pop(each, None)
+
+    def unpurged_since(self) -> datetime | None:
+        """Return since when a destroyed key may still lie in the key store's files. Raises StoreUnavailable."""
+        return self._store.unpurged_since()
+
+    def purge(self) -> None:
+        """Leave nothing of destroyed keys in the key store's files. Raises StoreUnavailable."""
+        self._store.purge()
 
     def close(self) -> None:
         """Forget all keys; those that lie ready go from the key store, too."""

@@ -80,6 +80,7 @@ class Metrics(AccuracyMetrics):
         self._define_migrations()
         self._define_audit()
         self._define_retention()
+        self._define_erasures()
         self.build_info = Info("biodedup_build", "Version of the running service.", registry=self.registry)
         self.build_info.info({"version": version})
 
@@ -356,6 +357,21 @@ class Metrics(AccuracyMetrics):
         self.retention_due.labels(gallery=gallery_id, kind="samples").set(figures.due_encounters)
         acts_at = figures.acts_at
         self.retention_acts_time.labels(gallery=gallery_id).set(0 if acts_at is None else acts_at.timestamp())
+
+    def _define_erasures(self) -> None:
+        self.erasure_overdue = Gauge(
+            "biodedup_erasure_overdue_seconds",
+            "How long the oldest erasure is beyond its time, by what is left of it; 0: none is.",
+            ("part",),
+            registry=self.registry,
+        )
+        for part in ("keys", "log", "key_store", "index"):
+            self.erasure_overdue.labels(part=part)
+        self.erasures_replayed = Counter(
+            "biodedup_erasures_replayed_total",
+            "Subjects that a restore brought back and that were erased again at the start.",
+            registry=self.registry,
+        )
 
     def count_audit_entry(self, event: AuditEvent) -> None:
         self.audit_entries.labels(event=event.value).inc()

@@ -30,6 +30,7 @@ from service.domain import (
     EncounterStatus,
     Enrolment,
     Erasure,
+    ErasureRecord,
     FacePolicy,
     Gallery,
     GalleryCounts,
@@ -55,6 +56,7 @@ from service.domain import (
     Template,
     ThresholdChange,
 )
+from service.receipts import ErasureTerms
 from service.retention_rule import (
     Hold,
     RetentionFigures,
@@ -303,8 +305,14 @@ class Writing(Reading, Protocol):
 
     def insert_enrolment(self, enrolment: NewEnrolment) -> Enrolment: ...
 
-    def erase_subject(self, subject_id: str) -> Erasure:
-        """Raises SubjectNotFound, LegalHold."""
+    def erase_subject(self, subject_id: str, terms: ErasureTerms | None = None) -> Erasure:
+        """Delete all that is held of a subject, on these terms or, where nobody wants a receipt, the usual ones.
+
+        Raises:
+            SubjectNotFound
+            LegalHold
+            IdempotencyKeyReused: a request with the same key erased somebody else.
+        """
         ...
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
@@ -546,6 +554,14 @@ class Store(Records, AuditTrail, Protocol):
 
     def reading(self) -> AbstractContextManager[Reading]: ...
 
+    def erasure_by(self, gallery_id: str, repeat_digest: str) -> ErasureRecord | None:
+        """Return the erasure that a request asked for; None: it asked for none yet."""
+        ...
+
+    def destroy_keys(self) -> None:
+        """Destroy the keys of all subjects whose erasure was committed. Raises StoreUnavailable, VarUnusable."""
+        ...
+
     def writing(self, gallery_id: str, also: Sequence[str] = ()) -> AbstractContextManager[Writing]:
         """Take the gallery's lock and next number; commit on leaving, roll back on an exception.
 
@@ -767,6 +783,18 @@ class KeyStore(Protocol):
 
     def destroyed(self, key_ids: Sequence[str]) -> set[str]:
         """Return those of the keys that `destroy` destroyed."""
+        ...
+
+    def all_destroyed(self) -> dict[str, datetime]:
+        """Return every key that `destroy` destroyed, and when."""
+        ...
+
+    def unpurged_since(self) -> datetime | None:
+        """Return since when a destroyed key may still lie in the store's files; None: none does."""
+        ...
+
+    def purge(self) -> None:
+        """Write the files anew, or empty their log, without the keys that were destroyed."""
         ...
 
 

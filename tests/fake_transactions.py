@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -24,7 +24,9 @@ from service.domain import (
     EncounterFacts,
     EncounterStatus,
     Enrolment,
+    ErasedParts,
     Erasure,
+    ErasureRecord,
     Gallery,
     Lease,
     Migration,
@@ -48,6 +50,7 @@ from service.errors import (
     SubjectNotFound,
 )
 from service.ports import KeptCalibration
+from service.receipts import ErasureTerms, erasure_record
 from service.store.rows import flat
 from tests.fake_packs import FakePackReading, facts, of_pack, places
 
@@ -91,6 +94,7 @@ class Records:
     audit: dict[int, AuditEntry] = field(default_factory=dict)
     about: dict[tuple[str, str, int], tuple[int, SeenSubject]] = field(default_factory=dict)  # gallery, subject, entry
     migrations: dict[int, Migration] = field(default_factory=dict)
+    erasures: list[ErasureRecord] = field(default_factory=list)
 
     def copy(self) -> "Records":
         tables = {name: table.copy() for name, table in vars(self).items() if name != "gallery"}
@@ -305,13 +309,20 @@ class FakeWriting(FakeReading):
             new.content_digest, self._now, enrolment_id=new.enrolment_id, subject_id=new.subject_id
         )
 
-    def erase_subject(self, subject_id: str) -> Erasure:
+    def erase_subject(self, subject_id: str, terms: ErasureTerms | None = None) -> Erasure:
         self._expect_no_change()
         records = self.records
         subject = existing(records.subjects, subject_id, SubjectNotFound)
         removed = tuple(each.reference_id for each in records.references.values() if each.subject_id == subject_id)
-        sample_count = sum(len(records.samples.pop(each)) for each in subject.encounter_ids)
+        parts = self._parts_of(subject, removed)
+        record = erasure_record(
+            terms or ErasureTerms(), self._gallery_id, subject_id, key_id=None, parts=parts, seq=self.seq, now=self._now
+        )
+        asked = record.repeat_digest
+        if asked is not None and any(each.repeat_digest == asked for each in records.erasures):
+            raise IdempotencyKeyReused("the Idempotency-Key was used for another request")
         for encounter_id in subject.encounter_ids:
+            records.samples.pop(encounter_id)
             _, enrolment_id = records.answers.pop(encounter_id)
             del records.encounters[encounter_id], records.enrolments[enrolment_id]
         for reference_id in removed:
@@ -332,9 +343,32 @@ class FakeWriting(FakeReading):
             if left != each.about:
                 self.galleries[gallery_id] = each if each is records else each.copy()
                 self.galleries[gallery_id].about = left
-        counts = {"encounters": len(subject.encounter_ids), "templates": len(removed), "samples": sample_count}
-        self._record(NewEntry(AuditEvent.SUBJECT_ERASED, details=counts))
-        return Erasure(len(subject.encounter_ids), len(removed), sample_count, self.seq)
+        records.erasures = [*records.erasures, record]
+        counts = {"encounters": parts.encounters, "templates": parts.templates, "samples": parts.samples}
+        self._record(NewEntry(AuditEvent.SUBJECT_ERASED, details={**counts, "receipt_digest": record.digest}))
+        return Erasure(record)
+
+    def _parts_of(self, subject: Subject, reference_ids: Collection[int]) -> ErasedParts:
+        records = self.records
+        enrolments = [each for each in records.enrolments.values() if each.encounter_id in subject.encounter_ids]
+        others = [
+            candidate for each in records.enrolments.values() if each not in enrolments for candidate in each.candidates
+        ]
+        elsewhere = [*others, *(candidate for _, candidate in self._pairs())]
+        return ErasedParts(
+            data_keys=0,
+            encounters=len(subject.encounter_ids),
+            enrolments=len(enrolments),
+            templates=len(reference_ids),
+            index_places=sum(
+                records.encounters[records.references[each].encounter_id].status is EncounterStatus.ACTIVE
+                for each in reference_ids
+            ),
+            samples=sum(len(records.samples[each]) for each in subject.encounter_ids),
+            candidates=sum(len(each.candidates) for each in enrolments),
+            cases=sum(case.subject_id == subject.subject_id for case in records.cases.values()),
+            mentions=sum(each.subject_id == subject.subject_id for each in elsewhere),
+        )
 
     def _forget(self, enrolment: Enrolment, subject_id: str) -> None:
         records = self.galleries[enrolment.gallery_id]

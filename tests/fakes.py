@@ -24,6 +24,7 @@ from service.domain import (
     CaseVerdict,
     Encounter,
     Enrolment,
+    ErasureRecord,
     Gallery,
     GalleryCounts,
     Held,
@@ -107,6 +108,14 @@ class FakeStore:
             yield writing
             if writing.has_changed:
                 self._galleries = writing.galleries
+
+    def erasure_by(self, gallery_id: str, repeat_digest: str) -> ErasureRecord | None:
+        records = self._galleries.get(gallery_id)
+        found = [each for each in records.erasures if each.repeat_digest == repeat_digest] if records else []
+        return found[0] if found else None
+
+    def destroy_keys(self) -> None:
+        """There are none."""
 
     @contextmanager
     def sweeping(self, gallery_id: str, other_gallery_id: str | None = None) -> Iterator[FakeSweeping]:

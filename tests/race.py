@@ -25,6 +25,7 @@ from service.metrics import Metrics
 from service.store.sql_store import SqlStore
 from service.store.writing import SqlWriting
 from tests.synthetic import PACK_ID, packs, sample_of
+from tests.world import new_issuer
 
 GALLERY = "race"
 _MEETING_S = 60
@@ -139,7 +140,7 @@ def services(race: Race, store: SqlStore) -> tuple[EnrolmentService, ErasureServ
         idempotency_period=timedelta(hours=24),
         clock=lambda: datetime.now(UTC),
     )
-    return enrolment, ErasureService(store, matcher)
+    return enrolment, ErasureService(store, matcher, new_issuer())
 
 
 def subject(pair: int, side: int) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from service.agreement import Agreement, Disclosure, Terms
 from service.domain import CaseKind, EncounterStatus, Enrolment
 from service.encrypted_store import key_store_url, open_encrypted
+from service.erasure_ledger import ErasureLedger
 from service.errors import BiodedupError, KeysMissing, MasterKeyUnusable, StoreUnavailable, Undecipherable
 from service.keys.sources import MasterKeySource
 from service.store import encrypting
@@ -279,6 +280,7 @@ def opened(
             key_store_url(None, var),
             (source or MasterKeySource()).opener(var),
             held or own,
+            ledger=ErasureLedger(var / "ledger"),
             **({"on_progress": progress} if progress else {}),  # type: ignore[arg-type]  # a function like it
         )[0]
 
@@ -379,11 +381,13 @@ def test_an_older_backup_of_the_key_store_is_refused_while_people_came_since(url
 
 def test_the_key_store_is_not_put_into_the_record(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/one.sqlite"
+    ledger = ErasureLedger(tmp_path / "ledger")
 
     with pytest.raises(KeysMissing, match="another database"), ExitStack() as held:
-        open_encrypted(url, url, MasterKeySource().opener(tmp_path), held)
+        open_encrypted(url, url, MasterKeySource().opener(tmp_path), held, ledger=ledger)
 
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "ledger"]
+    assert list((tmp_path / "ledger").iterdir()) == []
 
 
 @pytest.mark.parametrize("column", ["templates.embedding", "samples.image", "encounters.sealed_facts"])

@@ -1,10 +1,13 @@
 """Erasure and withdrawal: gone from the answers at once, and from the record."""
 
+from datetime import timedelta
+
 import pytest
 
-from service.domain import CaseStatus, EncounterStatus, OutcomeKind
-from service.errors import EncounterNotFound, EncounterWithdrawn, SubjectNotFound
-from tests.world import GALLERY, DeafMatcher, World
+from service.domain import CaseStatus, EncounterStatus, Erasure, OutcomeKind
+from service.errors import EncounterNotFound, EncounterWithdrawn, IdempotencyKeyReused, SubjectNotFound
+from service.receipts import verified
+from tests.world import GALLERY, DeafMatcher, InterruptedStore, World, new_issuer
 
 
 @pytest.fixture
@@ -67,3 +70,46 @@ def test_a_withdrawn_encounter_keeps_no_biometric_data_and_never_comes_back(worl
 def test_an_unknown_encounter_is_an_error(world: World) -> None:
     with pytest.raises(EncounterNotFound):
         world.erasure.set_encounter_status(GALLERY, "none", EncounterStatus.INACTIVE)
+
+
+def test_an_erasure_is_answered_with_a_receipt_that_verifies(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    receipt = world.erasure.erase_subject(GALLERY, "s").receipt
+    found = verified(receipt, new_issuer().public_key)
+    assert (found["subject_id"], found["parts"]["templates"], found["parts"]["index_places"]) == ("s", 1, 1)
+
+
+def test_a_repeat_with_the_same_key_gets_the_same_receipt(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    first = world.erasure.erase_subject(GALLERY, "s", "once")
+    world.clock.now += timedelta(days=400)
+    world.enrol(1, subject_id="s")
+    again = world.erasure.erase_subject(GALLERY, "s", "once")
+    assert again == first
+    assert again.receipt
+    assert world.store.subject(GALLERY, "s").encounter_ids
+
+
+def test_a_key_of_another_erasure_erases_nobody(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    world.enrol(2, subject_id="t")
+    world.erasure.erase_subject(GALLERY, "s", "once")
+    with pytest.raises(IdempotencyKeyReused):
+        world.erasure.erase_subject(GALLERY, "t", "once")
+    assert world.store.subject(GALLERY, "t").encounter_ids
+
+
+def test_without_a_key_a_repeat_finds_nobody(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    world.erasure.erase_subject(GALLERY, "s")
+    with pytest.raises(SubjectNotFound):
+        world.erasure.erase_subject(GALLERY, "s")
+
+
+def test_the_same_request_at_the_same_time_gets_the_same_receipt() -> None:
+    store = InterruptedStore()
+    world = World(store)
+    world.enrol(1, subject_id="s")
+    others: list[Erasure] = []
+    store.before_writing = lambda: others.append(world.erasure.erase_subject(GALLERY, "s", "once"))
+    assert world.erasure.erase_subject(GALLERY, "s", "once") == others[0]

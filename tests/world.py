@@ -20,6 +20,7 @@ from service.matching import Matcher
 from service.metrics import Metrics
 from service.packs import Packs
 from service.ports import Embedder, GalleryIndex, Store
+from service.receipts import COMPACT_WITHIN, KEY_BACKUPS_KEPT, ReceiptIssuer
 from service.verification import VerificationService
 from tests import synthetic
 from tests.fake_transactions import FakeWriting
@@ -81,6 +82,11 @@ class DeafMatcher(Matcher):
         """The change is lost."""
 
 
+def new_issuer() -> ReceiptIssuer:
+    """Return what signs receipts, always with the same key."""
+    return ReceiptIssuer(lambda: bytes(range(32)), COMPACT_WITHIN, KEY_BACKUPS_KEPT)
+
+
 class World:
     """The use cases over one store, with one gallery."""
 
@@ -121,7 +127,7 @@ class World:
         self.verification = VerificationService(
             self.store, self.packs, self.metrics, accuracy=self.accuracy, face_policy=policy
         )
-        self.erasure = ErasureService(self.store, self.matcher)
+        self.erasure = ErasureService(self.store, self.matcher, new_issuer())
         defaults = GalleryDefaults(PACK_ID, 0.01, 0.001, 0.001, keep_samples=keep_samples)
         self.galleries = GalleryService(self.store, self.packs, defaults, self.clock)
         self.calibrations = CalibrationService(self.store, self.packs, self.clock)

@@ -245,6 +245,7 @@ RULES: tuple[Rule, ...] = tuple(
         ("POST", f"{_G}/migration/cancellation", Scope.GALLERY, _KEEPERS, "Running the service: another model."),
         ("GET", "/v1/keys", Scope.SERVICE, (AUDITOR, *_KEEPERS), "Names and counts of keys; no key."),
         ("POST", "/v1/keys/rotations", Scope.SERVICE, _KEEPERS, "Running the service: another master key."),
+        ("GET", "/v1/receipts/public-key", Scope.SOMEWHERE, ALL_ROLES, "Whoever holds a receipt may verify it."),
         ("GET", "/v1/clients", Scope.SERVICE, (AUDITOR, ADMIN), "Who may do what, and until when; no key."),
         ("POST", "/v1/clients", Scope.SERVICE, (ADMIN,), "Gives rights: an admin of one gallery cannot."),
         ("POST", "/v1/clients/{name}/rotations", Scope.SERVICE, (ADMIN,), "Gives a key, and so its rights."),

@@ -26,6 +26,7 @@ from service.migration import MigrationService
 from service.packs import Packs
 from service.plans import PlanService
 from service.ports import Agreements, LegalHolds, Store
+from service.receipts import ReceiptIssuer
 from service.retention import RetentionService
 from service.sweep import SweepService
 from service.template_making import TemplateMaking
@@ -57,6 +58,7 @@ class Service:
     identification: IdentificationService
     verification: VerificationService
     erasure: ErasureService
+    receipts: ReceiptIssuer
     galleries: GalleryService
     calibrations: CalibrationService
     audit: AuditService

@@ -98,6 +98,7 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.NotReady: "the service is starting; try again",
     errors.KeyRotationUnderway: "the master key is being rotated already",
     errors.MasterKeyUnusable: "the transit engine does not answer (ConnectError)",
+    errors.VarUnusable: "the ledger of erasures cannot be written: the disk is full",
     errors.ProviderUnavailable: "the identity provider does not answer; try again",
 }
 """What each error that can be met over HTTP says."""

@@ -242,13 +242,6 @@ class OneSubjectOut(SubjectOut):
     legal_hold: HeldOut | None
 
 
-class ErasureOut(Out):
-    encounters: int
-    templates: int
-    samples: int
-    seq: int
-
-
 class TemplateOut(Out):
     reference_id: int
     position: int

@@ -1,11 +1,20 @@
 """Taking out of the record: erasing a subject, making an encounter inactive, withdrawing it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, or_, select, update
 
-from service.domain import NO_ATTACK_MODEL, CaseKind, CaseStatus, Encounter, EncounterFacts, EncounterStatus
+from service.domain import (
+    NO_ATTACK_MODEL,
+    CaseKind,
+    CaseStatus,
+    Encounter,
+    EncounterFacts,
+    EncounterStatus,
+    ErasedParts,
+)
 from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, SubjectNotFound
 from service.ports import SubjectCipher
 from service.store.counts import Place
@@ -43,8 +52,17 @@ class Moved:
     active: tuple[Place, ...]  # those that were searched before
 
 
-def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> tuple[Moved, int, int]:
-    """Delete every row of a subject; return its references, its number of encounters and of samples.
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What went with a subject."""
+
+    moved: Moved
+    key_id: str | None
+    parts: ErasedParts
+
+
+def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> Cleared:
+    """Delete every row of a subject; return its references, the id of its data key, and how much it was.
 
     What stays is a digest, for each import that could bring the subject back, until that is finished; and the id of
     its data key, until the key store has destroyed that: the caller sees to it after the commit.
@@ -59,18 +77,17 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> t
     if subject.key_id is not None:
         destruction = insert_or_ignore(connection.dialect.name, key_destructions)
         connection.execute(destruction, {"key_id": subject.key_id})
-    _forget_in_other_findings(connection, gallery_id, subject_id)
+    mentions = _forget_in_other_findings(connection, gallery_id, subject_id)
     its_encounters = select(encounters.c.encounter_id).where(
         encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id
     )
     encounter_ids = list(connection.execute(its_encounters).scalars())
-    moved = Moved((), (), ())
-    sample_count = 0
+    moved, counts = Moved((), (), ()), Counter[str]()
     for part in in_parts(encounter_ids):
         count_encounters(connection, gallery_id, part, -1)
-        gone, images = _clear_encounters(connection, gallery_id, part)
+        gone, deleted = _clear_encounters(connection, gallery_id, part)
         moved = Moved(moved.reference_ids + gone.reference_ids, moved.places + gone.places, moved.active + gone.active)
-        sample_count += images
+        counts.update(deleted)
     connection.execute(
         delete(idempotency_keys).where(
             idempotency_keys.c.gallery_id == gallery_id,
@@ -83,11 +100,25 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> t
     forget_holds(connection, gallery_id, subject_id)
     connection.execute(delete(subjects).where(*is_subject))
     note_erasure(connection, gallery_id, subject_id)
-    return moved, len(encounter_ids), sample_count
+    parts = ErasedParts(
+        data_keys=0 if subject.key_id is None else 1,
+        encounters=counts["encounters"],
+        enrolments=counts["enrolments"],
+        templates=len(moved.reference_ids),
+        index_places=len(moved.active),
+        samples=counts["samples"],
+        candidates=counts["candidates"],
+        cases=counts["cases"],
+        mentions=mentions,
+    )
+    return Cleared(moved, subject.key_id, parts)
 
 
-def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_id: str) -> None:
-    """Null a subject's ids among the candidates of others; void the duplicate cases that have no candidate left."""
+def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_id: str) -> int:
+    """Null a subject's ids among the candidates of others; void the duplicate cases that have no candidate left.
+
+    Returns how often it was among them.
+    """
     touched: dict[str, list[str]] = {}  # enrolments by gallery
     elsewhere = (candidates_elsewhere.c.other_gallery_id == gallery_id, candidates_elsewhere.c.subject_id == subject_id)
     for row in _locked_elsewhere(connection, *elsewhere):
@@ -95,11 +126,13 @@ def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_i
     here = (candidates.c.gallery_id == gallery_id, candidates.c.subject_id == subject_id)
     own = connection.execute(select(candidates.c.enrolment_id).where(*here).distinct()).scalars()
     touched.setdefault(gallery_id, []).extend(own)
+    mentions = 0
     for table, is_about in ((candidates_elsewhere, elsewhere), (candidates, here)):
-        connection.execute(update(table).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None))
+        nobody = update(table).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None)
+        mentions += connection.execute(nobody).rowcount
     for its_gallery_id in sorted(touched):
         _void_without_candidate(connection, its_gallery_id, touched[its_gallery_id])
-    _forget_in_pairs(connection, gallery_id, subject_id)
+    return mentions + _forget_in_pairs(connection, gallery_id, subject_id)
 
 
 def _locked_elsewhere(connection: Connection, *wanted: ColumnElement[bool]) -> Sequence[AnyRow]:
@@ -141,7 +174,7 @@ def _void_without_candidate(connection: Connection, gallery_id: str, enrolment_i
         connection.execute(update(cases).where(*its_cases, ~or_(*has_candidate)).values(status=CaseStatus.VOID.value))
 
 
-def _forget_in_pairs(connection: Connection, gallery_id: str, subject_id: str) -> None:
+def _forget_in_pairs(connection: Connection, gallery_id: str, subject_id: str) -> int:
     """Void the cases of sweeps in which a subject is the other one, in any gallery, and null its ids there."""
     is_about = (case_pairs.c.gallery_id == gallery_id, case_pairs.c.subject_id == subject_id)
     nobody = update(case_pairs).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None)
@@ -149,9 +182,12 @@ def _forget_in_pairs(connection: Connection, gallery_id: str, subject_id: str) -
     touched = list(connection.execute(nobody.returning(case_pairs.c.case_id)).scalars())
     for part in in_parts(touched):
         connection.execute(update(cases).where(cases.c.case_id.in_(part)).values(status=CaseStatus.VOID.value))
+    return len(touched)
 
 
-def _clear_encounters(connection: Connection, gallery_id: str, encounter_ids: Sequence[str]) -> tuple[Moved, int]:
+def _clear_encounters(
+    connection: Connection, gallery_id: str, encounter_ids: Sequence[str]
+) -> tuple[Moved, dict[str, int]]:
     """Delete encounters with their templates, samples, enrolments, candidates and cases; return how much went."""
     gone, sample_count = _clear_biometrics(connection, gallery_id, encounter_ids)
     enrolment_ids = (
@@ -166,13 +202,14 @@ def _clear_encounters(connection: Connection, gallery_id: str, encounter_ids: Se
     )
     its_cases = select(cases.c.case_id).where(cases.c.gallery_id == gallery_id, cases.c.enrolment_id.in_(enrolment_ids))
     connection.execute(delete(case_pairs).where(case_pairs.c.case_id.in_(its_cases.scalar_subquery())))
-    for table in (cases, candidates, candidates_elsewhere):
-        connection.execute(
-            delete(table).where(table.c.gallery_id == gallery_id, table.c.enrolment_id.in_(enrolment_ids))
-        )
+    counts = Counter({"samples": sample_count})
+    for table, part in ((cases, "cases"), (candidates, "candidates"), (candidates_elsewhere, "candidates")):
+        of_enrolments = delete(table).where(table.c.gallery_id == gallery_id, table.c.enrolment_id.in_(enrolment_ids))
+        counts[part] += connection.execute(of_enrolments).rowcount
     for table in (enrolments, encounters):
-        connection.execute(delete(table).where(*_of_encounters(table, gallery_id, encounter_ids)))
-    return gone, sample_count
+        of_encounters = delete(table).where(*_of_encounters(table, gallery_id, encounter_ids))
+        counts[table.name] = connection.execute(of_encounters).rowcount
+    return gone, counts
 
 
 def _clear_biometrics(connection: Connection, gallery_id: str, encounter_ids: Sequence[str]) -> tuple[Moved, int]:

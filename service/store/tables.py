@@ -446,6 +446,24 @@ key_stores = Table(
 # keys of erased subjects, from the erasure's commit until the key store has destroyed them
 key_destructions = Table("key_destructions", metadata, Column("key_id", Identifier, primary_key=True))
 
+# what was erased, for good, without a way to the person: `ErasureRecord`
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("receipt_id", Identifier, primary_key=True),
+    Column("gallery_id", Identifier, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("key_id", Identifier, index=True),
+    Column("erased_at", UtcDateTime, nullable=False),
+    Column("compacted_by", UtcDateTime, nullable=False),
+    Column("key_backups_until", UtcDateTime, nullable=False),
+    Column("parts", JSON, nullable=False),
+    Column("public_key_id", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("repeat_digest", Identifier),
+    UniqueConstraint("gallery_id", "repeat_digest"),
+)
+
 # who may call with API keys; a client that was revoked stays, so that nobody else gets its name
 clients = Table(
     "clients",

@@ -4,6 +4,7 @@ A little over 300 lines: what one change writes stands in one place.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, insert, select, update
@@ -22,12 +23,15 @@ from service.domain import (
     SampleFinding,
     ThresholdChange,
 )
+from service.erasure_ledger import LedgerLine
 from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused
 from service.ports import SubjectCipher
+from service.receipts import ErasureTerms, erasure_record
 from service.store.auditing import Recorder, forget_subject
 from service.store.calibrating import record_thresholds
 from service.store.counts import Growth, growth_of
 from service.store.erasing import clear_subject, move_encounter
+from service.store.erasures import insert_erasure
 from service.store.holds import expect_no_hold
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.metadata_counts import count_in
@@ -203,23 +207,52 @@ class SqlWriting(SqlReading):
             seen = update(galleries).where(galleries.c.gallery_id == each)
             self._connection.execute(seen.values(searched_seq=self._locked[each].last_seq))
 
-    def erase_subject(self, subject_id: str) -> Erasure:
-        """Delete all that the record holds of a subject; raises SubjectNotFound, LegalHold.
+    def erase_subject(
+        self, subject_id: str, terms: ErasureTerms | None = None, replayed: LedgerLine | None = None
+    ) -> Erasure:
+        """Delete all that the record holds of a subject.
 
         In what was found for others its ids become null and the score stays; their duplicate cases without a
         candidate that is left become VOID.
+
+        Args:
+            subject_id: whom.
+            terms: of the receipt; None: the usual ones, and nobody gets it.
+            replayed: what the ledger says of the erasure before a restore that this one repeats.
+
+        Raises:
+            SubjectNotFound
+            LegalHold
+            IdempotencyKeyReused: a request of the same key erased somebody else.
         """
         self._expect_no_change()
-        expect_no_hold(self._connection, self._gallery_id, subject_id)
-        moved, encounter_count, sample_count = clear_subject(self._connection, self._gallery_id, subject_id)
+        if replayed is None:  # a hold came too late for what was erased before the restore
+            expect_no_hold(self._connection, self._gallery_id, subject_id)
+        cleared = clear_subject(self._connection, self._gallery_id, subject_id)
+        moved, parts = cleared.moved, cleared.parts
         growth = growth_of(self._before, moved.active).negated()
         several = several_growth({}, {subject_id: growth.samples})
         self._record_change("erasure", removed=moved.reference_ids, growth=growth, several=several)
         self._has_erased = True
         forget_subject(self._connection, self._gallery_id, subject_id)
-        counts = {"encounters": encounter_count, "templates": len(moved.reference_ids), "samples": sample_count}
-        self._record(NewEntry(AuditEvent.SUBJECT_ERASED, details=counts))
-        return Erasure(encounter_count, len(moved.reference_ids), sample_count, self._seq)
+        record = erasure_record(
+            terms or ErasureTerms(),
+            self._gallery_id,
+            subject_id,
+            key_id=cleared.key_id,
+            parts=parts,
+            seq=self._seq,
+            now=self._now,
+        )
+        if replayed is not None:
+            record = replace(
+                record, receipt_id=replayed.receipt_id or record.receipt_id, digest=replayed.digest or record.digest
+            )
+        insert_erasure(self._connection, record)
+        event = AuditEvent.SUBJECT_ERASED if replayed is None else AuditEvent.SUBJECT_ERASED_AGAIN
+        counts = {"encounters": parts.encounters, "templates": parts.templates, "samples": parts.samples}
+        self._record(NewEntry(event, details={**counts, "receipt_digest": record.digest}))
+        return Erasure(record)
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
         """Take an encounter out of the search, back into it, or withdraw it for good.

@@ -1,0 +1,146 @@
+"""The ledger of erasures: a file outside all backups that says which data keys were destroyed, so that a restore
+brings nobody back. It names no person.
+"""
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from service.audit_chain import moment_text
+from service.durable_files import sync_folder
+from service.errors import LedgerCorrupt, VarUnusable
+from service.logs import log_event
+from service.var_lock import make_var_folder
+
+LEDGER_FILE = "erasures.jsonl"
+_NAMES = ("time", "gallery", "key_id", "receipt_id", "digest")
+_KEY_ID_BYTES = 16
+_BLOCK = 65_536
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """One erasure. Of keys that were destroyed before there was a ledger the rest may not be known."""
+
+    key_id: str
+    time: datetime | None
+    gallery: str | None = None
+    receipt_id: str | None = None
+    digest: str | None = None
+
+    def text(self) -> str:
+        """Return the line as it is written."""
+        time = None if self.time is None else moment_text(self.time)
+        values = (time, self.gallery, self.key_id, self.receipt_id, self.digest)
+        return json.dumps(dict(zip(_NAMES, values, strict=True)), separators=(",", ":")) + "\n"
+
+
+class ErasureLedger:
+    """Appends to the ledger and reads it. Processes may share the folder.
+
+    Raises:
+        VarUnusable: the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        make_var_folder(folder)
+        self._path = folder / LEDGER_FILE
+
+    def append(self, lines: Iterable[LedgerLine]) -> None:
+        """Write lines behind the last one; they are on the disk when this returns. Raises VarUnusable."""
+        text = "".join(line.text() for line in lines).encode("ascii")
+        if not text:
+            return
+        with self._opened() as descriptor:
+            _cut_torn_line(descriptor)
+            start = os.lseek(descriptor, 0, os.SEEK_END)
+            written = os.write(descriptor, text)
+            if written < len(text):  # a full disk: half a line must not stand before the next one
+                os.ftruncate(descriptor, start)
+                raise VarUnusable("the ledger of erasures cannot be written: the disk is full")
+            os.fsync(descriptor)
+
+    def read(self) -> dict[str, LedgerLine]:
+        """Return the lines by key; a last line that was not finished is left out, and cut off.
+
+        Who was writing it when the process was stopped has destroyed no key yet, and writes it again.
+
+        Raises:
+            LedgerCorrupt: a line is not as it was written.
+            VarUnusable
+        """
+        with self._opened() as descriptor:
+            _cut_torn_line(descriptor)
+            with open(os.dup(descriptor), "rb") as file:  # noqa: PTH123  (of a descriptor)
+                file.seek(0)
+                found = [_line_of(text, number) for number, text in enumerate(file, 1)]
+        return {line.key_id: line for line in found}
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Hold the file for this process alone."""
+        try:
+            is_new = not self._path.exists()
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if is_new:
+                    sync_folder(self._path.parent)
+                yield descriptor
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            reason = error.strerror or "no access"
+            raise VarUnusable(f"the ledger of erasures (BIODEDUP_LEDGER_DIR) cannot be used: {reason}") from error
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    """Take away what stands behind the last end of a line: the beginning of one that was never finished."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(descriptor, end)
+        os.fsync(descriptor)
+        log_event(_log, "ledger.torn_line_cut", level=logging.WARNING, size_bytes=size - end)
+
+
+def _line_of(text: bytes, number: int) -> LedgerLine:
+    try:
+        found: Any = json.loads(text)
+        time, gallery, key_id, receipt_id, digest = (_text_or_none(found[name]) for name in _NAMES)
+        moment = None if time is None else datetime.fromisoformat(time).astimezone(UTC)
+        line = LedgerLine(key_id or "", moment, gallery, receipt_id, digest)
+        is_whole = len(bytes.fromhex(line.key_id)) == _KEY_ID_BYTES and line.text().encode("ascii") == text
+    except (ValueError, TypeError, KeyError) as error:
+        raise _corrupt(number) from error
+    if not is_whole:
+        raise _corrupt(number)
+    return line
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError("a text is wanted")
+
+
+def _corrupt(number: int) -> LedgerCorrupt:
+    return LedgerCorrupt(
+        f"line {number} of the ledger of erasures is not as it was written; restore the ledger: nothing was written"
+    )
