@@ -6,7 +6,6 @@ from dataclasses import replace
 from fastapi import APIRouter, Response
 
 from service.access import LOCAL, Caller
-from service.acting import current_actor
 from service.api.access import ALSO_SEARCHERS, PEOPLE_SEERS, require
 from service.api.bodies import AnyBody
 from service.api.context import ServiceDep
@@ -49,7 +48,7 @@ def create_enrolment(
     A repeat with the same `Idempotency-Key` or `encounter_id` and the same content gets the first answer. A sample
     without a usable face is an error with its own code, unless another sample of the request is usable.
     """
-    name = None if idempotency_key is None else _of_caller(idempotency_key)
+    name = None if idempotency_key is None else _of_caller(caller, idempotency_key)
     request = enrolment_request(gallery_id, body, name, max_samples=service.max_samples)
     for each in request.also_search:
         require(caller, ALSO_SEARCHERS, each)
@@ -58,12 +57,11 @@ def create_enrolment(
     return answer(EnrolmentOut.of(found.enrolment), 201, headers)
 
 
-def _of_caller(idempotency_key: str) -> str:
+def _of_caller(caller: Caller, idempotency_key: str) -> str:
     """Return the name under which it is kept: two clients that count from 1 must not get each other's answers."""
-    client_id = current_actor().client_id
-    if client_id == LOCAL.client_id:
+    if caller == LOCAL:
         return idempotency_key
-    return hashlib.sha256(f"{client_id}\0{idempotency_key}".encode()).hexdigest()
+    return hashlib.sha256(f"{caller.client_id}\0{idempotency_key}".encode()).hexdigest()
 
 
 router.add_api_route(
