@@ -92,7 +92,13 @@ RULES: tuple[Rule, ...] = tuple(
         ("GET", "/openapi.json", Scope.OPEN, (), _OPEN_PAGE),
         ("GET", "/static-offline-docs", Scope.OPEN, (), "Scripts and styles of those pages."),
         ("GET", "/metrics", Scope.SERVICE, _KEEPERS, "Names and sizes of all galleries; nothing of anybody."),
-        ("POST", f"{_G}/enrolments", Scope.GALLERY, (ENROLLER,), "The work of a registration desk."),
+        (
+            "POST",
+            f"{_G}/enrolments",
+            Scope.GALLERY,
+            (ENROLLER,),
+            "The work of a registration desk; in each further gallery that it searches, too.",
+        ),
         ("POST", f"{_G}/identifications", Scope.GALLERY, (ENROLLER,), "The same question, recorded nowhere."),
         ("POST", f"{_G}/verifications", Scope.GALLERY, (ENROLLER,), "Is the person who they say they are?"),
         (

@@ -113,7 +113,9 @@ def list_gallery_uses(
     return answer(AgreementUsesOut(items=[AgreementUseOut.of(use) for use in page.items], next_after=page.next_after))
 
 
-@router.get("/v1/agreements", summary="List the agreements of the caller", response_model=AgreementsOut)
+@router.get(
+    "/v1/agreements", summary="List the agreements of the caller", response_model=AgreementsOut, responses=responses()
+)
 def list_own_agreements(
     service: ServiceDep, caller: CallerDep, *, after: AfterId = None, limit: Limit = DEFAULT_LIMIT
 ) -> Response:
