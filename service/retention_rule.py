@@ -32,7 +32,7 @@ class Hold:
     subject_id: str | None  # None: the whole gallery
     set_by: str  # the client
     set_at: datetime
-    reason: str | None = None  # None where it was not asked for
+    reason: str | None = None  # None where it was not asked for, or is forgotten
 
 
 @dataclass(frozen=True, slots=True)

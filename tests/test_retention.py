@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from service.audit_chain import AuditEvent
 from service.domain import EncounterStatus, JobState, Lease
@@ -32,6 +33,7 @@ from service.retention_rule import (
     SkipReason,
 )
 from service.store.sql_store import SqlStore
+from service.store.tables import legal_holds
 from tests.retaining import (
     LEASE,
     RULE,
@@ -558,6 +560,8 @@ def test_an_automatic_report_can_be_stopped_within_its_day(
         clock.pass_by(hours=12)
         retention.look()
         runner_of(retention, clock).work()
+        if stop == "hold":  # else the log would tell of it every few seconds
+            assert store.retention.reports_to_act_on() == []
     assert people_in(store) == {"s-a"}
 
 
@@ -663,6 +667,27 @@ def test_a_hold_says_who_and_when_and_the_reason_where_it_is_asked_for(store: Sq
     ]
     assert outcomes == [("subject", 1), ("gallery", 0)]
     assert len(events(store, AuditEvent.HOLD_LIFTED)) == 1
+
+
+def test_a_hold_that_a_restore_brought_back_holds_without_its_reason(store: SqlStore) -> None:
+    see(store, "a")
+    hold(store)
+    with store._write_transaction() as connection:
+        key_id = connection.execute(select(legal_holds.c.key_id)).scalar_one()
+    store._cipher.destroy([key_id])  # as lifting it did, after the backup
+    assert store.holds.hold(GALLERY, None).reason is None
+    hold(store)
+    store.holds.lift(GALLERY, None)
+    assert store.holds.held(GALLERY) == []
+
+
+def test_lifting_a_hold_on_a_gallery_destroys_the_key_of_its_reason(store: SqlStore) -> None:
+    hold(store)
+    with store._write_transaction() as connection:
+        row = connection.execute(select(legal_holds)).one()
+    store.holds.lift(GALLERY, None)
+    context = f"legal hold\0{GALLERY}\0".encode()
+    assert store._cipher.open_all(GALLERY, [(row.reason, context)]) == [None]
 
 
 def test_what_is_not_held_cannot_be_lifted(store: SqlStore, world: World) -> None:

@@ -48,11 +48,12 @@ class HoldOut(Out):
 
 
 class HoldWithReasonOut(HoldOut):
-    reason: str
+    reason: str | None = Field(
+        description="null: it was forgotten when the hold was lifted, and a restored backup brought the hold back."
+    )
 
     @classmethod
     def of(cls, hold: Hold) -> "HoldWithReasonOut":
-        assert hold.reason is not None, "it was read with its reason"
         return cls(**HoldOut.of(hold).model_dump(), reason=hold.reason)
 
 

@@ -157,8 +157,10 @@ class SqlHolds:
             return [_bare(row) for row in connection.execute(wanted)]
 
     def _hold(self, row: AnyRow) -> Hold:
-        reason = self._cipher.open(row.gallery_id, row.reason, _context(row.gallery_id, row.subject_id))
-        return Hold(row.gallery_id, row.subject_id or None, row.set_by, row.set_at, reason.decode())
+        sealed = row.reason, _context(row.gallery_id, row.subject_id)
+        (reason,) = self._cipher.open_all(row.gallery_id, [sealed])  # none where a restore brought back a lifted hold
+        text = None if reason is None else reason.decode()
+        return Hold(row.gallery_id, row.subject_id or None, row.set_by, row.set_at, text)
 
     def _record(self, connection: Connection, event: AuditEvent, gallery_id: str, subject_id: str | None) -> None:
         seen = () if subject_id is None else (SeenSubject(subject_id),)
