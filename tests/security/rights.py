@@ -4,6 +4,7 @@ import hmac
 import itertools
 import json
 import re
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import Engine, event
 
 from service import api_keys
 from service.access import Client, Role
@@ -212,22 +214,31 @@ def guessed_keys(target: Target) -> list[str]:
 
 def _comparisons(target: Target, key: str) -> list[str]:
     """A secret is compared in constant time, and an unknown key id takes the way of a wrong secret."""
-    compared: list[int] = []
+    done: list[str] = []
 
     class Counting:
         @staticmethod
         def compare_digest(first: bytes, second: bytes) -> bool:
-            compared.append(len(first))
+            done.append(f"{len(first)} bytes compared")
             return hmac.compare_digest(first, second)
 
-    counts, secret = [], key.split("_", 2)[2]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(api_keys, "hmac", Counting)
-        for guess in (wrong_secret(key), f"{api_keys.PREFIX}{'0' * 16}_{secret}"):
-            compared.clear()
-            target.service.clients.keys.look_up(guess)
-            counts.append(list(compared))
-    return [] if counts == [[32], [32]] else [f"secrets are not compared in one way and in constant time: {counts}"]
+    def asked(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if threading.current_thread() is here and statement.startswith("SELECT"):
+            done.append("record asked")
+
+    here, ways, secret = threading.current_thread(), [], key.split("_", 2)[2]
+    event.listen(Engine, "before_cursor_execute", asked)
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(api_keys, "hmac", Counting)
+            for guess in (wrong_secret(key), f"{api_keys.PREFIX}{'0' * 16}_{secret}"):
+                done.clear()
+                target.service.clients.keys.look_up(guess)
+                ways.append(list(done))
+    finally:
+        event.remove(Engine, "before_cursor_execute", asked)
+    way = ["record asked", "32 bytes compared"]
+    return [] if ways == [way, way] else [f"secrets are not compared in one way and in constant time: {ways}"]
 
 
 def wrong_secret(key: str) -> str:

@@ -48,7 +48,7 @@ from tests.server import Server
 Patch = pytest.MonkeyPatch
 Hole = Callable[[Patch], None]
 
-SLEEP_S = 0.002
+SLEEP_S = 0.003
 
 
 @pytest.fixture
@@ -420,9 +420,9 @@ def digests_made_only_for_known_keys(patch: Patch) -> None:
 @pytest.mark.parametrize(
     "hole", [guard_that_looks_first, record_that_looks_everywhere, digests_made_only_for_known_keys]
 )
-def test_two_milliseconds_more_are_found(victim: Target, monkeypatch: Patch, hole: Hole) -> None:
+def test_three_milliseconds_more_are_found(victim: Target, monkeypatch: Patch, hole: Hole) -> None:
     hole(monkeypatch)
-    assert any("ms" in each for each in times.told_by_time(victim, rounds=60))
+    assert any("ms" in each for each in times.told_by_time(victim))
 
 
 @pytest.mark.models
