@@ -82,8 +82,7 @@ class ErasureLedger:
             _cut_torn_line(descriptor)
             with open(os.dup(descriptor), "rb") as file:  # noqa: PTH123  (of a descriptor)
                 file.seek(0)
-                found = [_line_of(text, number) for number, text in enumerate(file, 1)]
-        return {line.key_id: line for line in found}
+                return _lines_of(file)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -99,8 +98,33 @@ class ErasureLedger:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            reason = error.strerror or "no access"
-            raise VarUnusable(f"the ledger of erasures (BIODEDUP_LEDGER_DIR) cannot be used: {reason}") from error
+            raise _unusable(error) from error
+
+
+def ledger_of(folder: Path) -> dict[str, LedgerLine]:
+    """Return the lines by key as a start would read them, and write nothing; none where there is no ledger.
+
+    Raises:
+        LedgerCorrupt: a line is not as it was written.
+        VarUnusable: the file cannot be read.
+    """
+    try:
+        text = (folder / LEDGER_FILE).read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _unusable(error) from error
+    return _lines_of(text[: text.rfind(b"\n") + 1].splitlines(keepends=True))
+
+
+def _lines_of(texts: Iterable[bytes]) -> dict[str, LedgerLine]:
+    lines = [_line_of(text, number) for number, text in enumerate(texts, 1)]
+    return {line.key_id: line for line in lines}
+
+
+def _unusable(error: OSError) -> VarUnusable:
+    reason = error.strerror or "no access"
+    return VarUnusable(f"the ledger of erasures (BIODEDUP_LEDGER_DIR) cannot be used: {reason}")
 
 
 def _cut_torn_line(descriptor: int) -> None:
