@@ -196,7 +196,7 @@ def _open_record(
         keys_url(settings),
         master_key_source(settings).opener(keys_folder(settings)),
         held,
-        ledger=erasure_ledger(settings),
+        ledger=ErasureLedger(ledger_folder(settings)),
         on_adopted=lambda: delete_index_files(index_folder),
         on_progress=_told_now_and_then(on_encryption),
         on_entry=metrics.count_audit_entry,
@@ -239,9 +239,8 @@ def keys_folder(settings: Settings) -> Path:
     return local_folder(settings) or settings.var_dir
 
 
-def erasure_ledger(settings: Settings) -> ErasureLedger:
-    """Raises VarUnusable."""
-    return ErasureLedger(settings.ledger_dir or keys_folder(settings) / _LEDGER_FOLDER)
+def ledger_folder(settings: Settings) -> Path:
+    return settings.ledger_dir or keys_folder(settings) / _LEDGER_FOLDER
 
 
 def master_key_source(settings: Settings) -> MasterKeySource:

@@ -106,7 +106,7 @@ class Scene:
 
 @pytest.fixture(params=SQL_KINDS)
 def scene(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setitem(SegmentedIndex.__init__.__kwdefaults__, "seal_at", SEAL_AT)
+    monkeypatch.setitem(SegmentedIndex.__init__.__kwdefaults__ or {}, "seal_at", SEAL_AT)
     monkeypatch.setattr(erasure_upkeep, "LOOK_S", 0.5)
     url = "" if request.param == "sqlite" else postgres.fresh_database(is_migrated=False)
     return Scene(tmp_path, url)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.erasure_ledger import LEDGER_FILE, ErasureLedger, LedgerLine
+from service.erasure_ledger import LEDGER_FILE, ErasureLedger, LedgerLine, ledger_of
 from service.errors import LedgerCorrupt, VarUnusable
 
 NOW = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -54,6 +54,18 @@ def test_a_line_that_was_not_finished_is_cut_off(ledger: ErasureLedger, file: Pa
     file.write_bytes(whole + torn)
     ledger.append([line(3)])
     assert list(ledger.read()) == [each.key_id for each in (line(1), line(2), line(3))]
+
+
+def test_a_look_that_writes_nothing_finds_the_same(ledger: ErasureLedger, file: Path) -> None:
+    assert ledger_of(file.parent) == ledger.read()
+    torn = file.read_bytes() + b'{"time":'
+    file.write_bytes(torn)
+    assert list(ledger_of(file.parent)) == [line(1).key_id, line(2).key_id]
+    assert file.read_bytes() == torn
+    assert ledger_of(file.parent / "none") == {}
+    file.write_bytes(b"x\n")
+    with pytest.raises(LedgerCorrupt, match="line 1 "):
+        ledger_of(file.parent)
 
 
 def test_a_torn_first_line_is_cut_off_too(ledger: ErasureLedger, file: Path) -> None:

@@ -135,7 +135,7 @@ def back_up(var: Path, url: str, parts: str) -> Callable[[], None]:
         if "record" in parts and is_sqlite:
             shutil.copy(kept / "biodedup.sqlite", var)
         elif "record" in parts:
-            command = [dump.with_name("psql"), "-q", "-d", url, "-f", kept / "dump.sql"]
+            command = [str(dump.with_name("psql")), "-q", "-d", url, "-f", str(kept / "dump.sql")]
             subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
 
     return restore

@@ -1,13 +1,13 @@
 """Backups of the key store: whole, consistent, deleted in time, and fit to be restored."""
 
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, event
 
 from service.errors import KeysMissing, VarUnusable
 from service.key_backups import delete_old, write_backup
@@ -64,31 +64,29 @@ def test_a_backup_holds_what_the_store_holds_and_is_one_file(store: SqlKeyStore,
         assert copy.all_destroyed() == store.all_destroyed()
 
 
-def test_a_backup_is_of_one_moment_while_keys_are_drawn_and_destroyed(
+def test_a_backup_is_of_one_moment_though_a_key_is_destroyed_in_the_middle(
     store: SqlKeyStore, url: str, tmp_path: Path
 ) -> None:
-    stop = threading.Event()
+    secret = f"{5:032x}"
+    destroyed: list[str] = []
 
-    def work() -> None:
-        number = MANY
-        while not stop.is_set():
-            # in one transaction each: the number of both kinds together never changes but by these
-            store.add_subject_keys(keys(number, 10))
-            store.destroy([f"{each:032x}" for each in range(number, number + 10)])
-            number += 10
+    def destroy(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        # what is known to be destroyed was read; the keys are about to be
+        if statement.startswith("SELECT subject_keys") and not destroyed:
+            destroyed.append(secret)
+            store.destroy([secret])
 
-    worker = threading.Thread(target=work)
-    worker.start()
+    event.listen(Engine, "before_cursor_execute", destroy)
     try:
-        for attempt in range(5):
-            path, count = write_backup(url, tmp_path / "backups", NOW + timedelta(seconds=attempt))
-            with closing(SqlKeyStore(sqlite_url(path))) as copy:
-                assert count in {MANY - 1, MANY + 9}
-                gone = copy.all_destroyed()
-                assert copy.subject_keys(list(gone)) == {}
+        path, count = write_backup(url, tmp_path / "backups", NOW)
     finally:
-        stop.set()
-        worker.join()
+        event.remove(Engine, "before_cursor_execute", destroy)
+
+    assert (destroyed, count) == ([secret], MANY - 1)
+    with closing(SqlKeyStore(sqlite_url(path))) as copy:
+        assert list(copy.subject_keys([secret])) == [secret]
+        assert secret not in copy.all_destroyed()
+    assert store.subject_keys([secret]) == {}
 
 
 def test_a_restored_backup_is_the_store_again(store: SqlKeyStore, url: str, kind: str, tmp_path: Path) -> None:
