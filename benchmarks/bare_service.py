@@ -1,4 +1,4 @@
-"""`biodedup serve` with parts of it switched off, to measure what they cost. No setting of the service can do this.
+"""`biodedup serve` with parts of it switched off, to measure what they cost. No setting switches off the last two.
 
 Example: python -m benchmarks.bare_service encryption
 """
@@ -17,12 +17,10 @@ from service.settings import load_settings
 from service.store.key_store import SqlKeyStore
 from service.store.sql_store import SqlStore
 
-PARTS = ("encryption", "audit")
-
 
 def switch_off(part: str) -> None:
     """Raises KeyError: there is no such part."""
-    {"encryption": _without_encryption, "audit": _without_audit}[part]()
+    _SWITCHES[part]()
 
 
 def _without_encryption() -> None:
@@ -44,6 +42,24 @@ def _without_encryption() -> None:
 
 def _without_audit() -> None:
     vars(encrypted_store)["SqlStore"] = partial(SqlStore, is_audited=False)
+
+
+def _without_authentication() -> None:
+    os.environ["BIODEDUP_AUTH"] = "off"
+
+
+def _without_limits() -> None:
+    for counted in ("REQUESTS", "SEARCHES", "MIB"):
+        os.environ[f"BIODEDUP_LIMIT_{counted}_PER_MINUTE"] = "0"
+
+
+_SWITCHES = {
+    "authentication": _without_authentication,
+    "limits": _without_limits,
+    "encryption": _without_encryption,
+    "audit": _without_audit,
+}
+PARTS = tuple(_SWITCHES)
 
 
 if __name__ == "__main__":

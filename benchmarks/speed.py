@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +23,7 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+import psutil
 import typer
 from PIL import Image
 from rich.table import Table
@@ -39,6 +40,8 @@ from benchmarks.search_growth import growth
 from benchmarks.search_plots import plot
 from benchmarks.search_tables import table
 from benchmarks.sweep_speed import sweep
+from service.access import Client, Grant, Role
+from service.api_keys import make_key
 from service.domain import FacePolicy, Gallery
 from service.errors import BiodedupError
 from service.face import scrfd, yunet
@@ -80,11 +83,33 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Desk:
+    """Where enrolments are sent, the API key they are sent with, and the process that answers."""
+
+    port: int
+    key: str
+    pid: int
+
+    def cpu_s(self) -> float:
+        """Return the seconds of processor time that the service and its workers have taken so far."""
+        service = psutil.Process(self.pid)
+        return sum(sum(one.cpu_times()[:2]) for one in (service, *service.children(recursive=True)))
+
+
+@dataclass(frozen=True)
 class Round:
     """Photographs a second of the bare sessions and of the service, measured one after the other."""
 
     bare: float
     service: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """What the service reaches with all its parts, against itself without some, one after the other."""
+
+    throughput: float
+    cpu: float  # of processor time an enrolment in the service: where others use the machine, it varies less
 
 
 @app.command()
@@ -118,29 +143,33 @@ def pipeline(
     )
     work = _prepared(pack, samples)
     results: list[Round] = []
-    lighter: list[float] = []
+    shares: list[Share] = []
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
-        url = running.enter_context(_service(pack, folder / "whole", enrolled, each))
+        desk = running.enter_context(_service(pack, folder / "whole", enrolled, each))
         other = running.enter_context(_service(pack, folder / "less", enrolled, each, without)) if without else None
-        for address in filter(None, (url, other)):
-            _enrol_all(address, [one.sample for one in work[:20]], clients)  # warm
+        for warmed in filter(None, (desk, other)):
+            _enrol_all(warmed, [one.sample for one in work[:20]], clients)
         for number in range(rounds):
             part = work[number * photographs : (number + 1) * photographs]
             bare = max(_bare(pack, part, threads=2, intra=1), _bare(pack, part, threads=1, intra=2))
-            service = _enrol_all(url, [one.sample for one in part], clients)
+            service, cpu_s = _enrol_and_count(desk, part, clients)
             results.append(Round(bare, service))
             console.print(f"round {number + 1}: bare {bare:.1f}/s, service {service:.1f}/s, ratio {service / bare:.2f}")
             if other is not None:
-                lighter.append(_enrol_all(other, [one.sample for one in part], clients))
-                console.print(
-                    f"  without {', '.join(without)} {lighter[-1]:.1f}/s: with it {service / lighter[-1] - 1:+.1%}"
-                )
+                lighter, lighter_cpu_s = _enrol_and_count(other, part, clients)
+                shares.append(Share(service / lighter, cpu_s / lighter_cpu_s))
+                _say_cost(without, shares[-1:])
     _report(results, pack_id, clients, enrolled, json_file)
-    if lighter:
-        shares = [result.service / each for result, each in zip(results, lighter, strict=True)]
-        cost = statistics.median(shares) - 1
-        console.print(f"{', '.join(without)}: throughput {cost:+.1%}, median of {len(shares)} rounds")
+    if shares:
+        _say_cost(without, shares)
+
+
+def _say_cost(without: Sequence[str], shares: Sequence[Share]) -> None:
+    throughput = statistics.median(share.throughput for share in shares) - 1
+    cpu = statistics.median(share.cpu for share in shares) - 1
+    rounds = f", medians of {len(shares)} rounds" if len(shares) > 1 else ""
+    console.print(f"  {', '.join(without)}: throughput {throughput:+.1%}, processor time {cpu:+.1%}{rounds}")
 
 
 def _samples(dataset: Path, wanted: int) -> list[bytes]:
@@ -223,14 +252,19 @@ def _rate(items: Sequence[object], threads: int, new_worker: Callable[[], Callab
     return len(items) / (time.perf_counter() - began)
 
 
-def _enrol_all(url: str, samples: Sequence[bytes], clients: int) -> float:
+def _enrol_and_count(desk: Desk, work: Sequence[Work], clients: int) -> tuple[float, float]:
+    """Enrolments a second over HTTP, and the service's seconds of processor time for all of them."""
+    before = desk.cpu_s()
+    return _enrol_all(desk, [one.sample for one in work], clients), desk.cpu_s() - before
+
+
+def _enrol_all(desk: Desk, samples: Sequence[bytes], clients: int) -> float:
     """Enrolments a second over HTTP; every one must be answered 201."""
-    host, _, port = url.removeprefix("http://").partition(":")
     # written out beforehand: the clients share the cores, and a registration system's work is not the service's
-    requests = [_request(sample) for sample in samples]
+    requests = [_request(desk.key, sample) for sample in samples]
 
     def new_client() -> Callable[[bytes], None]:
-        connection = socket.create_connection((host, int(port)), timeout=120)
+        connection = socket.create_connection(("127.0.0.1", desk.port), timeout=120)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def enrol(request: bytes) -> None:
@@ -244,7 +278,7 @@ def _enrol_all(url: str, samples: Sequence[bytes], clients: int) -> float:
     return _rate(requests, clients, new_client)
 
 
-def _request(sample: bytes) -> bytes:
+def _request(key: str, sample: bytes) -> bytes:
     """One enrolment as it goes over the wire."""
     boundary = uuid.uuid4().hex
     form = (
@@ -254,6 +288,7 @@ def _request(sample: bytes) -> bytes:
     )
     head = (
         f"POST /v1/galleries/{GALLERY}/enrolments HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Bearer {key}\r\n"
         f"Content-Type: multipart/form-data; boundary={boundary}\r\nContent-Length: {len(form)}\r\n\r\n"
     )
     return head.encode() + form
@@ -273,10 +308,12 @@ def _answer(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int, without: Sequence[str] = ()) -> Iterator[str]:
-    """`biodedup serve`, all of it or `without` parts, in a process of its own with a filled gallery; its address."""
+def _service(
+    pack: InstalledPack, folder: Path, enrolled: int, each: int, without: Sequence[str] = ()
+) -> Iterator[Desk]:
+    """`biodedup serve`, all of it or `without` parts, in a process of its own with a filled gallery."""
     folder.mkdir()
-    _fill(folder / "biodedup.sqlite", pack, enrolled, each)
+    key = _fill(folder / "biodedup.sqlite", pack, enrolled, each)
     pack_id, port = pack.manifest.pack_id, _free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BIODEDUP_")} | {
         "BIODEDUP_VAR_DIR": str(folder),
@@ -285,19 +322,17 @@ def _service(pack: InstalledPack, folder: Path, enrolled: int, each: int, withou
         "BIODEDUP_ACCEPTED_LICENCES": pack_id,
         "BIODEDUP_FACE_POLICY": FacePolicy.CENTRAL.value,
         "BIODEDUP_LOG_LEVEL": "warning",
-        "BIODEDUP_AUTH": "off",
-        # what is measured is the machine, not what a client may have of it
-        "BIODEDUP_LIMIT_REQUESTS_PER_MINUTE": "0",
-        "BIODEDUP_LIMIT_SEARCHES_PER_MINUTE": "0",
-        "BIODEDUP_LIMIT_MIB_PER_MINUTE": "0",
+        # what is measured is the machine, not what a client may have of it; it is counted all the same
+        "BIODEDUP_LIMIT_REQUESTS_PER_MINUTE": "1000000",
+        "BIODEDUP_LIMIT_SEARCHES_PER_MINUTE": "1000000",
+        "BIODEDUP_LIMIT_MIB_PER_MINUTE": "1000000",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.bare_service", *without], env=environ, stdout=subprocess.DEVNULL
     )
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, process)
-        yield url
+        _wait_until_ready(f"http://127.0.0.1:{port}", process)
+        yield Desk(port, key, process.pid)
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -321,8 +356,11 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     raise RuntimeError("the service did not become ready")
 
 
-def _fill(path: Path, pack: InstalledPack, count: int, each: int) -> None:
-    """Put random unit templates (seeded) into the gallery, through the record, before the service starts."""
+def _fill(path: Path, pack: InstalledPack, count: int, each: int) -> str:
+    """Put random unit templates (seeded) into the gallery, through the record, before the service starts.
+
+    Return the key of an enroller.
+    """
     store = SqlStore(f"sqlite:///{path}")
     store.migrate()
     manifest, model_id = pack.manifest, f"{pack.model_id}.{PIPELINE_VERSION}"
@@ -335,7 +373,11 @@ def _fill(path: Path, pack: InstalledPack, count: int, each: int) -> None:
         for start in range(0, count, each)
     )
     fill(store, GALLERY, subjects, pack_id=manifest.pack_id, model_id=model_id)
+    now = datetime.now(UTC)
+    text, key = make_key(now, timedelta(days=1))
+    store.clients.add(Client("desk", (Grant(Role.ENROLLER),), now, keys=(key,)))
     store.close()
+    return text
 
 
 def _unit(rows: npt.NDArray[np.float64]) -> FloatArray:

@@ -390,6 +390,30 @@ def test_values_that_were_moved_to_another_row_do_not_open(column: str, tmp_path
         read_all(store)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE templates SET embedding = (SELECT other.embedding FROM templates AS other WHERE"
+        " other.encounter_id = templates.encounter_id AND other.position = 1 - templates.position)",
+        "UPDATE templates SET pack_id = 'buffalo_s'",
+        "UPDATE samples SET image = (SELECT other.image FROM samples AS other WHERE"
+        " other.encounter_id = samples.encounter_id AND other.position = 1 - samples.position)",
+    ],
+    ids=["template of the other position", "template of another pack", "image of the other position"],
+)
+def test_values_are_bound_to_their_place_within_an_encounter(change: str, tmp_path: Path) -> None:
+    both = [new_template("left", 0, IMAGE + b"left"), new_template("right", 1, IMAGE + b"right")]
+    with record_of(tmp_path / "var") as store:
+        store.create_gallery(new_gallery())
+        enrol(store, new_enrolment("both", templates=both))
+    with closing(sqlite3.connect(tmp_path / "var" / "biodedup.sqlite")) as connection:
+        assert connection.execute(change).rowcount == 2
+        connection.commit()
+
+    with pytest.raises(Undecipherable), record_of(tmp_path / "var") as store:
+        read_all(store)
+
+
 def test_a_process_without_keys_neither_reads_nor_writes_an_encrypted_record(url: str, var: Path) -> None:
     with record_of(var, url) as store:
         plant(store)

@@ -1,5 +1,6 @@
 """The service with a part switched off: in benchmarks alone, and then it is off."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def test_a_service_without_encryption_opens_its_record_otherwise(monkeypatch: py
     monkeypatch.setitem(vars(service.app), "open_encrypted", opens)  # put back what is switched off
     switch_off("encryption")
     assert vars(service.app)["open_encrypted"] is not opens
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("authentication", "BIODEDUP_AUTH", "off"), ("limits", "BIODEDUP_LIMIT_SEARCHES_PER_MINUTE", "0")],
+)
+def test_what_settings_switch_is_switched_by_them(
+    part: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    switch_off(part)
+    assert os.environ[name] == value
 
 
 def test_another_part_is_refused() -> None:
