@@ -50,6 +50,7 @@ def replay(
             log_event(_log, "erasure.replaying", level=logging.WARNING, done=done, total=len(returned))
         store.erase_again(gallery_id, subject_id, lines[key_id])
         on_replayed()
+    store.finish_erasures()
     undone = [key_id for key_id in lines if key_id not in destroyed]
     if undone:
         keys.destroy(undone)

@@ -1,12 +1,22 @@
 """Erasure and withdrawal: gone from the answers at once, and from the record."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from service.domain import CaseStatus, EncounterStatus, Erasure, OutcomeKind
-from service.errors import EncounterNotFound, EncounterWithdrawn, IdempotencyKeyReused, SubjectNotFound
+from service.errors import (
+    EncounterNotFound,
+    EncounterWithdrawn,
+    IdempotencyKeyReused,
+    StoreUnavailable,
+    SubjectNotFound,
+)
+from service.key_ring import KeyRing
 from service.receipts import verified
+from service.store.sql_store import SqlStore
+from tests.fake_keys import FakeKeyStore, FakeMasterKey
 from tests.world import GALLERY, DeafMatcher, InterruptedStore, World, new_issuer
 
 
@@ -113,3 +123,28 @@ def test_the_same_request_at_the_same_time_gets_the_same_receipt() -> None:
     others: list[Erasure] = []
     store.before_writing = lambda: others.append(world.erasure.erase_subject(GALLERY, "s", "once"))
     assert world.erasure.erase_subject(GALLERY, "s", "once") == others[0]
+
+
+def test_an_erasure_whose_key_could_not_be_destroyed_is_whole_when_it_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = FakeKeyStore()
+    store = SqlStore(f"sqlite:///{tmp_path}/record.sqlite", cipher=KeyRing(keys, FakeMasterKey()))
+    store.migrate()
+    world = World(store)
+    world.enrol(1, subject_id="s")
+
+    def refuse(_key_ids: object) -> None:
+        raise StoreUnavailable("the key store does not answer")
+
+    with monkeypatch.context() as down:
+        down.setattr(keys, "destroy", refuse)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                world.erasure.erase_subject(GALLERY, "s", "once")
+    assert keys.all_destroyed() == {}
+
+    erasure = world.erasure.erase_subject(GALLERY, "s", "once")
+    assert list(keys.all_destroyed()) == [erasure.record.key_id]
+    assert verified(erasure.receipt, new_issuer().public_key)["subject_id"] == "s"
+    store.close()

@@ -174,6 +174,15 @@ class SqlStore(SqlRecords):
             GalleryNotFound: there is no such gallery.
             StoreUnavailable: the database does not answer.
         """
+        with self._writing(gallery_id) as writing:
+            yield writing
+        if writing.has_erased:
+            self._empty_log()
+            self.destroy_keys()
+
+    @contextmanager
+    def _writing(self, gallery_id: str) -> Iterator[SqlWriting]:
+        """Do the same and leave what follows an erasure to `finish_erasures`."""
         with self._write_transaction() as connection:
             self._expect_bare(connection)
             now = self._clock().astimezone(UTC)
@@ -181,9 +190,6 @@ class SqlStore(SqlRecords):
             yield writing
             if not writing.has_changed:
                 connection.rollback()
-        if writing.has_erased:
-            self._empty_log()
-            self.destroy_keys()
 
     @contextmanager
     def sweeping(self, gallery_id: str, other_gallery_id: str | None = None) -> Iterator[SqlSweeping]:
@@ -308,8 +314,14 @@ class SqlStore(SqlRecords):
             return subjects_under(connection, key_ids)
 
     def erase_again(self, gallery_id: str, subject_id: str, line: LedgerLine) -> None:
-        """Repeat an erasure that a restore undid. Raises StoreUnavailable, VarUnusable."""
-        with suppress(SubjectNotFound), self.writing(gallery_id) as writing:
+        """Repeat an erasure that a restore undid; after many, `finish_erasures` is to be called once.
+
+        Raises:
+            StoreUnavailable
+        """
+        if self._is_sqlite and self._log_due_since is None:
+            self._log_due_since = self._clock()
+        with suppress(SubjectNotFound), self._writing(gallery_id) as writing:
             # another process may be repeating it too
             writing.erase_subject(subject_id, replayed=line)
 
