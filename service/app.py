@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.ages import RecaptureAdvice
+from service.agreements import AgreementService
 from service.api.auth import Authentication
 from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
@@ -35,6 +36,8 @@ from service.decision import DecisionRule
 from service.encrypted_store import Progress, key_store_url, open_encrypted
 from service.enrolment import EnrolmentService
 from service.erasure import ErasureService
+from service.erasure_ledger import ErasureLedger
+from service.erasure_upkeep import ErasureUpkeep
 from service.errors import GalleryExists, PackManifestInvalid, PackNotInstalled
 from service.face.image import ImageLimits
 from service.face.model_packs import InstalledPack, installed_pack
@@ -57,6 +60,8 @@ from service.packs import Pack, Packs
 from service.plans import PlanService
 from service.ports import Embedder
 from service.rate_limits import Allowance, Exchange, RateLimits
+from service.receipts import RECEIPTS_KEY, ReceiptIssuer
+from service.retention import RetentionService
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.sweep import SweepService
@@ -69,6 +74,7 @@ _log = logging.getLogger(__name__)
 VERSION = version("biodedup")
 IDEMPOTENCY_PERIOD = timedelta(hours=24)
 _SQLITE_FILE = "biodedup.sqlite"
+_LEDGER_FOLDER = "ledger"
 _THREADS_BESIDE_SAMPLES = 16  # for requests that read the record while every sample's thread waits
 _MAX_THREADS = 256
 PROGRESS_S = 5.0
@@ -125,6 +131,9 @@ def build(
             _begin_clients(clients, on_first_key)
         anchors.start()
         _start_jobs(service, held, is_alone=folder is not None)
+        upkeep = _erasure_upkeep(settings, store, ring, service)
+        upkeep.start()
+        held.callback(upkeep.close)
         if rates is not None and folder is None:
             held.callback(Exchange(rates.counters, store).close)
         on_failure.pop_all()
@@ -132,7 +141,7 @@ def build(
 
 
 def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
-    """Work on sweeps and migrations, each on a thread of its own, until `held` is closed."""
+    """Work on sweeps, migrations and retention, each on a thread of its own, until `held` is closed."""
     is_busy, look = service.metrics.is_anyone_waiting, service.matcher.forget_other_packs
     held.callback(service.template_making.close)
     for runner in (
@@ -140,9 +149,32 @@ def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
         JobRunner(
             service.template_making, name="migration", is_alone=is_alone, clock=_now, is_busy=is_busy, on_look=look
         ),
+        JobRunner(
+            service.retention,
+            name="retention",
+            is_alone=is_alone,
+            clock=_now,
+            is_busy=is_busy,
+            on_look=service.retention.look,
+        ),
     ):
         runner.start()
         held.callback(runner.close)
+
+
+def _erasure_upkeep(settings: Settings, store: SqlStore, ring: KeyRing, service: Service) -> ErasureUpkeep:
+    within = timedelta(hours=settings.compact_within_hours)
+    # SQLite's log is emptied in a moment; PostgreSQL's table is written anew
+    is_quick = keys_url(settings).startswith("sqlite")
+    return ErasureUpkeep(
+        store,
+        ring,
+        service.index_care,
+        service.metrics,
+        compact_within=within,
+        purge_within=timedelta(0) if is_quick else within,
+        clock=_now,
+    )
 
 
 def _anchors(settings: Settings, store: SqlStore, metrics: Metrics) -> Anchors:
@@ -164,9 +196,11 @@ def _open_record(
         keys_url(settings),
         master_key_source(settings).opener(keys_folder(settings)),
         held,
+        ledger=ErasureLedger(ledger_folder(settings)),
         on_adopted=lambda: delete_index_files(index_folder),
         on_progress=_told_now_and_then(on_encryption),
         on_entry=metrics.count_audit_entry,
+        on_replayed=metrics.erasures_replayed.inc,
     )
 
 
@@ -203,6 +237,10 @@ def database_url(settings: Settings) -> str:
 def keys_folder(settings: Settings) -> Path:
     """Return the folder of the master key's file and of a key store in SQLite."""
     return local_folder(settings) or settings.var_dir
+
+
+def ledger_folder(settings: Settings) -> Path:
+    return settings.ledger_dir or keys_folder(settings) / _LEDGER_FOLDER
 
 
 def master_key_source(settings: Settings) -> MasterKeySource:
@@ -291,7 +329,7 @@ def _calibration(settings: Settings, embedder: Embedder) -> Calibration:
 
 def _wire(
     settings: Settings,
-    store: CheckedStore,
+    store: SqlStore,
     matcher: Matcher,
     packs: Packs,
     metrics: Metrics,
@@ -308,12 +346,19 @@ def _wire(
         keep_samples=settings.keep_samples,
         quality_gate=settings.quality_gate,
     )
+    issuer = ReceiptIssuer(
+        lambda: keys.gallery_key(RECEIPTS_KEY),
+        timedelta(hours=settings.compact_within_hours),
+        timedelta(days=settings.key_backup_days),
+    )
     policy, threads = settings.face_policy, max(_workers(settings) // 2, 1)
     making = TemplateMaking(store, matcher, packs, metrics, face_policy=policy, threads=threads)
     accuracy = LiveAccuracy(matcher, packs, metrics, sites=settings.metric_sites)
     recapture = RecaptureAdvice(
         settings.recapture_years_young_child, settings.recapture_years_child, settings.recapture_years_adult
     )
+    identification = IdentificationService(store, matcher, packs, metrics, face_policy=policy)
+    erasure = ErasureService(store, matcher, issuer)
     return Service(
         enrolment=EnrolmentService(
             store,
@@ -326,9 +371,10 @@ def _wire(
             clock=_now,
             recapture=recapture,
         ),
-        identification=IdentificationService(store, matcher, packs, metrics, face_policy=policy),
+        identification=identification,
         verification=VerificationService(store, packs, metrics, accuracy=accuracy, face_policy=policy),
-        erasure=ErasureService(store, matcher),
+        erasure=erasure,
+        receipts=issuer,
         galleries=GalleryService(store, packs, defaults, _now),
         calibrations=CalibrationService(store, packs, _now),
         audit=AuditService(store),
@@ -338,7 +384,10 @@ def _wire(
         plans=PlanService(store, packs, defaults),
         migrations=MigrationService(store, matcher, packs, metrics, making.news.set),
         template_making=making,
+        retention=RetentionService(store.retention, store.retention_runs, erasure, metrics, _now),
+        holds=store.holds,
         clients=clients,
+        agreements=AgreementService(store.agreements, identification, _now),
         store=store,
         matcher=matcher,
         packs=packs,

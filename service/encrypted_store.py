@@ -5,6 +5,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from service.audit_chain import AuditEvent
+from service.erasure_ledger import ErasureLedger
+from service.erasure_replay import replay
 from service.errors import KeysMissing
 from service.key_ring import KeyRing
 from service.ports import MasterKey
@@ -28,9 +30,11 @@ def open_encrypted(
     open_master_key: Callable[[bool], MasterKey],
     held: ExitStack,
     *,
+    ledger: ErasureLedger,
     on_adopted: Callable[[], None] = lambda: None,
     on_progress: Progress = lambda _done, _total: None,
     on_entry: Callable[[AuditEvent], None] = lambda _: None,
+    on_replayed: Callable[[], None] = lambda: None,
 ) -> tuple[SqlStore, KeyRing]:
     """Open the record and its key store, migrate both, and encrypt what an earlier version wrote.
 
@@ -39,16 +43,20 @@ def open_encrypted(
         keys_url: of the key store; another database.
         open_master_key: told whether a new one may be made: only while nothing is wrapped by one.
         held: gives both back when it is closed.
+        ledger: of the erasures: what it has and a restore brought back is erased again.
         on_adopted: called before the record is encrypted for the first time.
         on_entry: told of each entry of the audit trail.
         on_progress: told how far the encryption of an earlier version's record is.
+        on_replayed: told of each subject that is erased again.
 
     Raises:
+        LedgerCorrupt: nobody can tell whom a restore brought back.
         KeysMissing, MasterKeyUnusable: the keys of this record are not here.
         StoreUnavailable, SettingsInvalid, VarUnusable
     """
     if keys_url == record_url:
         raise KeysMissing("the key store must be another database than the record: one backup would hold both")
+    lines = ledger.read()  # one that cannot be read stops the start before anything is written
     with closing(SqlStore(record_url)) as record:
         record.migrate()
         known = record.key_store_id()
@@ -59,12 +67,13 @@ def open_encrypted(
     held.callback(ring.close)
     ring.check()
     ring.announce()
-    store = SqlStore(record_url, cipher=ring, on_entry=on_entry)
+    store = SqlStore(record_url, cipher=ring, on_entry=on_entry, on_erased=ledger.append)
     held.callback(store.close)
     if known is None:
         on_adopted()
     store.adopt_key_store(ring.store_id)
-    store.destroy_keys()
+    replay(store, keys, ledger, lines, on_replayed)
+    store.finish_erasures()
     store.encrypt_earlier(on_progress)
     return store, ring
 

@@ -325,6 +325,26 @@ class Settings(BaseSettings):
         description="A chain with fewer further entries is anchored again after this long.",
     )
 
+    ledger_dir: Path | None = Field(
+        default=None,
+        description="Folder of the ledger of erasures, outside every backup; not set: `ledger` in the folder of the "
+        "record.",
+    )
+    compact_within_hours: float = Field(
+        default=24.0,
+        ge=0.001,
+        le=720.0,
+        json_schema_extra=_unit("hours"),
+        description="After an erasure, the time by which no file of an index holds anything of it.",
+    )
+    key_backup_days: int = Field(
+        default=30,
+        ge=1,
+        le=3650,
+        json_schema_extra=_unit("days"),
+        description="Age at which backups of the key store are deleted; receipts of erasures print the date.",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from service.ciphers import Cipher, name_of, new_key
 from service.errors import MasterKeyUnusable, Undecipherable
@@ -15,7 +16,7 @@ class FakeKeyStore:
         self.store_id = uuid.uuid4().hex
         self._gallery_keys: dict[tuple[str, int], GalleryKey] = {}
         self._subject_keys: dict[str, SubjectKey] = {}
-        self._destroyed: set[str] = set()
+        self._destroyed: dict[str, datetime] = {}
         self._master_key_id: str | None = None
 
     def gallery_keys(self, gallery_id: str | None = None) -> list[GalleryKey]:
@@ -49,10 +50,19 @@ class FakeKeyStore:
 
     def destroy(self, key_ids: Sequence[str]) -> None:
         self.discard(key_ids)
-        self._destroyed.update(key_ids)
+        self._destroyed |= {each: datetime.now(UTC) for each in key_ids if each not in self._destroyed}
 
     def destroyed(self, key_ids: Sequence[str]) -> set[str]:
-        return self._destroyed & set(key_ids)
+        return self._destroyed.keys() & set(key_ids)
+
+    def all_destroyed(self) -> dict[str, datetime]:
+        return dict(self._destroyed)
+
+    def unpurged_since(self) -> datetime | None:
+        return None
+
+    def purge(self) -> None:
+        """Nothing is in files."""
 
 
 class FakeMasterKey:

@@ -9,14 +9,17 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import Engine
 
+from service.agreement import Agreement, Disclosure, Terms
 from service.domain import CaseKind, EncounterStatus, Enrolment
 from service.encrypted_store import key_store_url, open_encrypted
+from service.erasure_ledger import ErasureLedger
 from service.errors import BiodedupError, KeysMissing, MasterKeyUnusable, StoreUnavailable, Undecipherable
 from service.keys.sources import MasterKeySource
 from service.store import encrypting
@@ -28,6 +31,7 @@ from tests.records import record_of
 from tests.store.building import (
     FACTS,
     SQL_KINDS,
+    START,
     candidate_of,
     embedding_of,
     enrol,
@@ -39,6 +43,7 @@ from tests.store.building import (
 IMAGE = b"\xff\xd8 a planted photograph " * 900
 PLANTED_FACTS = replace(FACTS, site="planted site", operator_ref="planted operator", labels=(("of", "planted value"),))
 PEOPLE = 30
+PLANTED_WORDS = {"words": b"planted words"}
 
 
 @pytest.fixture(params=SQL_KINDS)
@@ -74,6 +79,12 @@ def plant(store: SqlStore) -> None:
         first = first or enrolled
 
 
+def plant_words(store: SqlStore) -> None:
+    """Make an agreement: what was written before there was encryption has none."""
+    terms = Terms("client:x", "y", "planted words", Disclosure.FULL, START, START + timedelta(days=1), 1)
+    store.agreements.add(Agreement("a" * 32, "camp", terms, "client:z", START))
+
+
 def traces() -> dict[str, bytes]:
     """What must be found nowhere."""
     found = {"image": IMAGE[:40]}
@@ -82,7 +93,13 @@ def traces() -> dict[str, bytes]:
         embedding = to_bytes(embedding_of(name))
         found |= {f"template {number}": embedding[:24], f"end of template {number}": embedding[-24:]}
         found[f"digest {number}"] = hashlib.sha256(name.encode()).hexdigest().encode()
-    return {**found, "site": b"planted site", "operator": b"planted operator", "label": b"planted value"}
+    return {
+        **found,
+        "site": b"planted site",
+        "operator": b"planted operator",
+        "label": b"planted value",
+        **PLANTED_WORDS,
+    }
 
 
 def found_in(var: Path, url: str) -> set[str]:
@@ -134,6 +151,7 @@ def bytes_in(folder: Path) -> dict[str, bytes]:
 def test_nothing_of_a_face_is_in_a_file_or_a_dump(url: str, var: Path) -> None:
     with record_of(var, url) as store:
         plant(store)
+        plant_words(store)
 
     assert found_in(var, url) == set()
 
@@ -142,6 +160,7 @@ def test_the_search_for_traces_finds_what_is_not_encrypted(url: str, var: Path) 
     with closing(SqlStore(url)) as store:
         store.migrate()
         plant(store)
+        plant_words(store)
 
     assert found_in(var, url) == set(traces())
 
@@ -261,6 +280,7 @@ def opened(
             key_store_url(None, var),
             (source or MasterKeySource()).opener(var),
             held or own,
+            ledger=ErasureLedger(var / "ledger"),
             **({"on_progress": progress} if progress else {}),  # type: ignore[arg-type]  # a function like it
         )[0]
 
@@ -361,11 +381,13 @@ def test_an_older_backup_of_the_key_store_is_refused_while_people_came_since(url
 
 def test_the_key_store_is_not_put_into_the_record(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/one.sqlite"
+    ledger = ErasureLedger(tmp_path / "ledger")
 
     with pytest.raises(KeysMissing, match="another database"), ExitStack() as held:
-        open_encrypted(url, url, MasterKeySource().opener(tmp_path), held)
+        open_encrypted(url, url, MasterKeySource().opener(tmp_path), held, ledger=ledger)
 
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "ledger"]
+    assert list((tmp_path / "ledger").iterdir()) == []
 
 
 @pytest.mark.parametrize("column", ["templates.embedding", "samples.image", "encounters.sealed_facts"])

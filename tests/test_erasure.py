@@ -1,10 +1,23 @@
 """Erasure and withdrawal: gone from the answers at once, and from the record."""
 
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 
-from service.domain import CaseStatus, EncounterStatus, OutcomeKind
-from service.errors import EncounterNotFound, EncounterWithdrawn, SubjectNotFound
-from tests.world import GALLERY, DeafMatcher, World
+from service.domain import CaseStatus, EncounterStatus, Erasure, OutcomeKind
+from service.errors import (
+    EncounterNotFound,
+    EncounterWithdrawn,
+    IdempotencyKeyReused,
+    StoreUnavailable,
+    SubjectNotFound,
+)
+from service.key_ring import KeyRing
+from service.receipts import verified
+from service.store.sql_store import SqlStore
+from tests.fake_keys import FakeKeyStore, FakeMasterKey
+from tests.world import GALLERY, DeafMatcher, InterruptedStore, World, new_issuer
 
 
 @pytest.fixture
@@ -67,3 +80,71 @@ def test_a_withdrawn_encounter_keeps_no_biometric_data_and_never_comes_back(worl
 def test_an_unknown_encounter_is_an_error(world: World) -> None:
     with pytest.raises(EncounterNotFound):
         world.erasure.set_encounter_status(GALLERY, "none", EncounterStatus.INACTIVE)
+
+
+def test_an_erasure_is_answered_with_a_receipt_that_verifies(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    receipt = world.erasure.erase_subject(GALLERY, "s").receipt
+    found = verified(receipt, new_issuer().public_key)
+    assert (found["subject_id"], found["parts"]["templates"], found["parts"]["index_places"]) == ("s", 1, 1)
+
+
+def test_a_repeat_with_the_same_key_gets_the_same_receipt(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    first = world.erasure.erase_subject(GALLERY, "s", "once")
+    world.clock.now += timedelta(days=400)
+    world.enrol(1, subject_id="s")
+    again = world.erasure.erase_subject(GALLERY, "s", "once")
+    assert again == first
+    assert again.receipt
+    assert world.store.subject(GALLERY, "s").encounter_ids
+
+
+def test_a_key_of_another_erasure_erases_nobody(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    world.enrol(2, subject_id="t")
+    world.erasure.erase_subject(GALLERY, "s", "once")
+    with pytest.raises(IdempotencyKeyReused):
+        world.erasure.erase_subject(GALLERY, "t", "once")
+    assert world.store.subject(GALLERY, "t").encounter_ids
+
+
+def test_without_a_key_a_repeat_finds_nobody(world: World) -> None:
+    world.enrol(1, subject_id="s")
+    world.erasure.erase_subject(GALLERY, "s")
+    with pytest.raises(SubjectNotFound):
+        world.erasure.erase_subject(GALLERY, "s")
+
+
+def test_the_same_request_at_the_same_time_gets_the_same_receipt() -> None:
+    store = InterruptedStore()
+    world = World(store)
+    world.enrol(1, subject_id="s")
+    others: list[Erasure] = []
+    store.before_writing = lambda: others.append(world.erasure.erase_subject(GALLERY, "s", "once"))
+    assert world.erasure.erase_subject(GALLERY, "s", "once") == others[0]
+
+
+def test_an_erasure_whose_key_could_not_be_destroyed_is_whole_when_it_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = FakeKeyStore()
+    store = SqlStore(f"sqlite:///{tmp_path}/record.sqlite", cipher=KeyRing(keys, FakeMasterKey()))
+    store.migrate()
+    world = World(store)
+    world.enrol(1, subject_id="s")
+
+    def refuse(_key_ids: object) -> None:
+        raise StoreUnavailable("the key store does not answer")
+
+    with monkeypatch.context() as down:
+        down.setattr(keys, "destroy", refuse)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                world.erasure.erase_subject(GALLERY, "s", "once")
+    assert keys.all_destroyed() == {}
+
+    erasure = world.erasure.erase_subject(GALLERY, "s", "once")
+    assert list(keys.all_destroyed()) == [erasure.record.key_id]
+    assert verified(erasure.receipt, new_issuer().public_key)["subject_id"] == "s"
+    store.close()

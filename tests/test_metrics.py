@@ -29,6 +29,7 @@ def test_no_label_names_a_person() -> None:
         "matched",
         "method",
         "outcome",
+        "part",
         "phase",
         "place",
         "reason",

@@ -1,6 +1,6 @@
 """A small whole system without HTTP: any store, real index, synthetic people."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from service.matching import Matcher
 from service.metrics import Metrics
 from service.packs import Packs
 from service.ports import Embedder, GalleryIndex, Store
+from service.receipts import COMPACT_WITHIN, KEY_BACKUPS_KEPT, ReceiptIssuer
 from service.verification import VerificationService
 from tests import synthetic
 from tests.fake_transactions import FakeWriting
@@ -51,9 +52,9 @@ class InterruptedStore(FakeStore):
         self.before_writing: Callable[[], object] | None = None
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[FakeWriting]:
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[FakeWriting]:
         self._interrupt()
-        with super().writing(gallery_id) as writing:
+        with super().writing(gallery_id, also) as writing:
             yield writing
 
     def update_gallery(
@@ -79,6 +80,11 @@ class DeafMatcher(Matcher):
 
     def follow(self, gallery_id: str) -> None:
         """The change is lost."""
+
+
+def new_issuer() -> ReceiptIssuer:
+    """Return what signs receipts, always with the same key."""
+    return ReceiptIssuer(lambda: bytes(range(32)), COMPACT_WITHIN, KEY_BACKUPS_KEPT)
 
 
 class World:
@@ -121,7 +127,7 @@ class World:
         self.verification = VerificationService(
             self.store, self.packs, self.metrics, accuracy=self.accuracy, face_policy=policy
         )
-        self.erasure = ErasureService(self.store, self.matcher)
+        self.erasure = ErasureService(self.store, self.matcher, new_issuer())
         defaults = GalleryDefaults(PACK_ID, 0.01, 0.001, 0.001, keep_samples=keep_samples)
         self.galleries = GalleryService(self.store, self.packs, defaults, self.clock)
         self.calibrations = CalibrationService(self.store, self.packs, self.clock)

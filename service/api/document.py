@@ -10,6 +10,7 @@ from starlette.routing import Mount, Route
 
 from service.api import (
     access_reports,
+    agreements,
     audit,
     calibrations,
     cases,
@@ -18,6 +19,7 @@ from service.api import (
     enrolments,
     error_responses,
     galleries,
+    holds,
     identifications,
     images,
     index,
@@ -25,6 +27,8 @@ from service.api import (
     migrations,
     operations,
     plans,
+    receipts,
+    retention,
     subjects,
     sweeps,
     verifications,
@@ -66,6 +70,8 @@ _ROUTES = (
     images,
     access_reports,
     galleries,
+    retention,
+    holds,
     calibrations,
     audit,
     index,
@@ -74,7 +80,9 @@ _ROUTES = (
     plans,
     migrations,
     keys,
+    receipts,
     clients,
+    agreements,
     operations,
 )
 # FastAPI's own pages, which it makes itself: they are open, and the table says so

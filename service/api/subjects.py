@@ -5,11 +5,19 @@ from fastapi import APIRouter, Response
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
 from service.api.guarded_route import GuardedRoute
-from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, Limit, SubjectPath
-from service.api.schemas import ErasureOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
+from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, IdempotencyKey, Limit, SubjectPath
+from service.api.receipts import ReceiptOut
+from service.api.schemas import HeldOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
 from service.audit_chain import AuditEvent, SeenSubject
 from service.domain import EncounterStatus
-from service.errors import GalleryNotFound, SubjectNotFound
+from service.errors import (
+    GalleryNotFound,
+    IdempotencyKeyReused,
+    LegalHold,
+    MasterKeyUnusable,
+    SubjectNotFound,
+    VarUnusable,
+)
 
 router = APIRouter(tags=["subjects"], route_class=GuardedRoute)
 
@@ -43,15 +51,26 @@ def read_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: Subje
     seen = service.store.encounters(gallery_id, subject_id, None, max(1, len(subject.encounter_ids))).items
     service.audit.record(AuditEvent.SUBJECT_VIEWED, gallery_id, seen=[SeenSubject(subject_id)])
     due = service.recapture.newest_due([each.facts for each in seen if each.status is EncounterStatus.ACTIVE])
-    return answer(OneSubjectOut(**SubjectOut.model_validate(subject).model_dump(), recapture_due=due))
+    held = HeldOut.of(service.holds.covering(gallery_id, subject_id))
+    found = SubjectOut.model_validate(subject).model_dump()
+    return answer(OneSubjectOut(**found, recapture_due=due, legal_hold=held))
 
 
 @router.delete(
     "/v1/galleries/{gallery_id}/subjects/{subject_id}",
     summary="Erase a subject",
-    response_model=ErasureOut,
-    responses=responses(GalleryNotFound, SubjectNotFound),
+    response_model=ReceiptOut,
+    responses=responses(
+        GalleryNotFound, SubjectNotFound, IdempotencyKeyReused, LegalHold, MasterKeyUnusable, VarUnusable
+    ),
 )
-def erase_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath) -> Response:
-    """Erase all that is held of a subject: encounters, samples, templates, idempotency keys. It cannot be undone."""
-    return answer(ErasureOut.model_validate(service.erasure.erase_subject(gallery_id, subject_id)))
+def erase_subject(
+    service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath, idempotency_key: IdempotencyKey
+) -> Response:
+    """Erase all that is held of a subject: encounters, samples, templates, the data key. It cannot be undone.
+
+    The answer is a signed receipt; keep its bytes as they are. The service keeps nothing from which it follows: with an
+    Idempotency-Key of random letters a repeat gets it again, however late; without one it finds no such subject.
+    """
+    erased = service.erasure.erase_subject(gallery_id, subject_id, idempotency_key)
+    return Response(erased.receipt, media_type="application/json")

@@ -168,14 +168,19 @@ def _service(url: str) -> _Running:
 
 
 def _keys(settings: Settings, known: str | None) -> Finding | None:
-    """Return what `serve` would say of the keys of the record, None where it finds them."""
-    from service.app import keys_folder, keys_url, master_key_source  # noqa: PLC0415  (slow to import)
+    """Return what `serve` would say of the keys of the record and of the ledger, None where it finds them."""
+    from service.app import keys_folder, keys_url, ledger_folder, master_key_source  # noqa: PLC0415  (slow to import)
     from service.encrypted_store import check_keys  # noqa: PLC0415  (slow to import)
+    from service.erasure_ledger import ledger_of  # noqa: PLC0415  (slow to import)
 
     try:
         check_keys(keys_url(settings), master_key_source(settings).opener(keys_folder(settings)), known)
     except BiodedupError as error:
         return Finding(FAIL, "keys", f"{error.message} ({error.code})", "docs/encryption.md says what to restore.")
+    try:
+        ledger_of(ledger_folder(settings))
+    except BiodedupError as error:
+        return Finding(FAIL, "ledger", f"{error.message} ({error.code})", "docs/erasure.md says how it is mended.")
     return None
 
 

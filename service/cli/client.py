@@ -20,6 +20,7 @@ CA_FILE = "BIODEDUP_CA_FILE"
 
 _KEY_ADVICE = "Put the key alone into BIODEDUP_API_KEY, or into a file that `biodedup --key-file FILE` names."
 
+_TRIES = 3  # of an erasure whose answer does not come
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)  # seconds; a sample may wait in the service's queue before it is looked at
 
 UrlOption = Annotated[
@@ -82,11 +83,34 @@ class ServiceClient:
     def patch_json(self, path: str, body: Mapping[str, object]) -> Json:
         return self.send("PATCH", path, json=body)
 
+    def put_json(self, path: str, body: Mapping[str, object]) -> Json:
+        return self.send("PUT", path, json=body)
+
     def post_samples(self, path: str, files: Sequence[tuple[str, bytes]], fields: Mapping[str, str]) -> Json:
         """Send samples as multipart form data. `files` are pairs of field name and content; no file name is sent."""
         # every part needs some file name to be taken as a file; the real one may say who the person is
         parts = [(name, ("sample", content, "application/octet-stream")) for name, content in files]
         return self.send("POST", path, files=parts, data=dict(fields))
+
+    def erase(self, path: str, idempotency_key: str) -> bytes:
+        """Return the receipt of a DELETE, byte by byte; an answer that is lost is asked for again, with the same key.
+
+        Raises:
+            CommandFailed
+        """
+        for attempt in range(_TRIES):
+            try:
+                response = self._http.request("DELETE", path, headers={"Idempotency-Key": idempotency_key})
+            except httpx.ConnectError as error:
+                raise self._no_service(error) from error
+            except httpx.TransportError as error:
+                if attempt == _TRIES - 1:
+                    raise self._no_service(error) from error
+            else:
+                break
+        if response.status_code != 200:
+            raise self._failure(response)
+        return response.content
 
     def stream(self, path: str, **params: str | int) -> Iterator[bytes]:
         """Yield the parts of a long answer. Raises CommandFailed, also where it breaks off."""

@@ -21,6 +21,8 @@ _ADVICE = {
     "gallery_not_found": "`biodedup gallery list` shows the galleries, `biodedup gallery create` makes one.",
     "disk_space_short": "Free some, or put BIODEDUP_VAR_DIR on a larger disk (with what is in the folder now).",
     "master_key_unusable": "docs/encryption.md says where the master key is kept and how it is restored.",
+    "ledger_corrupt": "docs/erasure.md says what the ledger is and how it is mended.",
+    "receipt_invalid": "Take the receipt as it was sent, and the public key of the service that sent it.",
     "keys_missing": "docs/encryption.md says what to restore.",
     "templates_invalid": "docs/cli.md describes the files. Nothing of the rows from there on was written.",
     "store_unavailable": "Look at the database and the room on its disk; `biodedup check` says more.",

@@ -33,6 +33,7 @@ class FileResult:
     threshold: float | None = None
     false_match_rate: float | None = None
     message: str = ""
+    candidate_gallery_id: str = ""  # where it is another gallery than the one that was enrolled into
 
     @classmethod
     def of_enrolment(cls, path: str, answer: Json) -> "FileResult":
@@ -53,6 +54,7 @@ class FileResult:
             threshold=(thresholds["review"] if thresholds else None) if best or not broken else continuity["threshold"],
             false_match_rate=best.get("fmr"),
             message="does not look like the earlier photographs of this subject" if broken else "",
+            candidate_gallery_id=best.get("gallery_id") or "",
         )
 
 

@@ -1,10 +1,18 @@
 """`biodedup keys`: which master key wraps the keys of the galleries, and its rotation."""
 
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
 import httpx
 import typer
 
 from service.cli.client import DEFAULT_URL, Json, ServiceClient, UrlOption
+from service.cli.failures import CommandFailed
 from service.cli.show import console, plain, table
+from service.settings import load_settings
+from service.var_lock import refuse_owned
 
 _UNTIL_DONE = httpx.Timeout(None, connect=5.0)  # a token or a server wraps each key of thousands of galleries
 
@@ -48,6 +56,61 @@ def rotate_keys(url: UrlOption = DEFAULT_URL) -> None:
         done = client.send("POST", "/v1/keys/rotations", timeout=_UNTIL_DONE)
     console().print(f"{done['rewrapped']:,} gallery keys are wrapped anew. Back up the new master key now.")
     _print_keys(done)
+
+
+@keys_commands.command("backup")
+def backup_keys(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the backups.", show_default=False)],
+) -> None:
+    """Write a copy of the key store into a folder, and delete copies there that become too old.
+
+    The service may run meanwhile; SQLite or PostgreSQL, the copy is a file of SQLite with its date in the name. It
+    holds wrapped keys: nobody opens them without the master key, and whoever was erased is gone from the next one on.
+    A copy is deleted a day before it is BIODEDUP_KEY_BACKUP_DAYS old, so run this once a day: receipts of erasures
+    print that date. Never put the copies into a backup of the record. It reads the settings of the service.
+
+    Example: biodedup keys backup /backup/keys
+
+    Exit codes: 0 written, 1 no key store, or the folder is unfit, 2 wrong usage.
+    """
+    from service.app import keys_folder, keys_url  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+    from service.key_backups import delete_old, write_backup  # noqa: PLC0415  (slow to import)
+
+    settings = load_settings(os.environ)
+    var = keys_folder(settings).resolve()
+    if folder.resolve().is_relative_to(var):
+        raise CommandFailed(
+            "backups of the keys must not lie in the folder of the record",
+            "folder_unfit",
+            advice="Name a folder on another disk: who copies the record must not copy its keys.",
+        )
+    now = datetime.now(UTC)
+    path, count = write_backup(keys_url(settings), folder, now)
+    gone = delete_old(folder, now, timedelta(days=settings.key_backup_days))
+    console().print(f"{count:,} subject keys are in {plain(path)}; {len(gone):,} older copies were deleted.")
+
+
+@keys_commands.command("restore")
+def restore_keys(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A copy of the key store.", exists=True, dir_okay=False)],
+) -> None:
+    """Put a copy of the key store where the settings say that the key store is; there must be none yet.
+
+    Take the newest one: the record is refused by a key store that lacks the keys of people who came since. Whoever was
+    erased since is erased again at the next start, by the ledger. The service must be stopped.
+
+    Example: biodedup keys restore /backup/keys/biodedup-keys-20260301T020000Z.sqlite
+
+    Exit codes: 0 restored, 1 there is a key store already, or the file is none, 2 wrong usage.
+    """
+    from service.app import keys_folder, keys_url  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+    from service.store.key_copies import copy_keys, sqlite_url  # noqa: PLC0415  (slow to import)
+
+    settings = load_settings(os.environ)
+    refuse_owned(keys_folder(settings))
+    os.umask(0o077)  # the new file is for its owner only
+    count = copy_keys(sqlite_url(file), keys_url(settings))
+    console().print(f"{count:,} subject keys are restored. `biodedup serve` compares them with the ledger of erasures.")
 
 
 def _print_keys(keys: Json) -> None:

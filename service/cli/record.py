@@ -22,8 +22,9 @@ def open_record(settings: Settings) -> Iterator["SqlStore"]:
         StoreUnavailable, SettingsInvalid, KeysUnusable
         CommandFailed: there is no record yet, or it is of an older version.
     """
-    from service.app import database_url, keys_folder, keys_url, local_folder, master_key_source  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
+    from service.app import database_url, keys_folder, keys_url, ledger_folder, local_folder, master_key_source  # noqa: PLC0415  (imports onnxruntime and faiss: a second)
     from service.encrypted_store import open_encrypted  # noqa: PLC0415  (slow to import)
+    from service.erasure_ledger import ErasureLedger  # noqa: PLC0415  (slow to import)
     from service.store.sql_store import SqlStore  # noqa: PLC0415  (slow to import)
 
     url, folder = database_url(settings), local_folder(settings)
@@ -37,7 +38,8 @@ def open_record(settings: Settings) -> Iterator["SqlStore"]:
                 raise _unprepared("the record was made by another version")
         with ExitStack() as held:
             master_key = master_key_source(settings).opener(keys_folder(settings))
-            yield open_encrypted(url, keys_url(settings), master_key, held)[0]
+            ledger = ErasureLedger(ledger_folder(settings))
+            yield open_encrypted(url, keys_url(settings), master_key, held, ledger=ledger)[0]
     finally:
         if lock is not None:
             lock.release()

@@ -100,17 +100,20 @@ def begin(connection: Connection, *, writes: bool) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def empty_log(engine: Engine) -> None:
-    """Overwrite SQLite's write-ahead log, where erased rows would lie until it is used again.
+def empty_log(engine: Engine) -> bool:
+    """Empty SQLite's write-ahead log, where erased rows would lie until it is used again; return whether it is.
 
-    While another connection reads an older state, SQLite leaves the log for its next checkpoint.
+    It is not while another connection reads an older state.
     """
+    is_empty = False
     with closing(engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
         cursor.execute("PRAGMA busy_timeout=1000")
         # the erasure is committed: a log that cannot be emptied now must not turn its answer into an error
         with suppress(OperationalError):
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            is_empty = not is_busy
         cursor.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT_S * 1000}")
+    return is_empty
 
 
 def _to_json(value: object) -> str:

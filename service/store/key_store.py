@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
+    func,
     insert,
     inspect,
     make_url,
@@ -70,7 +71,7 @@ destroyed_keys = Table(
     sqlite_with_rowid=False,
 )
 
-_STORE_ID, _MASTER_KEY = "store_id", "master_key_id"
+_STORE_ID, _MASTER_KEY, _PURGED_AT = "store_id", "master_key_id", "purged_at"
 _MAKING_LOCK = 0x62696F6465646B79  # any constant that no other user of the database takes
 _SUBJECT_KEYS = select(subject_keys).where(subject_keys.c.key_id.in_(bindparam("wanted", expanding=True)))
 
@@ -95,6 +96,8 @@ class SqlKeyStore:
         self._engine = make_engine(url, "READ COMMITTED")
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._store_id = self._open(may_create=may_create)
+        # a process that was killed may have left some in SQLite's log
+        self._unpurged_since: datetime | None = datetime.now(UTC) if self._is_sqlite else None
 
     @property
     def store_id(self) -> str:
@@ -164,14 +167,56 @@ class SqlKeyStore:
 
     def destroy(self, key_ids: Sequence[str]) -> None:
         """Destroy keys for good and remember that. Raises StoreUnavailable."""
-        rows = [{"key_id": each, "destroyed_at": datetime.now(UTC)} for each in key_ids]
+        now = datetime.now(UTC)
+        rows = [{"key_id": each, "destroyed_at": now} for each in key_ids]
         if not rows:
             return
         with self._transaction(writes=True) as connection:
             _delete(connection, key_ids)
             connection.execute(insert_or_ignore(connection.dialect.name, destroyed_keys), rows)
         if self._is_sqlite:
-            empty_log(self._engine)
+            self._unpurged_since = self._unpurged_since or now
+            self.purge()
+
+    def all_destroyed(self) -> dict[str, datetime]:
+        """Return every key that `destroy` destroyed, and when. Raises StoreUnavailable."""
+        with self._transaction(writes=False) as connection:
+            return {row.key_id: row.destroyed_at for row in connection.execute(select(destroyed_keys))}
+
+    def unpurged_since(self) -> datetime | None:
+        """Return since when a destroyed key may lie in the files, see `service.ports.KeyStore`."""
+        if self._is_sqlite:
+            return self._unpurged_since
+        with self._transaction(writes=False) as connection:
+            purged = connection.execute(select(facts.c.value).where(facts.c.name == _PURGED_AT)).scalar_one_or_none()
+            since = datetime.fromisoformat(purged) if purged else datetime.min.replace(tzinfo=UTC)
+            later = select(func.min(destroyed_keys.c.destroyed_at)).where(destroyed_keys.c.destroyed_at > since)
+            oldest: datetime | None = connection.execute(later).scalar_one()
+            return oldest
+
+    def purge(self) -> None:
+        """Leave nothing of destroyed keys in the files: SQLite's log is emptied, PostgreSQL's table is written anew.
+
+        PostgreSQL overwrites nothing, and VACUUM alone leaves the bytes in the free room of its pages. While it writes
+        the table anew, whoever needs keys waits: a second for some hundred thousand.
+
+        Raises:
+            StoreUnavailable: all is as before.
+        """
+        if self._is_sqlite:
+            if empty_log(self._engine):
+                self._unpurged_since = None
+            return
+        began = datetime.now(UTC)
+        try:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("VACUUM FULL subject_keys")
+        except SQLAlchemyError as error:
+            raise StoreUnavailable("the key store does not answer") from error
+        fact = {"name": _PURGED_AT, "value": began.isoformat()}
+        with self._transaction(writes=True) as connection:
+            connection.execute(insert_or_ignore(connection.dialect.name, facts), fact)
+            connection.execute(update(facts).where(facts.c.name == _PURGED_AT).values(value=fact["value"]))
 
     def destroyed(self, key_ids: Sequence[str]) -> set[str]:
         """Return those of the keys that `destroy` destroyed. Raises StoreUnavailable."""

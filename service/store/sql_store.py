@@ -5,7 +5,7 @@ Over 300 lines on purpose: each use of the record opens its transaction here.
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
@@ -13,18 +13,22 @@ from sqlalchemy import Connection, delete, inspect, select, text, update
 
 from service.audit_chain import SERVICE_CHAIN, AuditEvent, NewEntry
 from service.calibration import Calibration
-from service.domain import Case, CaseDecision, Gallery, Held, KeptSample, ThresholdChange
-from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable
+from service.domain import Case, CaseDecision, ErasureRecord, Gallery, Held, KeptSample, ThresholdChange
+from service.erasure_ledger import LedgerLine
+from service.errors import GalleryExists, GalleryNotFound, StoreUnavailable, SubjectNotFound
 from service.import_request import ImportBlock, ImportSource, ImportState
 from service.plain_cipher import NO_KEYS, PlainCipher
 from service.ports import KeptCalibration, SubjectCipher
 from service.store import calibrating, deciding, record_keys
+from service.store.agreements import SqlAgreements
 from service.store.auditing import Recorder
 from service.store.checkpoints import Checkpoints
 from service.store.clients import SqlClients
 from service.store.encrypting import encrypt_block, purge, unencrypted_count
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
+from service.store.erasures import erasure_by, first_erasing, oldest_undestroyed, subjects_under, undestroyed
 from service.store.holdings import held_about, kept_sample
+from service.store.holds import SqlHolds
 from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrating import SqlMigrating
@@ -34,6 +38,8 @@ from service.store.planner_statistics import tell_planner
 from service.store.rate_counts import add_rate_counts
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
+from service.store.retaining import SqlRetention
+from service.store.retention_runs import SqlRetentionRuns
 from service.store.rows import gallery_settings, new_gallery_columns, to_gallery
 from service.store.sweeping import SqlSweeping
 from service.store.tables import galleries, key_destructions
@@ -56,6 +62,7 @@ class SqlStore(SqlRecords):
         cipher: of templates, samples and what callers write freely; without one nothing is encrypted, which only
             benchmarks and tests of other things may do. A record that is encrypted cannot be read so.
         on_entry: told the event of each entry of the audit trail.
+        on_erased: given what the ledger is to say of erasures that are committed, before their keys are destroyed.
         is_audited: whether anything is written down; off in a benchmark alone, which measures what it costs.
 
     Raises:
@@ -70,6 +77,7 @@ class SqlStore(SqlRecords):
         *,
         cipher: SubjectCipher | None = None,
         on_entry: Callable[[AuditEvent], None] = lambda _: None,
+        on_erased: Callable[[list[LedgerLine]], None] = lambda _: None,
         is_audited: bool = True,
     ) -> None:
         cipher = cipher or PlainCipher()
@@ -82,8 +90,17 @@ class SqlStore(SqlRecords):
         self._checkpoints = Checkpoints(engine) if self._is_sqlite else None
         # SQLite's own waiting sleeps up to 0.1 s between two looks; a lock wakes the next writer at once
         self._write_lock = threading.Lock()
+        self._on_erased = on_erased
+        self._destroying = threading.Lock()
+        # since when SQLite's log may hold what was erased: a process that was killed may have left some
+        self._log_due_since: datetime | None = clock() if self._is_sqlite else None
         self.clients = SqlClients(self._reading, self._write_transaction)
+        ways = self._reading, self._write_transaction, self._utc_now
+        self.holds = SqlHolds(*ways, cipher, recorder=recorder, destroy_keys=self.destroy_keys)
+        self.retention = SqlRetention(*ways, recorder)
+        self.retention_runs = SqlRetentionRuns(*ways, recorder, self._empty_log)
         self._kept: Connection | None = None  # on SQLite, to write with: getting one takes as long as a statement
+        self.agreements = SqlAgreements(self._reading, self._write_transaction, cipher, recorder)
         # on SQLite every transaction is a snapshot by nature
         self._reads = (
             engine
@@ -148,8 +165,8 @@ class SqlStore(SqlRecords):
             yield SqlReading(connection, self._cipher)
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[SqlWriting]:
-        """Hold the gallery's lock and its next number; commit on leaving after a change.
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[SqlWriting]:
+        """Hold the gallery's lock and its next number, and the locks of others; commit on leaving after a change.
 
         An exception rolls back; so does leaving without a change. Neither uses up a number.
 
@@ -157,15 +174,22 @@ class SqlStore(SqlRecords):
             GalleryNotFound: there is no such gallery.
             StoreUnavailable: the database does not answer.
         """
-        with self._write_transaction() as connection:
-            self._expect_bare(connection)
-            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC), self._cipher, self._recorder)
+        with self._writing(gallery_id, also) as writing:
             yield writing
-            if not writing.has_changed:
-                connection.rollback()
         if writing.has_erased:
             self._empty_log()
             self.destroy_keys()
+
+    @contextmanager
+    def _writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[SqlWriting]:
+        """Do the same and leave what follows an erasure to `finish_erasures`."""
+        with self._write_transaction() as connection:
+            self._expect_bare(connection)
+            now = self._clock().astimezone(UTC)
+            writing = SqlWriting(connection, gallery_id, now, self._cipher, self._recorder, also=also)
+            yield writing
+            if not writing.has_changed:
+                connection.rollback()
 
     @contextmanager
     def sweeping(self, gallery_id: str, other_gallery_id: str | None = None) -> Iterator[SqlSweeping]:
@@ -235,18 +259,71 @@ class SqlStore(SqlRecords):
         on_progress(done, done)
 
     def destroy_keys(self) -> None:
-        """Destroy the keys of all subjects whose erasure was committed. Raises StoreUnavailable.
+        """Write down in the ledger, then destroy, the keys of all subjects whose erasure was committed.
 
         After each erasure, and at start: a process that died between the two leaves nothing undone.
+
+        Raises:
+            StoreUnavailable, VarUnusable: it is done by the next call.
         """
+        with self._destroying:
+            with self._reading() as connection:
+                lines = undestroyed(connection)
+            if not lines:
+                return
+            self._on_erased(lines)
+            erased = [each.key_id for each in lines]
+            self._cipher.destroy(erased)
+            with self._write_transaction() as connection:
+                for part in in_parts(erased):
+                    connection.execute(delete(key_destructions).where(key_destructions.c.key_id.in_(part)))
+
+    def finish_erasures(self) -> None:
+        """Do what an erasure could not: destroy its key, empty SQLite's log. Raises StoreUnavailable, VarUnusable."""
+        if self._log_due_since is not None:
+            self._empty_log()
+        self.destroy_keys()
+
+    def oldest_undestroyed(self) -> datetime | None:
+        """Return when the oldest erasure was whose key is not destroyed yet. Raises StoreUnavailable."""
         with self._reading() as connection:
-            erased = list(connection.execute(select(key_destructions.c.key_id)).scalars())
-        if not erased:
-            return
-        self._cipher.destroy(erased)
-        with self._write_transaction() as connection:
-            for part in in_parts(erased):
-                connection.execute(delete(key_destructions).where(key_destructions.c.key_id.in_(part)))
+            return oldest_undestroyed(connection)
+
+    @property
+    def log_due_since(self) -> datetime | None:
+        """Since when SQLite's write-ahead log may hold what was erased; None: it holds nothing of it."""
+        return self._log_due_since
+
+    def gallery_heads(self) -> dict[str, int]:
+        """Return the number of the last change of each gallery. Raises StoreUnavailable."""
+        return {each.gallery_id: each.last_seq for each in self.galleries()}
+
+    def first_erasing(self, gallery_id: str, after: int) -> tuple[int, datetime] | None:
+        """Return number and time of the first change behind `after` that erased templates. Raises StoreUnavailable."""
+        with self._reading() as connection:
+            return first_erasing(connection, gallery_id, after)
+
+    def erasure_by(self, gallery_id: str, repeat_digest: str) -> ErasureRecord | None:
+        """Return the erasure that a request asked for; None: it asked for none yet. Raises StoreUnavailable."""
+        with self._reading() as connection:
+            return erasure_by(connection, gallery_id, repeat_digest)
+
+    def subjects_under(self, key_ids: Iterable[str]) -> list[tuple[str, str, str]]:
+        """Return gallery, subject and key of everybody whose data key is one of these. Raises StoreUnavailable."""
+        with self._reading() as connection:
+            return subjects_under(connection, key_ids)
+
+    def erase_again(self, gallery_id: str, subject_id: str, line: LedgerLine) -> None:
+        """Repeat an erasure that a restore undid; after many, `finish_erasures` is to be called once.
+
+        Raises:
+            StoreUnavailable
+        """
+        if self._is_sqlite and self._log_due_since is None:
+            self._log_due_since = self._clock()
+        with suppress(SubjectNotFound), self._writing(gallery_id) as writing:
+            # another process may be repeating it too
+            writing.erase_subject(subject_id, replayed=line)
 
     def import_state(self, gallery_id: str, source_id: str) -> ImportState:
         """Return how far the import of a source is, also when it never began. Raises GalleryNotFound."""
@@ -378,6 +455,9 @@ class SqlStore(SqlRecords):
         with self._reading() as connection:
             return [to_gallery(row) for row in connection.execute(select(galleries).order_by(galleries.c.gallery_id))]
 
+    def _utc_now(self) -> datetime:
+        return self._clock().astimezone(UTC)
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with translated(), self._reads.connect() as connection:
@@ -417,11 +497,14 @@ class SqlStore(SqlRecords):
         """Leave nothing of what was erased in SQLite's log."""
         if not self._is_sqlite:
             return
+        if self._log_due_since is None:
+            self._log_due_since = self._clock()
         # the erasure is committed: a record that is busy now must not turn its answer into an error
         with suppress(StoreUnavailable), self._alone():
             if self._checkpoints is not None:
                 self._checkpoints.close()  # one that runs would keep the log from being emptied
-            empty_log(self._engine)
+            if empty_log(self._engine):
+                self._log_due_since = None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

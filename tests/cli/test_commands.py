@@ -240,6 +240,10 @@ def test_check_finds_that_a_start_would_lack_the_keys_and_makes_none(record: Sql
         assert f"({code})" in line
         assert not (var / lost).exists()
         (tmp_path / lost).rename(var / lost)
+    (var / "ledger" / "erasures.jsonl").write_text("damaged\n")
+    [line] = failed_lines(exit_code=1)
+    assert line.startswith("fail  ledger")
+    assert "(ledger_corrupt)" in line
 
 
 def test_check_says_what_is_wrong_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,8 @@ def test_after_an_erasure_nothing_leads_to_the_person_and_the_chain_is_whole(sto
     assert entries[:-1] == before
     assert check_chain(entries, end=store.audit_heads()["camp"]).fault is None
     assert (entries[-1].event, entries[-1].references) == ("subject.erased", ())
-    assert entries[-1].details == {"encounters": 1, "templates": 1, "samples": 0}
+    counts = {name: entries[-1].details[name] for name in ("encounters", "templates", "samples")}
+    assert counts == {"encounters": 1, "templates": 1, "samples": 0}
 
 
 def test_whoever_comes_again_after_an_erasure_is_another(store: AnyStore) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
-from service.cli.subjects import _page as report_page
+from service.cli.subjects import page_of
 from service.evaluation.evaluation import evaluate
 from service.evaluation.report import About, render
 from tests.api.credentials import header
@@ -89,7 +89,7 @@ def _reports(target: Target, folder: Path) -> Iterator[tuple[str, Path]]:
     data = {"subject_id": "S-markup", "encounter_id": "E-markup", **texts}
     target.ask("POST", f"{path}/enrolments", key, files={"sample": b"gina/1"}, data=data).raise_for_status()
     found = target.ask("GET", f"{path}/subjects/S-markup/access-report", key).raise_for_status().json()
-    yield "access report", _written(folder / "access.html", report_page(found))
+    yield "access report", _written(folder / "access.html", page_of(found))
     faces = face_set([2] * 60, facts=lambda person, _: {"site": MARKUP[person % 2]})
     about = About(MARKUP[0], MARKUP[1], MARKUP[2], MARKUP[3], MARKUP[4], "0", "central", 0)
     yield "evaluation", _written(folder / "report.html", render(evaluate(faces, None, lambda _: None), faces, about))

@@ -213,7 +213,7 @@ def keys_that_never_end(patch: Patch) -> None:
 
 
 def one_room_for_the_names_of_requests(patch: Patch) -> None:
-    patch.setattr(enrolments, "_of_caller", lambda name: name)
+    patch.setattr(enrolments, "_of_caller", lambda _caller, name: name)
 
 
 def tokens_that_are_remembered(patch: Patch) -> None:

@@ -1,0 +1,58 @@
+"""After a restore: whoever was erased since the backup was made is erased again, before anything is answered."""
+
+import logging
+from collections.abc import Callable
+
+from service.erasure_ledger import ErasureLedger, LedgerLine
+from service.logs import log_event
+from service.ports import KeyStore
+from service.store.sql_store import SqlStore
+
+_BETWEEN_TELLS = 500  # people: some seconds
+
+_log = logging.getLogger(__name__)
+
+
+def replay(
+    store: SqlStore,
+    keys: KeyStore,
+    ledger: ErasureLedger,
+    lines: dict[str, LedgerLine],
+    on_replayed: Callable[[], None],
+) -> None:
+    """Compare the ledger with record and key store by the ids of keys, and erase what came back.
+
+    The ledger also gets what it lacks of the keys that were destroyed, so that either of the two can be lost.
+
+    Args:
+        store: of the record, migrated and with its keys.
+        keys: its key store.
+        ledger: of all erasures.
+        lines: what it holds, by key.
+        on_replayed: told of each subject that is erased again.
+
+    Raises:
+        StoreUnavailable, VarUnusable
+    """
+    destroyed = keys.all_destroyed()
+    lacking = [LedgerLine(key_id, when) for key_id, when in destroyed.items() if key_id not in lines]
+    if lacking:
+        ledger.append(lacking)
+        lines = lines | {line.key_id: line for line in lacking}
+        log_event(_log, "ledger.completed", count=len(lacking))
+    returned = store.subjects_under(lines)
+    if returned:
+        # an index may have gone further than the record did before: it must not be taken for one of this history.
+        # First, so that a start that is stopped in between leaves nobody for whom it would not be done again
+        store.renew_timelines()
+    for done, (gallery_id, subject_id, key_id) in enumerate(returned):
+        if done % _BETWEEN_TELLS == 0:
+            log_event(_log, "erasure.replaying", level=logging.WARNING, done=done, total=len(returned))
+        store.erase_again(gallery_id, subject_id, lines[key_id])
+        on_replayed()
+    store.finish_erasures()
+    undone = [key_id for key_id in lines if key_id not in destroyed]
+    if undone:
+        keys.destroy(undone)
+    if returned or undone:
+        log_event(_log, "erasure.replayed", level=logging.WARNING, done=len(returned), total=len(lines))

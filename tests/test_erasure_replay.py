@@ -1,0 +1,229 @@
+"""Whatever dies, and whichever backup is restored: who was erased stays erased, or is erased again at the start."""
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from service.erasure_ledger import LEDGER_FILE, ErasureLedger
+from service.errors import LedgerCorrupt, SubjectNotFound
+from service.store.sql_store import SqlStore
+from tests import postgres
+from tests.records import record_of
+from tests.store.building import SQL_KINDS, enrol, new_enrolment, new_gallery, new_template
+from tests.test_encrypted_store import bytes_in, keys_in
+
+PEOPLE = 6
+ERASED = ("s-1", "s-4")
+
+
+@pytest.fixture(params=SQL_KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/var/biodedup.sqlite"
+    return postgres.fresh_database(is_migrated=False)
+
+
+@pytest.fixture
+def var(tmp_path: Path, url: str) -> Path:
+    """The folder of a record with some people in it."""
+    with record_of(tmp_path / "var", url) as store:
+        store.create_gallery(new_gallery())
+        for number in range(PEOPLE):
+            enrol(store, new_enrolment(f"{number}", templates=[new_template(f"{number}", 0, b"image")]))
+    return tmp_path / "var"
+
+
+def key_of(store: SqlStore, subject_id: str) -> str:
+    with store._reading() as connection:
+        found = connection.exec_driver_sql(f"SELECT key_id FROM subjects WHERE subject_id = '{subject_id}'")
+        return str(found.scalar_one())
+
+
+def erase(store: SqlStore, subject_id: str) -> None:
+    with store.writing("camp") as writing:
+        writing.erase_subject(subject_id)
+
+
+def notes(store: SqlStore) -> int:
+    with store._reading() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM key_destructions").scalar_one())
+
+
+def people(store: SqlStore) -> list[str]:
+    return [each.subject_id for each in store.subjects("camp", None, 100).items]
+
+
+def ledger_of(var: Path) -> ErasureLedger:
+    return ErasureLedger(var / "ledger")
+
+
+@pytest.mark.parametrize("point", ["committed", "half-written", "written", "destroyed", "noted"])
+def test_an_erasure_that_died_at_any_point_is_whole_after_the_next_start(url: str, var: Path, point: str) -> None:
+    with record_of(var, url) as store:
+        key_id = key_of(store, "s-1")
+    arguments = [str(var), url, "s-1", point]
+    died = subprocess.run([sys.executable, "-m", "tests.dying_erasure", *arguments], check=False, timeout=120)
+    assert died.returncode == -signal.SIGKILL
+
+    with record_of(var, url) as store:
+        assert people(store) == [f"s-{number}" for number in range(PEOPLE) if number != 1]
+        assert notes(store) == 0
+        entries = [each for each in store.audit_block("camp", 0, 100) if each.event.startswith("subject.erased")]
+        digests = [each.details["receipt_digest"] for each in entries]
+
+    assert keys_in(var, key_id) == ([], [key_id])
+    line = ledger_of(var).read()[key_id]
+    assert (line.gallery, [line.digest]) == ("camp", digests)
+
+
+def test_an_erasure_leaves_one_line_that_leads_to_nobody(url: str, var: Path) -> None:
+    with record_of(var, url) as store:
+        key_id = key_of(store, "s-1")
+        with store.writing("camp") as writing:
+            record = writing.erase_subject("s-1").record
+
+    (line,) = ledger_of(var).read().values()
+    assert (line.key_id, line.gallery, line.receipt_id, line.digest) == (
+        key_id,
+        "camp",
+        record.receipt_id,
+        record.digest,
+    )
+    assert line.time == record.erased_at
+    assert "s-1" not in (var / "ledger" / LEDGER_FILE).read_text()
+
+
+def test_a_key_is_not_destroyed_before_the_ledger_says_so(var: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with record_of(var, url) as store:
+        key_id = key_of(store, "s-1")
+        with monkeypatch.context() as full:
+            full.setattr(store, "_on_erased", refuse)
+            with pytest.raises(KeyboardInterrupt):
+                erase(store, "s-1")
+        assert keys_in(var, key_id) == ([key_id], [])
+        store.finish_erasures()
+    assert keys_in(var, key_id) == ([], [key_id])
+
+
+def back_up(var: Path, url: str, parts: str) -> Callable[[], None]:
+    """Keep the record, the key store or both as they are; return what restores them."""
+    kept = var.parent / "kept"
+    kept.mkdir()
+    if "keys" in parts:
+        shutil.copytree(var / "keys", kept / "keys")
+    is_sqlite = url.startswith("sqlite")
+    dump = postgres.programs() / "pg_dump"
+    if "record" in parts and is_sqlite:
+        shutil.copy(var / "biodedup.sqlite", kept)
+    elif "record" in parts:
+        subprocess.run([dump, "-c", "-d", url, "-f", kept / "dump.sql"], check=True, timeout=60)
+
+    def restore() -> None:
+        if "keys" in parts:
+            shutil.rmtree(var / "keys")
+            shutil.copytree(kept / "keys", var / "keys")
+        if "record" in parts and is_sqlite:
+            shutil.copy(kept / "biodedup.sqlite", var)
+        elif "record" in parts:
+            command = [str(dump.with_name("psql")), "-q", "-d", url, "-f", str(kept / "dump.sql")]
+            subprocess.run(command, check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+    return restore
+
+
+@pytest.mark.parametrize("parts", ["record", "keys", "record and keys"])
+def test_a_restore_brings_back_nobody_who_was_erased(url: str, var: Path, parts: str) -> None:
+    restore = back_up(var, url, parts)
+    with record_of(var, url) as store:
+        keys = [key_of(store, each) for each in ERASED]
+        for each in ERASED:
+            erase(store, each)
+        timeline = store.galleries()[0].timeline_id
+    digests = {line.digest for line in ledger_of(var).read().values()}
+    restore()
+    with closing(sqlite3.connect(var / "keys" / "keys.sqlite")) as connection:
+        back = connection.execute("SELECT count(*) FROM subject_keys WHERE key_id IN (?, ?)", keys).fetchone()
+    assert back == ((2,) if "keys" in parts else (0,))
+
+    with record_of(var, url) as store:
+        assert people(store) == [f"s-{number}" for number in range(PEOPLE) if f"s-{number}" not in ERASED]
+        with store.reading() as reading:
+            assert len(reading.references_after("camp", 0, 10**9, 100)) == PEOPLE - 2
+        assert (store.galleries()[0].timeline_id != timeline) == ("record" in parts)
+        again = [each for each in store.audit_block("camp", 0, 100) if each.event == "subject.erased_again"]
+        assert len(again) == (2 if "record" in parts else 0)
+        assert {each.details["receipt_digest"] for each in again} <= digests
+        assert notes(store) == 0
+        with pytest.raises(SubjectNotFound):
+            store.subject("camp", "s-1")
+    assert [keys_in(var, each) for each in keys] == [([], [each]) for each in keys]
+
+    with record_of(var, url) as store:
+        events = [each.event for each in store.audit_block("camp", 0, 100)]
+    assert events.count("subject.erased_again") == len(again)
+
+
+def test_a_restore_is_replayed_where_the_process_dies_in_the_middle(
+    url: str, var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = back_up(var, url, "record and keys")
+    with record_of(var, url) as store:
+        for each in ERASED:
+            erase(store, each)
+        timeline = store.galleries()[0].timeline_id
+    restore()
+    with monkeypatch.context() as stopped:
+        stopped.setattr(SqlStore, "erase_again", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt), record_of(var, url):
+            pass
+
+    with record_of(var, url) as store:
+        assert set(people(store)).isdisjoint(ERASED)
+        assert store.galleries()[0].timeline_id != timeline
+
+
+def test_a_ledger_that_was_lost_is_made_again_of_the_key_store(url: str, var: Path) -> None:
+    restore = back_up(var, url, "record")
+    with record_of(var, url) as store:
+        keys = [key_of(store, each) for each in ERASED]
+        for each in ERASED:
+            erase(store, each)
+    (var / "ledger" / LEDGER_FILE).unlink()
+    restore()
+
+    with record_of(var, url) as store:
+        assert set(people(store)).isdisjoint(ERASED)
+    assert set(ledger_of(var).read()) == set(keys)
+
+
+def test_with_a_damaged_ledger_nothing_starts_and_nothing_is_written(url: str, var: Path) -> None:
+    with record_of(var, url) as store:
+        erase(store, "s-1")
+        erase(store, "s-4")
+    path = var / "ledger" / LEDGER_FILE
+    path.write_text(path.read_text().replace("camp", "cam", 1).replace("receipt_id", "receipt-id", 1))
+    before = bytes_in(var)
+
+    with pytest.raises(LedgerCorrupt, match="line 1"), record_of(var, url):
+        pass
+
+    assert bytes_in(var) == before
+
+
+def test_who_is_enrolled_again_after_an_erasure_stays(url: str, var: Path) -> None:
+    with record_of(var, url) as store:
+        erase(store, "s-1")
+        enrol(store, new_enrolment("again", "s-1"))
+    for _ in range(2):
+        with record_of(var, url) as store:
+            assert "s-1" in people(store)
