@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.agreements import agreement_commands
 from service.cli.audit import audit_commands
 from service.cli.calibrate import calibrate
 from service.cli.calibrations import calibration_commands
@@ -24,6 +25,7 @@ from service.cli.migrating import migrate_commands
 from service.cli.packs import models_commands
 from service.cli.plan import plan
 from service.cli.receipts import receipt_commands
+from service.cli.retention import retention_commands
 from service.cli.serving import run_service
 from service.cli.subjects import subject_commands
 from service.settings import load_settings
@@ -121,9 +123,11 @@ commands.add_typer(models_commands, name="models", cls=CommandGroup)
 commands.add_typer(client_commands, name="clients", cls=CommandGroup)
 commands.add_typer(gallery_commands, name="gallery", cls=CommandGroup)
 commands.add_typer(calibration_commands, name="calibrations", cls=CommandGroup)
+commands.add_typer(agreement_commands, name="agreements", cls=CommandGroup)
 commands.add_typer(index_commands, name="index", cls=CommandGroup)
 commands.add_typer(keys_commands, name="keys", cls=CommandGroup)
 commands.add_typer(subject_commands, name="subject", cls=CommandGroup)
+commands.add_typer(retention_commands, name="retention", cls=CommandGroup)
 commands.add_typer(receipt_commands, name="receipts", cls=CommandGroup)
 commands.add_typer(audit_commands, name="audit", cls=CommandGroup)
 

@@ -52,6 +52,11 @@ class Caller:
         """Whether one of the roles is the caller's in any gallery at all."""
         return any(grant.role in roles for grant in self.grants)
 
+    @property
+    def named_gallery_ids(self) -> tuple[str, ...]:
+        """The galleries that the grants name, in the order of their names; a grant for all galleries names none."""
+        return tuple(sorted({each for grant in self.grants for each in grant.gallery_ids or ()}))
+
     def sees(self, gallery_id: str) -> bool:
         """Whether the caller has any role in a gallery."""
         return self.may(frozenset(Role), gallery_id)

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.ages import RecaptureAdvice
+from service.agreements import AgreementService
 from service.api.auth import Authentication
 from service.api.context import CheckedStore, Service, Startup
 from service.api.document import create_api, to_yaml
@@ -60,6 +61,7 @@ from service.plans import PlanService
 from service.ports import Embedder
 from service.rate_limits import Allowance, Exchange, RateLimits
 from service.receipts import RECEIPTS_KEY, ReceiptIssuer
+from service.retention import RetentionService
 from service.settings import Settings
 from service.store.sql_store import SqlStore
 from service.sweep import SweepService
@@ -139,13 +141,21 @@ def build(
 
 
 def _start_jobs(service: Service, held: ExitStack, *, is_alone: bool) -> None:
-    """Work on sweeps and migrations, each on a thread of its own, until `held` is closed."""
+    """Work on sweeps, migrations and retention, each on a thread of its own, until `held` is closed."""
     is_busy, look = service.metrics.is_anyone_waiting, service.matcher.forget_other_packs
     held.callback(service.template_making.close)
     for runner in (
         JobRunner(service.sweeps, is_alone=is_alone, clock=_now, is_busy=is_busy),
         JobRunner(
             service.template_making, name="migration", is_alone=is_alone, clock=_now, is_busy=is_busy, on_look=look
+        ),
+        JobRunner(
+            service.retention,
+            name="retention",
+            is_alone=is_alone,
+            clock=_now,
+            is_busy=is_busy,
+            on_look=service.retention.look,
         ),
     ):
         runner.start()
@@ -319,7 +329,7 @@ def _calibration(settings: Settings, embedder: Embedder) -> Calibration:
 
 def _wire(
     settings: Settings,
-    store: CheckedStore,
+    store: SqlStore,
     matcher: Matcher,
     packs: Packs,
     metrics: Metrics,
@@ -347,6 +357,8 @@ def _wire(
     recapture = RecaptureAdvice(
         settings.recapture_years_young_child, settings.recapture_years_child, settings.recapture_years_adult
     )
+    identification = IdentificationService(store, matcher, packs, metrics, face_policy=policy)
+    erasure = ErasureService(store, matcher, issuer)
     return Service(
         enrolment=EnrolmentService(
             store,
@@ -359,9 +371,9 @@ def _wire(
             clock=_now,
             recapture=recapture,
         ),
-        identification=IdentificationService(store, matcher, packs, metrics, face_policy=policy),
+        identification=identification,
         verification=VerificationService(store, packs, metrics, accuracy=accuracy, face_policy=policy),
-        erasure=ErasureService(store, matcher, issuer),
+        erasure=erasure,
         receipts=issuer,
         galleries=GalleryService(store, packs, defaults, _now),
         calibrations=CalibrationService(store, packs, _now),
@@ -372,7 +384,10 @@ def _wire(
         plans=PlanService(store, packs, defaults),
         migrations=MigrationService(store, matcher, packs, metrics, making.news.set),
         template_making=making,
+        retention=RetentionService(store.retention, store.retention_runs, erasure, metrics, _now),
+        holds=store.holds,
         clients=clients,
+        agreements=AgreementService(store.agreements, identification, _now),
         store=store,
         matcher=matcher,
         packs=packs,

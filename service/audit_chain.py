@@ -31,6 +31,7 @@ class AuditEvent(StrEnum):
     ENROLMENT_RECORDED = "enrolment.recorded"
     ENROLMENT_REJECTED = "enrolment.rejected"
     ENROLMENT_REPLAYED = "enrolment.replayed"
+    GALLERY_SEARCHED = "gallery.searched"
     IDENTIFICATION_MADE = "identification.made"
     VERIFICATION_MADE = "verification.made"
     SUBJECT_VIEWED = "subject.viewed"
@@ -72,8 +73,16 @@ class AuditEvent(StrEnum):
     CLIENT_ROTATED = "client.rotated"
     CLIENT_REVOKED = "client.revoked"
     KEYS_ROTATED = "keys.rotated"
+    RETENTION_CHANGED = "retention.changed"
+    RETENTION_REPORTED = "retention.reported"
+    RETENTION_BEGUN = "retention.begun"
+    RETENTION_ENDED = "retention.ended"
+    SAMPLES_ERASED = "samples.erased"
+    HOLD_SET = "hold.set"
+    HOLD_LIFTED = "hold.lifted"
     AGREEMENT_MADE = "agreement.made"
     AGREEMENT_ENDED = "agreement.ended"
+    AGREEMENT_USED = "agreement.used"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from service.audit_chain import AuditEvent, NewEntry, SeenSubject
+from service.audit_chain import AuditEvent, Detail, NewEntry, SeenSubject
 from service.domain import Candidate, Case, Encounter, Enrolment, NewEnrolment
 
 
@@ -35,3 +35,13 @@ def enrolment_recorded(enrolment: NewEnrolment, cases: int) -> NewEntry:
     people = (own, *seen_in_candidates((*enrolment.candidates, *enrolment.standby_candidates)))
     counts = {"samples": len(enrolment.templates), "candidates": len(enrolment.candidates), "cases": cases}
     return NewEntry(AuditEvent.ENROLMENT_RECORDED, enrolment.outcome.value, counts, people)
+
+
+def searched_by_another(enrolment: NewEnrolment, gallery_id: str, searched_id: str) -> NewEntry:
+    """Return what is written in the chain of a further gallery that an enrolment into `gallery_id` searched."""
+    found = [each for each in enrolment.candidates if each.gallery_id == searched_id]
+    parts = enrolment.searched.galleries if enrolment.searched else ()
+    complete = all(each.complete for each in parts if each.gallery_id == searched_id)
+    details: dict[str, Detail] = {"candidates": len(found), "complete": complete, "for_gallery_id": gallery_id}
+    outcome = "found" if found else "not_found"
+    return NewEntry(AuditEvent.GALLERY_SEARCHED, outcome, details, seen_in_candidates(found))

@@ -11,6 +11,7 @@ from service.audit_check import ORIGIN, ChainPoint, ChainReport, Fault, FaultKin
 from service.domain import Page
 from service.errors import AuditChainBroken, GalleryNotFound
 from service.ports import AuditTrail
+from service.spreadsheets import cell
 
 BLOCK = 2000  # entries read at once: a megabyte
 MOST_AT_ONCE = 50_000  # entries verified in one request: some seconds
@@ -19,7 +20,6 @@ CSV_COLUMNS = (
     "details", "references", "previous", "hash",
 )  # fmt: skip
 
-_STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP, CSV Injection
 
 Format = Literal["jsonl", "csv"]
 
@@ -157,7 +157,7 @@ class AuditService:
 
 def _csv_line(cells: Iterable[str]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer).writerow([f"'{each}" if each.startswith(_STARTS_A_FORMULA) else each for each in cells])
+    csv.writer(buffer).writerow(map(cell, cells))
     return buffer.getvalue()
 
 

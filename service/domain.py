@@ -282,6 +282,7 @@ class Gallery:
     standby_calibration_id: str | None = None
     standby_template_count: int = 0
     paired_count: int = 0  # samples with a template of each pack that are searched now
+    searched_seq: int = 0  # the last change that an enrolment into another gallery has seen, which searched this one
 
     @property
     def pack_ids(self) -> tuple[str, ...]:
@@ -424,7 +425,7 @@ class Candidate:
     reference_id: int | None
     score: float
     false_match: FalseMatchRate
-    gallery_id: str | None = None  # where it is another gallery's: one of a sweep against that gallery
+    gallery_id: str | None = None  # where it is another gallery's, which a sweep or an enrolment searched too
     # of the best single pair, where several samples were fused: then `score` is that or the fused one, the higher
     pair_score: float | None = None
     age_at_capture: int | None = None  # of the candidate: the year of capture less that of birth; perhaps one less
@@ -461,8 +462,23 @@ class MetadataAgreement:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchedGallery:
+    """What a search of several galleries covered in one of them."""
+
+    gallery_id: str
+    gallery_size: int  # templates compared
+    high_water_mark: int
+    complete: bool
+    miss_bound: float
+
+
+@dataclass(frozen=True, slots=True)
 class Searched:
-    """What a search covered. `complete` means that every segment and shard was searched."""
+    """What a search covered. `complete` means that every segment and shard was searched.
+
+    Of several galleries: `gallery_size` is the sum, `high_water_mark` that of the gallery which asked, and it is
+    complete where all of them are.
+    """
 
     gallery_size: int  # templates compared
     high_water_mark: int
@@ -470,6 +486,7 @@ class Searched:
     # upper 95 % bound on the share of pairs at or above the threshold that the index misses; 0 when all were compared
     miss_bound: float = 0.0
     filter: SearchFilter | None = None  # None: nobody was outside
+    galleries: tuple[SearchedGallery, ...] = ()  # each of several, the one that asked first; none where it was alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from service.ages import RecaptureAdvice
 from service.audit_chain import AuditEvent, NewEntry
 from service.audit_people import seen_in_enrolment
 from service.domain import (
+    CaptureFacts,
     CaseKind,
     Continuity,
     Decision,
@@ -37,7 +38,8 @@ from service.packs import Pack, Packs
 from service.ports import Store, Writing
 from service.probes import ProbeMaker
 from service.quality_rule import refuses
-from service.standby import BothSearches, PacksChanged, StandbyMatcher, known_references
+from service.standby import PacksChanged, StandbyMatcher, known_references
+from service.wide_search import MAX_FURTHER, WideMatcher, WideSearch, check_comparable
 
 _BROKEN = ("These photographs and the earlier ones of this subject may show different people: a human must look.",)
 _ATTEMPTS = 5  # each begins with an index that caught up; five in a row mean that it cannot
@@ -96,6 +98,7 @@ class EnrolmentService:
         self._store = store
         self._matcher = matcher
         self._standby = StandbyMatcher(matcher, packs, Filters(store))
+        self._wide = WideMatcher(self._standby)
         self._packs = packs
         self._metrics = metrics
         self._accuracy = accuracy
@@ -109,7 +112,7 @@ class EnrolmentService:
         """Return the recorded answer to `request`; a repeat of it gets the first answer.
 
         Raises:
-            GalleryNotFound, PackNotLoaded, InvalidRequest
+            GalleryNotFound, GalleriesNotComparable, PackNotLoaded, InvalidRequest
             SampleRejected: no sample is usable; the subclass says why the first one is not.
             EncounterExists, IdempotencyKeyReused: known under other content.
             Overloaded, StoreUnavailable, IndexUnavailable
@@ -118,6 +121,10 @@ class EnrolmentService:
             raise InvalidRequest("send at least one sample, or a biometric_exception that says why there is none")
         if request.samples and request.biometric_exception is not None:
             raise InvalidRequest("send samples or a biometric_exception, not both")
+        if request.gallery_id in request.also_search or len(set(request.also_search)) < len(request.also_search):
+            raise InvalidRequest("also_search: name each further gallery once, and not the one that you enrol into")
+        if len(request.also_search) > MAX_FURTHER:
+            raise InvalidRequest(f"also_search: name at most {MAX_FURTHER} further galleries")
         digest = request.digest()
         gallery, earlier = self._look_up(request)
         if earlier is not None:
@@ -156,6 +163,7 @@ class EnrolmentService:
             )
 
     def _enrol_new(self, request: EnrolmentRequest, digest: str, gallery: Gallery) -> Enrolment:
+        self._check_others(request)
         if request.biometric_exception is not None:
             return self._record_exception(request, digest, gallery)
         for _ in range(_ATTEMPTS):
@@ -165,6 +173,14 @@ class EnrolmentService:
                 with self._store.reading() as reading:
                     gallery = reading.gallery(gallery.gallery_id)
         raise IndexUnavailable("the gallery changes its model pack again and again; try again")
+
+    def _check_others(self, request: EnrolmentRequest) -> None:
+        """Before any work. Raises GalleryNotFound, GalleriesNotComparable."""
+        if request.also_search:
+            with self._store.reading() as reading:
+                gallery = reading.gallery(request.gallery_id)
+                for other_id in request.also_search:
+                    check_comparable(gallery, reading.gallery(other_id))
 
     def _enrol_by_packs(self, request: EnrolmentRequest, digest: str, gallery: Gallery) -> Enrolment:
         """Enrol with the packs that the gallery had when it was read. Raises PacksChanged."""
@@ -185,6 +201,8 @@ class EnrolmentService:
         self._matcher.applied(gallery, enrolment.seq, ids, probes.embeddings)
         if len(probes.pack_ids) > 1:
             self._matcher.follow(gallery.gallery_id)
+        for other_id in request.also_search:
+            self._matcher.follow(other_id)
         self._accuracy.unusable(request.facts.site, len(probes.rejected))
         self._accuracy.enrolled(enrolment, probes.templates, request.facts.site, is_one_pack=len(probes.pack_ids) == 1)
         return enrolment
@@ -210,19 +228,29 @@ class EnrolmentService:
         for _ in range(_ATTEMPTS):
             gallery = work.gallery
             capture = work.request.facts.capture(self._clock())
-            searches = self._standby.begin(gallery, work.probes, capture, ask_standby=True)
+            others = work.request.also_search
+            search = self._search(work, capture)
             try:
-                with self._metrics.phase("store"), self._store.writing(gallery.gallery_id) as writing:
+                with self._metrics.phase("store"), self._store.writing(gallery.gallery_id, others) as writing:
                     self._leave_if_answered(writing, work.request)
-                    return writing.insert_enrolment(self._decide(writing, work, searches)), work.probes
+                    return writing.insert_enrolment(self._decide(writing, work, search)), work.probes
             except SearchAgain:
-                self._matcher.catch_up(gallery.gallery_id)
+                for gallery_id in (gallery.gallery_id, *others):
+                    self._matcher.catch_up(gallery_id)
             with self._store.reading() as reading:
                 work = work.at(reading.gallery(gallery.gallery_id))
         raise IndexUnavailable("the gallery changes faster than its index can follow; try again")
 
-    def _decide(self, writing: Writing, work: _Work, searches: BothSearches) -> NewEnrolment:
-        """Compare with the newcomers and decide, inside the gallery's lock."""
+    def _search(self, work: _Work, capture: CaptureFacts) -> WideSearch:
+        """Raises PacksChanged, GalleryNotFound, GalleriesNotComparable, IndexUnavailable."""
+        others: list[Gallery] = []
+        if work.request.also_search:
+            with self._store.reading() as reading:
+                others = [reading.gallery(each) for each in work.request.also_search]
+        return self._wide.begin(work.gallery, others, work.probes, capture)
+
+    def _decide(self, writing: Writing, work: _Work, search: WideSearch) -> NewEnrolment:
+        """Compare with the newcomers and decide, inside the locks of the galleries."""
         gallery_id, subject_id = work.gallery.gallery_id, work.request.subject_id
         # as it is now, under the lock: its packs, its rates and its policies may have changed while the sample waited
         self._galleries[gallery_id] = writing.gallery(gallery_id)
@@ -232,10 +260,10 @@ class EnrolmentService:
             # other samples may be let through: they are searched anew
             raise SearchAgain
         work = replace(work, gallery=self._galleries[gallery_id])
-        finding, others = self._standby.finish(searches, writing, work.gallery, subject_id)
+        finding, others = self._wide.finish(search, writing, work.gallery, subject_id)
         side, own = known_references(writing, work.gallery, subject_id)
         continuity = self._standby.continuity(work.gallery, side, own, work.probes)
-        old = age_warnings(self._recapture, self._clock(), searches.ruling.capture, own, continuity[0])
+        old = age_warnings(self._recapture, self._clock(), search.capture, own, continuity[0])
         decision = replace(finding.decision, warnings=(*finding.decision.warnings, *old))
         new = _new_enrolment(work, decision, finding.searched, continuity)
         change = self._packs.rule(work.gallery).threshold_change(work.gallery)

@@ -19,6 +19,7 @@ class EnrolmentRequest:
     facts: EncounterFacts = field(default_factory=EncounterFacts)
     biometric_exception: str | None = None
     idempotency_key: str | None = None
+    also_search: tuple[str, ...] = ()  # further galleries in which the person must not be either
     waive_quality_gate: bool = False  # for who can give no better photograph: to be left out is the worst harm
 
     def digest(self) -> str:
@@ -36,8 +37,11 @@ class EnrolmentRequest:
             "biometric_exception": self.biometric_exception,
             "samples": [hashlib.sha256(sample).hexdigest() for sample in self.samples],
         }
-        if self.waive_quality_gate:  # only then: a request of before it existed keeps its digest
+        # only where they are given: a request of before they existed keeps its digest
+        if self.waive_quality_gate:
             canonical["waive_quality_gate"] = True
+        if self.also_search:
+            canonical["also_search"] = sorted(self.also_search)
         return hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
 
 

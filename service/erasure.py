@@ -1,11 +1,12 @@
 """Erase a subject, or take one encounter out of the search: in the record first, then in the index."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from service.domain import Encounter, EncounterStatus, Erasure
 from service.errors import IdempotencyKeyReused, SubjectNotFound
 from service.index_keeping import IndexKeeper
-from service.ports import Store
+from service.ports import Store, Writing
 from service.receipts import ErasureTerms, ReceiptIssuer, is_of
 
 
@@ -17,7 +18,14 @@ class ErasureService:
         self._keeper = keeper
         self._issuer = issuer
 
-    def erase_subject(self, gallery_id: str, subject_id: str, idempotency_key: str | None = None) -> Erasure:
+    def erase_subject(
+        self,
+        gallery_id: str,
+        subject_id: str,
+        idempotency_key: str | None = None,
+        *,
+        before: Callable[[Writing], None] = lambda _: None,
+    ) -> Erasure:
         """Erase all that is held of a subject: record, samples, templates, place in the index, idempotency keys.
 
         From the commit on no answer names the subject, even where an index still has to follow: each candidate is
@@ -26,9 +34,10 @@ class ErasureService:
         Args:
             gallery_id, subject_id: whom.
             idempotency_key: whose repeat gets the same receipt, though there is no such subject any more.
+            before: called within the transaction, before anything is erased; where it raises, nothing is.
 
         Raises:
-            GalleryNotFound, SubjectNotFound, StoreUnavailable, MasterKeyUnusable
+            GalleryNotFound, SubjectNotFound, LegalHold, StoreUnavailable, MasterKeyUnusable
             IdempotencyKeyReused: the key erased somebody else.
         """
         terms = self._issuer.terms(gallery_id, idempotency_key)
@@ -37,6 +46,7 @@ class ErasureService:
             if earlier is not None:
                 return earlier
             with self._store.writing(gallery_id) as writing:
+                before(writing)
                 erasure = writing.erase_subject(subject_id, terms)
         except SubjectNotFound:
             # the same request may have come a moment earlier
@@ -70,6 +80,7 @@ class ErasureService:
 
         Raises:
             GalleryNotFound, EncounterNotFound, EncounterWithdrawn, StoreUnavailable
+            LegalHold: it was to be withdrawn, and its subject or gallery is held.
         """
         with self._store.writing(gallery_id) as writing:
             encounter = writing.set_encounter_status(encounter_id, status)

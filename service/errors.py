@@ -14,12 +14,15 @@ BiodedupError
 ├── NotFound
 │   └── GalleryNotFound  SubjectNotFound  EncounterNotFound  EnrolmentNotFound  CaseNotFound
 │       SweepNotFound  CalibrationNotFound  MigrationNotFound  ClientNotFound  SampleNotFound
+│       AgreementNotFound  HoldNotFound  RetentionReportNotFound
 ├── Conflict
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
-│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists
+│       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists  PurposeNotAgreed  LegalHold
+│       RetentionRuleChanged  RetentionReportExpired  RetentionUnderway
 ├── Overloaded                        the queue is full: come back later
 ├── RateLimited                       the client had its share of this minute: come back later
+├── AgreementLimitReached             a partner's searches of the day are used up
 ├── Unavailable                       something the service depends on does not answer
 │   └── StoreUnavailable  IndexUnavailable  PackNotLoaded  NotReady  ProviderUnavailable
 ├── AuditChainBroken                  entries of the audit trail are not as they were written
@@ -224,6 +227,22 @@ class ClientNotFound(NotFound):
     code = "client_not_found"
 
 
+class AgreementNotFound(NotFound):
+    """No agreement that the caller may use now: unknown, somebody else's, not begun or ended; which is not said."""
+
+    code = "agreement_not_found"
+
+
+class HoldNotFound(NotFound):
+    """The subject, or the gallery, is under no legal hold of its own."""
+
+    code = "hold_not_found"
+
+
+class RetentionReportNotFound(NotFound):
+    code = "retention_report_not_found"
+
+
 class Conflict(BiodedupError):
     code = "conflict"
     status = 409
@@ -317,6 +336,36 @@ class ClientExists(Conflict):
     code = "client_exists"
 
 
+class PurposeNotAgreed(Conflict):
+    """A partner's search is for another purpose than the agreement."""
+
+    code = "purpose_not_agreed"
+
+
+class LegalHold(Conflict):
+    """The subject, or its gallery, is under legal hold: nothing of it is erased until that is lifted."""
+
+    code = "legal_hold"
+
+
+class RetentionRuleChanged(Conflict):
+    """The retention rule is another one than the report was made from."""
+
+    code = "retention_rule_changed"
+
+
+class RetentionReportExpired(Conflict):
+    """The report is too old to act on, or a newer one took its place."""
+
+    code = "retention_report_expired"
+
+
+class RetentionUnderway(Conflict):
+    """One retention run of a gallery at a time."""
+
+    code = "retention_underway"
+
+
 class Overloaded(BiodedupError):
     code = "overloaded"
     status = 429
@@ -326,6 +375,13 @@ class RateLimited(BiodedupError):
     """A client asked more in a minute than it may; `Retry-After` says when to ask again."""
 
     code = "rate_limited"
+    status = 429
+
+
+class AgreementLimitReached(BiodedupError):
+    """The searches that an agreement allows in a day (UTC) are used up."""
+
+    code = "agreement_limit_reached"
     status = 429
 
 

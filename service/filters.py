@@ -184,6 +184,14 @@ class Filters:
             left_out = reading.left_out(gallery.gallery_id, band)
         return Limits(band, left_out, self.agreement(gallery))
 
+    def limits_elsewhere(self, gallery: Gallery, probe: CaptureFacts) -> Limits:
+        """Return what limits a search in the name of another gallery, by whose metadata it is judged."""
+        band = band_of(gallery, probe)
+        if band is None:
+            return Limits()
+        with self._store.reading() as reading:
+            return Limits(band, reading.left_out(gallery.gallery_id, band))
+
     def agreement(self, gallery: Gallery) -> MetadataAgreement:
         """Return how often the facts that filter disagree; of both where the filter is off."""
         is_off = not (gallery.filter_by_sex or gallery.filter_by_birth_year)

@@ -32,6 +32,8 @@ CACHED_KEYS = 20_000
 
 # no image format begins like this; and no embedding has this length, since it makes the sealed one odd
 HEADER = b"\xbdkey\x01"
+GALLERY_HEADER = b"\xbdgal\x01"
+"""In front of what is sealed under a gallery's key itself; the version of that key follows, in 4 bytes."""
 _KEY_ID_BYTES = 16
 _PREFIX_BYTES = len(HEADER) + _KEY_ID_BYTES
 SEALED_BYTES = _PREFIX_BYTES + 28
@@ -176,6 +178,20 @@ class KeyRing:
             for key_id, (sealed, context) in zip(key_ids, values, strict=True)
         ]
 
+    def seal_of_gallery(self, gallery_id: str, plain: bytes, context: bytes) -> bytes:
+        """Return a value of no subject sealed; see `service.ports.SubjectCipher`."""
+        with self._lock:
+            version, key = self._newest_key(gallery_id)
+        return GALLERY_HEADER + version.to_bytes(4, "big") + Cipher(key).seal(plain, context)
+
+    def open_of_gallery(self, gallery_id: str, sealed: bytes, context: bytes) -> bytes:
+        """Return what `seal_of_gallery` was given; see `service.ports.SubjectCipher`."""
+        start = len(GALLERY_HEADER) + 4
+        if not sealed.startswith(GALLERY_HEADER) or len(sealed) < start:
+            raise Undecipherable("a value of a gallery is not encrypted though it must be")
+        version = int.from_bytes(sealed[len(GALLERY_HEADER) : start], "big")
+        return Cipher(self._version_of(gallery_id, version)).unseal(sealed[start:], context)
+
     def destroy(self, key_ids: Sequence[str]) -> None:
         """Destroy the keys of erased subjects. Raises StoreUnavailable."""
         self._store.destroy(key_ids)
@@ -239,14 +255,19 @@ class KeyRing:
     def _unwrap(self, gallery_id: str, key: SubjectKey) -> bytes:
         if key.gallery_id != gallery_id:
             raise Undecipherable("a value lies in another gallery than the key that it names")
-        gallery_key = self._galleries.get((gallery_id, key.version))
+        gallery_key = self._version_of(gallery_id, key.version)
+        return Cipher(gallery_key).unseal(key.wrapped, subject_context(gallery_id, key.key_id))
+
+    def _version_of(self, gallery_id: str, version: int) -> bytes:
+        """Return a key of a gallery, the newest or an earlier one. Raises KeysMissing."""
+        gallery_key = self._galleries.get((gallery_id, version))
         if gallery_key is None:
             with self._lock:
                 self._load(gallery_id)
-            gallery_key = self._galleries.get((gallery_id, key.version))
+            gallery_key = self._galleries.get((gallery_id, version))
         if gallery_key is None:
             raise KeysMissing("the key store lacks the key of a gallery: restore its newest backup")
-        return Cipher(gallery_key).unseal(key.wrapped, subject_context(gallery_id, key.key_id))
+        return gallery_key
 
     def _draw(self, gallery_id: str, count: int) -> list[str]:
         """Write new data keys to the key store and return their ids, in their order."""

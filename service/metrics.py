@@ -10,6 +10,7 @@ from service.accuracy_metrics import AccuracyMetrics
 from service.audit_chain import AuditEvent
 from service.domain import JobState, OutcomeKind
 from service.errors import SampleRejected, all_errors
+from service.retention_rule import RetentionFigures, SkipReason
 
 PHASES = (
     "decode",
@@ -78,6 +79,7 @@ class Metrics(AccuracyMetrics):
         self._define_sites()
         self._define_migrations()
         self._define_audit()
+        self._define_retention()
         self._define_erasures()
         self.build_info = Info("biodedup_build", "Version of the running service.", registry=self.registry)
         self.build_info.info({"version": version})
@@ -304,6 +306,57 @@ class Metrics(AccuracyMetrics):
             "When a chain of the audit trail was anchored last (seconds since 1970; 0: not since the start).",
             registry=self.registry,
         )
+
+    def _define_retention(self) -> None:
+        self.legal_holds = Gauge(
+            "biodedup_legal_holds",
+            "Legal holds of a gallery, by what is held (gallery, subject).",
+            ("gallery", "kind"),
+            registry=self.registry,
+        )
+        self.retention_due = Gauge(
+            "biodedup_retention_due",
+            "What the last retention report of a gallery would erase, until that is done (subjects, samples).",
+            ("gallery", "kind"),
+            registry=self.registry,
+        )
+        self.retention_acts_time = self._gallery_gauge(
+            "biodedup_retention_acts_timestamp_seconds",
+            "When an automatic retention report will be acted on (seconds since 1970; 0: none waits).",
+        )
+        self.retention_erased = Counter(
+            "biodedup_retention_erased_total",
+            "What retention runs erased: subjects, and samples whose templates stay.",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.retention_skipped = Counter(
+            "biodedup_retention_skipped_total",
+            "Lines of a report that its run left alone (legal_hold, seen_again).",
+            ("reason",),
+            registry=self.registry,
+        )
+        self.retention_runs_ended = Counter(
+            "biodedup_retention_runs_ended_total",
+            "Retention runs that ended, by state (done, failed).",
+            ("state",),
+            registry=self.registry,
+        )
+        for kind in ("subjects", "samples"):
+            self.retention_erased.labels(kind=kind)
+        for reason in SkipReason:
+            self.retention_skipped.labels(reason=reason.value)
+        for state in (JobState.DONE, JobState.FAILED):
+            self.retention_runs_ended.labels(state=state.value)
+
+    def show_retention(self, gallery_id: str, figures: RetentionFigures) -> None:
+        """Set the gauges of a gallery."""
+        self.legal_holds.labels(gallery=gallery_id, kind="gallery").set(figures.gallery_is_held)
+        self.legal_holds.labels(gallery=gallery_id, kind="subject").set(figures.held_subjects)
+        self.retention_due.labels(gallery=gallery_id, kind="subjects").set(figures.due_subjects)
+        self.retention_due.labels(gallery=gallery_id, kind="samples").set(figures.due_encounters)
+        acts_at = figures.acts_at
+        self.retention_acts_time.labels(gallery=gallery_id).set(0 if acts_at is None else acts_at.timestamp())
 
     def _define_erasures(self) -> None:
         self.erasure_overdue = Gauge(

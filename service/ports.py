@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.access import Client, ClientKey
+from service.agreement import Agreement, AgreementUse, NewUse, UseResult
 from service.audit_chain import AuditEntry, AuditEvent, NewEntry, SubjectEntry
 from service.audit_check import ChainPoint
 from service.calibration import Calibration
@@ -56,6 +57,15 @@ from service.domain import (
     ThresholdChange,
 )
 from service.receipts import ErasureTerms
+from service.retention_rule import (
+    Hold,
+    RetentionFigures,
+    RetentionItem,
+    RetentionReport,
+    RetentionRule,
+    RetentionRun,
+    SkipReason,
+)
 
 StoredSamples = list[StoredSample]
 PairedTemplates = list[PairedTemplate]
@@ -285,7 +295,7 @@ class Reading(Protocol):
 class Writing(Reading, Protocol):
     """The write transaction of one gallery: holds the gallery's lock and its next change number.
 
-    `gallery` is as it was when the lock was taken, and costs no query.
+    `gallery` is as it was when the lock was taken, and costs no query; so are the others whose locks it holds.
     """
 
     @property
@@ -300,6 +310,7 @@ class Writing(Reading, Protocol):
 
         Raises:
             SubjectNotFound
+            LegalHold
             IdempotencyKeyReused: a request with the same key erased somebody else.
         """
         ...
@@ -312,6 +323,7 @@ class Writing(Reading, Protocol):
 
         Raises:
             EncounterNotFound, EncounterWithdrawn, EncounterOutdated
+            LegalHold: it was to be withdrawn, and its subject or gallery is held.
         """
         ...
 
@@ -483,6 +495,60 @@ class AuditTrail(Protocol):
         ...
 
 
+class Agreements(Protocol):
+    """The record of sharing agreements and of every search under them."""
+
+    def add(self, agreement: Agreement) -> None:
+        """Keep a new agreement, and say so in the gallery's audit trail. Raises GalleryNotFound."""
+        ...
+
+    def end(self, gallery_id: str, agreement_id: str, ended_by: str, now: datetime) -> Agreement:
+        """End an agreement; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
+        ...
+
+    def of_gallery(self, gallery_id: str, after: str | None, limit: int) -> Page[Agreement]:
+        """Return the agreements about a gallery in the order of their ids. Raises GalleryNotFound."""
+        ...
+
+    def of_partner(self, partner_id: str, after: str | None, limit: int) -> Page[Agreement]:
+        """Return the agreements of a client in the order of their ids."""
+        ...
+
+    def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
+        """Let a partner search once, and note it; return the agreement and the number of the use.
+
+        Raises:
+            AgreementNotFound: there is none that this client may use now, whatever the reason.
+            PurposeNotAgreed: the use is for another purpose.
+            AgreementLimitReached: the searches of the day are used up; `retry_after_s` says until when.
+        """
+        ...
+
+    def finish_use(self, use_id: int, result: UseResult, now: datetime, partner_gallery_ids: Sequence[str]) -> None:
+        """Note what came of a use, in the audit trails of both sides too.
+
+        Args:
+            use_id: as `begin_use` told.
+            result: what came of it.
+            now: time zone aware.
+            partner_gallery_ids: the partner's own galleries. Where none of them is there, its side is the service's
+                chain.
+        """
+        ...
+
+    def uses(
+        self,
+        agreement_id: str,
+        after: str | None,
+        limit: int,
+        *,
+        gallery_id: str | None = None,
+        partner_id: str | None = None,
+    ) -> Page[AgreementUse]:
+        """Return the uses of an agreement, oldest first. Raises AgreementNotFound: it is of neither of the two."""
+        ...
+
+
 class Store(Records, AuditTrail, Protocol):
     """The record. A restore renews the timeline id of each gallery; an index of another timeline is thrown away."""
 
@@ -496,11 +562,16 @@ class Store(Records, AuditTrail, Protocol):
         """Destroy the keys of all subjects whose erasure was committed. Raises StoreUnavailable, VarUnusable."""
         ...
 
-    def writing(self, gallery_id: str) -> AbstractContextManager[Writing]:
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> AbstractContextManager[Writing]:
         """Take the gallery's lock and next number; commit on leaving, roll back on an exception.
 
+        Args:
+            gallery_id: the gallery that is changed.
+            also: galleries that are searched too. Their locks are taken as well, all in the order of their names: who
+                was enrolled in one of them is seen, and nobody is enrolled there before this is committed.
+
         Raises:
-            GalleryNotFound: there is no such gallery.
+            GalleryNotFound: there is no such gallery, or not one of the others.
             StoreUnavailable: the database does not answer.
         """
         ...
@@ -771,8 +842,185 @@ class SubjectCipher(Protocol):
         """
         ...
 
+    def seal_of_gallery(self, gallery_id: str, plain: bytes, context: bytes) -> bytes:
+        """Return a value that tells of no subject sealed, under the gallery's own key.
+
+        Raises:
+            MasterKeyUnusable, StoreUnavailable
+        """
+        ...
+
+    def open_of_gallery(self, gallery_id: str, sealed: bytes, context: bytes) -> bytes:
+        """Return what `seal_of_gallery` was given.
+
+        Raises:
+            KeysMissing, Undecipherable, MasterKeyUnusable, StoreUnavailable
+        """
+        ...
+
     def destroy(self, key_ids: Sequence[str]) -> None:
         """Destroy the keys of erased subjects, after that was committed. Raises StoreUnavailable."""
+
+
+class LegalHolds(Protocol):
+    """What may not be erased. A subject is None where the whole gallery is meant. All raise StoreUnavailable."""
+
+    def place(self, gallery_id: str, subject_id: str | None, reason: str) -> Hold:
+        """Hold it on behalf of whoever acts now; a hold that is there stays as it is.
+
+        Once this returns, no erasure of it succeeds until the hold is lifted.
+
+        Raises:
+            GalleryNotFound, SubjectNotFound
+        """
+        ...
+
+    def lift(self, gallery_id: str, subject_id: str | None) -> None:
+        """End a hold, and forget its reason. Raises GalleryNotFound, HoldNotFound."""
+        ...
+
+    def hold(self, gallery_id: str, subject_id: str | None) -> Hold:
+        """Return its own hold, with the reason. Raises GalleryNotFound, HoldNotFound."""
+        ...
+
+    def covering(self, gallery_id: str, subject_id: str | None = None) -> Hold | None:
+        """Return what keeps it from being erased, its own hold or the gallery's, without the reason."""
+        ...
+
+    def held(self, gallery_id: str) -> list[Hold]:
+        """Return the holds of a gallery without their reasons, its own first, then by subject."""
+        ...
+
+
+class RetentionRecord(Protocol):
+    """Retention rules, and the reports that are made from them. All raise StoreUnavailable."""
+
+    def rule(self, gallery_id: str) -> RetentionRule:
+        """Return the rule of a gallery; one that limits nothing where none was set. Raises GalleryNotFound."""
+        ...
+
+    def set_rule(self, wanted: RetentionRule) -> RetentionRule:
+        """Put another rule in the place of a gallery's; the same again changes nothing. Raises GalleryNotFound."""
+        ...
+
+    def begin_report(self, gallery_id: str, *, automatic: bool) -> RetentionReport:
+        """Begin a report; earlier ones of this kind that were not acted on are superseded. Raises GalleryNotFound."""
+        ...
+
+    def extend_report(self, report: RetentionReport, after: str) -> str | None:
+        """Add what is due of the next subjects by id; return the last of these, None where there are no more.
+
+        Raises:
+            RetentionReportExpired: another report took its place meanwhile.
+        """
+        ...
+
+    def finish_report(self, report: RetentionReport) -> RetentionReport | None:
+        """Let a report be acted on; an automatic one without a line is dropped, and None returned.
+
+        Raises:
+            RetentionReportExpired: another report took its place meanwhile.
+        """
+        ...
+
+    def report(self, gallery_id: str, report_id: int) -> RetentionReport:
+        """Raises GalleryNotFound, RetentionReportNotFound."""
+        ...
+
+    def reports(self, gallery_id: str, after: str | None, limit: int) -> Page[RetentionReport]:
+        """Return reports, the newest first. Raises GalleryNotFound."""
+        ...
+
+    def items(self, gallery_id: str, report_id: int, after: str | None, limit: int) -> Page[RetentionItem]:
+        """Return the lines of a report that are still there. Raises GalleryNotFound, RetentionReportNotFound."""
+        ...
+
+    def claim_look(self, not_since: datetime) -> list[str]:
+        """Return the galleries whose automatic rule was not looked at since, and note that it is now.
+
+        Left out are those with an automatic report that waits to be acted on.
+        """
+        ...
+
+    def reports_to_act_on(self) -> list[RetentionReport]:
+        """Return the automatic reports whose time has come, without those of galleries under hold."""
+        ...
+
+    def figures(self, gallery_id: str) -> RetentionFigures:
+        """Return what a scrape shows of a gallery, quickly."""
+        ...
+
+
+class RetentionRuns(Protocol):
+    """The runs that act on reports, line by line. All raise StoreUnavailable.
+
+    Where one of them counts a line it first sees, under the gallery's lock, that the run is still this owner's, the
+    rule unchanged, and that nobody concerned is held.
+    """
+
+    def begin_run(self, gallery_id: str, report_id: int) -> RetentionReport:
+        """Queue a run over the lines of a report; one that was begun already is returned as it is.
+
+        Raises:
+            GalleryNotFound, RetentionReportNotFound, RetentionReportExpired, RetentionRuleChanged, RetentionUnderway
+            LegalHold: the whole gallery is held.
+        """
+        ...
+
+    def unfinished_runs(self) -> list[RetentionRun]:
+        """Return the runs of all galleries that need work, oldest first."""
+        ...
+
+    def lease_run(self, run: RetentionRun, lease: Lease) -> RetentionRun | None:
+        """Take a run to work on it; None where it ended or somebody else is at it."""
+        ...
+
+    def release_run(self, run: RetentionRun, owner: str) -> None:
+        """Let somebody else go on with it, if it is this owner's."""
+        ...
+
+    def run(self, run: RetentionRun) -> RetentionRun:
+        """Return it as it stands."""
+        ...
+
+    def lines_left(self, run: RetentionRun, limit: int) -> list[RetentionItem]:
+        """Return the next lines that the run is to deal with, in their order; those held when reported are none."""
+        ...
+
+    def claim(self, writing: Writing, run: RetentionRun, item: RetentionItem, lease: Lease) -> None:
+        """Within the transaction that erases a subject: see that it still may be, and count the line as done.
+
+        Raises:
+            RunLost, SeenAgain, RetentionRuleChanged
+            LegalHold: the subject or the gallery was put on hold.
+        """
+        ...
+
+    def erase_samples(self, run: RetentionRun, item: RetentionItem, lease: Lease) -> int:
+        """Erase the samples of the encounter of a line; its templates stay. Return how many these were.
+
+        Raises:
+            RunLost, RetentionRuleChanged
+            LegalHold: the subject or the gallery was put on hold.
+        """
+        ...
+
+    def skip(self, run: RetentionRun, item: RetentionItem, lease: Lease, reason: SkipReason) -> None:
+        """Leave a line alone and say why.
+
+        Raises:
+            RunLost, RetentionRuleChanged
+            LegalHold: the whole gallery was put on hold: nothing of it is left to do.
+        """
+        ...
+
+    def finish_run(self, run: RetentionRun, lease: Lease) -> RetentionReport:
+        """Let a run be done, with no line left to deal with. Raises RunLost."""
+        ...
+
+    def fail_run(self, run: RetentionRun, error_code: str) -> RetentionReport:
+        """Stop a run; one that ended already stays as it is."""
+        ...
 
 
 class Clients(Protocol):

@@ -46,22 +46,58 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """The galleries that are searched as one, as they are in the transaction that goes on.
+
+    All have the settings of the one that asks: its rates, its filter and its ages judge.
+    """
+
+    galleries: tuple[Gallery, ...]  # the one that asks first
+    rows: int  # that each template is compared with at most
+
+    @property
+    def asking(self) -> Gallery:
+        return self.galleries[0]
+
+    @property
+    def templates(self) -> int:
+        return sum(each.template_count + each.standby_only_count for each in self.galleries)
+
+    def as_one(self) -> Gallery:
+        """The gallery that asks, with the counts of all."""
+        counts = ("template_count", "several_count", "standby_template_count", "paired_count")
+        return replace(self.asking, **{name: sum(getattr(each, name) for each in self.galleries) for name in counts})
+
+
+@dataclass(frozen=True, slots=True)
 class Probed:
     """Where a probe is judged, and whose it is said to be; a person is no duplicate of themselves."""
 
     reading: Reading
     gallery: Gallery
-    own_subject_id: str | None
+    subject_id: str | None
+    home_id: str | None = None  # the gallery of that subject, where it is another one
+
+    @property
+    def own_subject_id(self) -> str | None:
+        """The subject, if it is in this gallery: elsewhere its id may be somebody else's."""
+        return self.subject_id if self.home_id in {None, self.gallery.gallery_id} else None
 
     def youngest(self, others: Sequence[str | None]) -> dict[str, int]:
-        """Return the last year of birth that any encounter gives, of the subject itself and of others."""
-        found: dict[str, int] = {}
-        for subject_id in {each for each in (self.own_subject_id, *others) if each is not None}:
-            own = self.reading.subject_references(self.gallery.gallery_id, subject_id, inactive=True)
-            years = [each.capture.birth_year for each in own if each.capture.birth_year is not None]
-            if years:
-                found[subject_id] = max(years)
-        return found
+        """Return the last year of birth that any encounter gives, of some subjects of the gallery."""
+        years = {each: self._birth_year(self.gallery.gallery_id, each) for each in set(others) if each is not None}
+        return {subject_id: year for subject_id, year in years.items() if year is not None}
+
+    def with_own_year(self, capture: CaptureFacts) -> CaptureFacts:
+        """Return what is known of the probe, with the last year of birth that any encounter of its subject gives."""
+        if self.subject_id is None:
+            return capture
+        year = self._birth_year(self.home_id or self.gallery.gallery_id, self.subject_id)
+        return capture if year is None else replace(capture, birth_year=max(year, capture.birth_year or 0))
+
+    def _birth_year(self, gallery_id: str, subject_id: str) -> int | None:
+        own = self.reading.subject_references(gallery_id, subject_id, inactive=True)
+        return max((each.capture.birth_year for each in own if each.capture.birth_year is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +132,7 @@ def finish(
     own_subject_id: str | None = None,
     *,
     rows: int | None = None,
+    together: Together | None = None,
 ) -> Finding:
     """Compare with the newcomers and decide.
 
@@ -104,20 +141,21 @@ def finish(
         rule: of the gallery as it is now.
         reading: the transaction that goes on.
         gallery: as it is in that transaction.
-        own_subject_id: whose samples these are; a person is no duplicate of themselves.
+        own_subject_id: whose samples these are, in the gallery that asks; a person is no duplicate of themselves.
         rows: that each template of the gallery is compared with at most, by either pack; None: those of this search.
+        together: the galleries that are searched as one; None: this one alone.
 
     Raises:
         SearchAgain: what was searched no longer stands, or is not enough for the gallery as it is now.
     """
     compared = compare(search, reading, gallery)
     templates = compared.templates + gallery.standby_only_count
-    judged = judge_now(search, rule, reading, gallery, (templates, rows or len(search.probes)))
+    judged = judge_now(search, rule, reading, gallery, (templates, rows or len(search.probes)), together=together)
+    of_probe = Probed(reading, gallery, own_subject_id, together.asking.gallery_id if together else None)
     fused = fusion.fused_scores(
-        search.embeddings, references_of(search, reading, gallery, compared.subject_ids(own_subject_id))
+        search.embeddings, references_of(search, reading, gallery, compared.subject_ids(of_probe.own_subject_id))
     )
     found = compared.pairs, fused
-    of_probe = Probed(reading, gallery, own_subject_id)
     decision = decide(search, rule, judged, compared, found=found, of_probe=of_probe)
     searched = Searched(templates, compared.high_water_mark, complete=True, miss_bound=search.found.miss_bound)
     return Finding(
@@ -127,14 +165,26 @@ def finish(
     )
 
 
-def judge_now(search: Search, rule: DecisionRule, reading: Reading, gallery: Gallery, size: tuple[int, int]) -> Judged:
-    """Return the thresholds that follow from so many templates, and rows compared with each.
+def judge_now(
+    search: Search,
+    rule: DecisionRule,
+    reading: Reading,
+    gallery: Gallery,
+    size: tuple[int, int],
+    *,
+    together: Together | None = None,
+) -> Judged:
+    """Return the thresholds that follow from so many templates, and rows compared with each, or from `together`.
 
     Raises:
         SearchAgain: the gallery lost more than half of its templates since it was read.
     """
     templates, rows = size
     limits = limits_now(reading, gallery, search.capture, search.limits)
+    if together is not None:
+        templates, rows, gallery = together.templates, together.rows, together.as_one()
+        counts = [limits_now(reading, each, search.capture, limits).left_out for each in together.galleries]
+        limits = replace(limits, left_out=sum(counts))
     judged = judge(rule, gallery, limits, templates, lambda part: fusion.comparisons_of(gallery, part, rows))
     if judged.thresholds.review < search.floor:
         raise SearchAgain
@@ -154,14 +204,12 @@ def decide(
     pairs, fused = found
     known = compared.references | {each.best.reference_id: each.best for each in fused.values()}
     kept, together = judged.kept(pairs, compared.references), judged.kept_together(fused)
-    own_subject_id = of_probe.own_subject_id
-    decision = rule.decide(kept, compared.references, own_subject_id, judged.thresholds, together)
+    decision = rule.decide(kept, compared.references, of_probe.own_subject_id, judged.thresholds, together)
     youngest: Mapping[str, int] = {}
+    capture = search.capture
     if decision.outcome is OutcomeKind.DUPLICATE:
         youngest = of_probe.youngest([each.subject_id for each in decision.candidates])
-    capture = search.capture
-    if own_subject_id is not None and own_subject_id in youngest:
-        capture = replace(capture, birth_year=max(youngest[own_subject_id], capture.birth_year or 0))
+        capture = of_probe.with_own_year(capture)
     return with_ages(decision, of_probe.gallery, capture, known, youngest)
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from service import fusion, searching
 from service.domain import Candidate, CaptureFacts, Continuity, Decision, Gallery, OutcomeKind, Reference
 from service.enrolment_samples import Probes
-from service.filters import Filters
+from service.filters import Filters, Limits
 from service.matching import Matcher, SearchAgain
 from service.packs import Packs
 from service.ports import Reading
-from service.searching import Finding, Probed, Search
+from service.searching import Finding, Probed, Search, Together
 
-_STRENGTH = {OutcomeKind.UNIQUE: 0, OutcomeKind.REVIEW: 1, OutcomeKind.DUPLICATE: 2}
+STRENGTH = {OutcomeKind.UNIQUE: 0, OutcomeKind.REVIEW: 1, OutcomeKind.DUPLICATE: 2}
+"""Of outcomes: of two searches for one person, the stronger one counts."""
 
 
 class PacksChanged(Exception):
@@ -27,6 +28,11 @@ class BothSearches:
     standby: Search | None  # None where that pack made no template of any sample, or was not asked
     pack_ids: tuple[str, ...]
     was_asked: bool  # the standby pack
+
+    @property
+    def rows(self) -> int:
+        """That each template is compared with at most, by either pack."""
+        return max(len(each.probes) for each in (self.ruling, self.standby) if each is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +66,45 @@ class StandbyMatcher:
         """
         if gallery.pack_ids != probes.pack_ids:
             raise PacksChanged
-        limits = self._filters.limits(gallery, capture)
-        rule, of = self._packs.rule(gallery), (probes.embeddings, capture)
+        return self._begin(gallery, gallery, probes, self._filters.limits(gallery, capture), capture, ask=ask_standby)
+
+    def begin_elsewhere(self, asking: Gallery, gallery: Gallery, probes: Probes, capture: CaptureFacts) -> BothSearches:
+        """Search the indexes of a gallery of the same ruling pack, in the name of another.
+
+        People whom its standby pack alone knows are compared where the gallery that asks has the same one.
+
+        Args:
+            asking: the gallery whose packs made the probes, and whose calibrations judge.
+            gallery: that is searched, with the settings of the one that asks.
+            probes: by the packs of the one that asks.
+            capture: what is known of the person.
+
+        Raises:
+            IndexUnavailable
+        """
+        limits = self._filters.limits_elsewhere(gallery, capture)
+        return self._begin(asking, gallery, probes, limits, capture, ask=True)
+
+    def _begin(
+        self, asking: Gallery, gallery: Gallery, probes: Probes, limits: Limits, capture: CaptureFacts, *, ask: bool
+    ) -> BothSearches:
+        rule, of = self._packs.rule(asking), (probes.embeddings, capture)
         ruling = searching.begin(self._matcher, rule, gallery, limits, of=of)
-        is_asked = ask_standby and len(gallery.pack_ids) > 1
+        is_asked = ask and len(gallery.pack_ids) > 1
         standby = None
-        if is_asked and probes.standby:
+        if is_asked and probes.standby and gallery.pack_ids == asking.pack_ids:
             side = gallery.swapped()
-            rule, of = self._packs.rule(side), (probes.standby_embeddings, capture)
+            rule, of = self._packs.rule(asking.swapped()), (probes.standby_embeddings, capture)
             standby = searching.begin(self._matcher, rule, side, limits, of=of)
         return BothSearches(ruling, standby, gallery.pack_ids, is_asked)
 
     def finish(
-        self, searches: BothSearches, reading: Reading, gallery: Gallery, own_subject_id: str | None = None
+        self,
+        searches: BothSearches,
+        reading: Reading,
+        gallery: Gallery,
+        own_subject_id: str | None = None,
+        together: Together | None = None,
     ) -> tuple[Finding, tuple[Candidate, ...]]:
         """Compare with the newcomers and decide over all people of the gallery.
 
@@ -80,7 +112,8 @@ class StandbyMatcher:
             searches: that `begin` made before.
             reading: the transaction that goes on.
             gallery: as it is in that transaction.
-            own_subject_id: whose samples these are; a person is no duplicate of themselves.
+            own_subject_id: whose samples these are, in the gallery that asks; a person is no duplicate of themselves.
+            together: the galleries that are searched as one; None: this one alone.
 
         Returns:
             The answer, and whom the standby pack alone would have named.
@@ -94,13 +127,15 @@ class StandbyMatcher:
         if gallery.standby_only_count and not searches.was_asked:
             raise SearchAgain  # there was nobody yet whom that pack alone knows
         # the standby pack may have fused samples that the ruling one did not
-        rows = max(len(each.probes) for each in (searches.ruling, searches.standby) if each is not None)
-        rule = self._packs.rule(gallery)
-        finding = searching.finish(searches.ruling, rule, reading, gallery, own_subject_id, rows=rows)
+        rows = searches.rows
+        rule = self._packs.rule(together.asking if together else gallery)
+        finding = searching.finish(
+            searches.ruling, rule, reading, gallery, own_subject_id, rows=rows, together=together
+        )
         beside = None
         if searches.was_asked:
             size = finding.searched.gallery_size, rows
-            beside = self._compare(searches.standby, reading, gallery, own_subject_id, size)
+            beside = self._compare(searches.standby, reading, gallery, own_subject_id, size, together=together)
         decision, is_complete = united(finding.decision, gallery, beside)
         searched = replace(
             finding.searched,
@@ -116,6 +151,8 @@ class StandbyMatcher:
         gallery: Gallery,
         own_subject_id: str | None,
         size: tuple[int, int],
+        *,
+        together: Together | None,
     ) -> StandbyFinding:
         """Judge what the standby pack found. Raises SearchAgain.
 
@@ -126,14 +163,16 @@ class StandbyMatcher:
             own_subject_id: whose samples these are.
             size: templates and rows of both packs together, from which the thresholds of the answer follow. If this
                 pack ruled they would be the same.
+            together: the galleries that are searched as one; None: this one alone.
         """
         if search is None:
             return StandbyFinding(None, (), 0.0)
         side = gallery.swapped()
-        rule = self._packs.rule(side)
+        asking = together.asking if together else gallery
+        rule, of_probe = self._packs.rule(asking.swapped()), Probed(reading, gallery, own_subject_id, asking.gallery_id)
         compared = searching.compare(search, reading, side)
-        judged = searching.judge_now(search, rule, reading, gallery, size)
-        own = searching.references_of(search, reading, side, compared.subject_ids(own_subject_id))
+        judged = searching.judge_now(search, rule, reading, gallery, size, together=together)
+        own = searching.references_of(search, reading, side, compared.subject_ids(of_probe.own_subject_id))
         alone = _known_to_it_alone(reading, gallery, {*compared.references, *(each.reference_id for each in own)})
         known_alone = [hit for hit in compared.pairs if hit.reference_id in alone]
         known_to_both = [hit for hit in compared.pairs if hit.reference_id not in alone]
@@ -142,9 +181,7 @@ class StandbyMatcher:
         in_both_packs = {each.subject_id for each in own if each.reference_id not in alone}
         fused = fusion.fused_scores(search.embeddings, [each for each in own if each.subject_id in in_both_packs])
         decision, others = (
-            searching.decide(
-                search, rule, judged, compared, found=found, of_probe=Probed(reading, gallery, own_subject_id)
-            )
+            searching.decide(search, rule, judged, compared, found=found, of_probe=of_probe)
             for found in ((known_alone, fused_alone), (known_to_both, fused))
         )
         return StandbyFinding(
@@ -214,12 +251,12 @@ def united(ruling: Decision, gallery: Gallery, finding: StandbyFinding | None) -
     said = f"{count:,} templates are of the pack {standby_id} alone; they were compared by that pack."
     if finding is None or finding.alone is None:
         said = (
-            f"{count:,} templates are of the pack {standby_id} alone, and it finds no usable face in this sample: "
+            f"{count:,} templates are of the pack {standby_id} alone, and it made no template of this sample: "
             "they were NOT compared. Take another photograph."
         )
         flagged = OutcomeKind.REVIEW if ruling.outcome is OutcomeKind.UNIQUE else ruling.outcome
         return replace(ruling, outcome=flagged, warnings=(*ruling.warnings, said)), False
-    outcome = max(ruling.outcome, finding.alone.outcome, key=lambda each: _STRENGTH[each])
+    outcome = max(ruling.outcome, finding.alone.outcome, key=lambda each: STRENGTH[each])
     candidates = ruling.candidates
     if finding.alone.candidates:
         candidates = _ranked([*ruling.candidates, *finding.alone.candidates])

@@ -5,12 +5,13 @@ import time
 from dataclasses import dataclass
 
 from service.domain import Gallery, JobState, Lease, Page, Probes, Sweep, SweepStep
-from service.errors import GalleriesNotComparable, IndexUnavailable
+from service.errors import IndexUnavailable
 from service.matching import IndexSearch, Matcher, SearchAgain
 from service.metrics import Metrics
 from service.packs import Packs
 from service.ports import Reading, Store
 from service.sweep_pairs import hits_of, pairs_of
+from service.wide_search import check_comparable
 
 BLOCK_SIZE = 4096  # references searched and recorded together
 # fewer in a large gallery: a kill loses a block, which must end well within its lease; an index that makes all scores
@@ -289,10 +290,5 @@ def _galleries(reading: Reading, gallery_id: str, other_gallery_id: str | None) 
     if other_gallery_id is None:
         return gallery, gallery
     other = reading.gallery(other_gallery_id)
-    if gallery.pack_id != other.pack_id:
-        packs = f"{gallery.pack_id} in {gallery_id}, {other.pack_id} in {other_gallery_id}"
-        raise GalleriesNotComparable(f"the galleries have different model packs: {packs}")
-    if None not in {gallery.model_id, other.model_id} and gallery.model_id != other.model_id:
-        models = f"{gallery.model_id} in {gallery_id}, {other.model_id} in {other_gallery_id}"
-        raise GalleriesNotComparable(f"the galleries hold templates of different models: {models}")
+    check_comparable(gallery, other)
     return gallery, other

@@ -33,7 +33,7 @@ def truncated(rng: random.Random) -> bytes:
     return whole[: rng.randrange(1, len(whole) * 3 // 5)]
 
 
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
+def png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
@@ -42,7 +42,7 @@ def bomb(rng: random.Random) -> bytes:
     side = rng.choice((20_000, 60_000, 2**31 - 1))
     header = struct.pack(">IIBBBBB", side, side, 8, rng.choice((0, 2, 6)), 0, 0, 0)
     body = zlib.compress(bytes(rng.choice((10_000, 5_000_000))), 9)
-    return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", body) + _png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
 
 
 def lying_header(rng: random.Random) -> bytes:

@@ -137,5 +137,5 @@ class FakeSweeping(FakeReading):
                 found.append({subject, (other.gallery_id or case.gallery_id, other.subject_id)})
             elif case.kind is CaseKind.DUPLICATE:
                 others = galleries[case.gallery_id].enrolments[case.enrolment_id].candidates
-                found += [{subject, (case.gallery_id, other.subject_id)} for other in others]
+                found += [{subject, (other.gallery_id or case.gallery_id, other.subject_id)} for other in others]
         return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.acting import current_actor
 from service.audit_chain import NO_HASH, AuditEntry, AuditEvent, NewEntry, SeenSubject, details_text
-from service.audit_people import enrolment_recorded
+from service.audit_people import enrolment_recorded, searched_by_another
 from service.domain import (
     Band,
     Candidate,
@@ -217,8 +217,18 @@ class FakeReading(FakePackReading):
 class FakeWriting(FakeReading):
     """`service.ports.Writing`: works on a copy, which the store keeps if a change was made."""
 
-    def __init__(self, galleries: dict[str, Records], gallery_id: str, now: datetime, numbers: Iterator[int]) -> None:
+    def __init__(
+        self,
+        galleries: dict[str, Records],
+        gallery_id: str,
+        now: datetime,
+        numbers: Iterator[int],
+        also: Sequence[str] = (),
+    ) -> None:
         super().__init__(galleries)
+        for each in also:
+            existing(galleries, each, GalleryNotFound)
+        self._also = also
         self.records = existing(galleries, gallery_id, GalleryNotFound).copy()
         self._galleries = self.galleries = {**galleries, gallery_id: self.records}
         self.has_changed = False
@@ -268,6 +278,10 @@ class FakeWriting(FakeReading):
         records.answers[new.encounter_id] = (new.content_digest, new.enrolment_id)
         records.enrolments[new.enrolment_id] = stored
         self._change(added=tuple(sorted([*reference_ids.values(), *standby_ids.values()])), removed=())
+        for other_id in self._also:
+            other = self._copied(other_id)
+            other.gallery = replace(other.gallery, searched_seq=other.gallery.last_seq)
+            append_audit(self.galleries, other, searched_by_another(new, self._gallery_id, other_id), self._now)
         record_thresholds(records, new.threshold_change, self._now)
         self._record(enrolment_recorded(new, len(case_ids)))
         return stored
@@ -316,8 +330,9 @@ class FakeWriting(FakeReading):
         del records.subjects[subject_id]
         records.keys = {name: key for name, key in records.keys.items() if key.subject_id not in {subject_id, None}}
         records.cases = {number: case for number, case in records.cases.items() if case.subject_id != subject_id}
-        for enrolment in list(records.enrolments.values()):
-            self._forget(enrolment, subject_id)
+        for gallery_id in self.galleries:
+            for enrolment in list(self._copied(gallery_id).enrolments.values()):
+                self._forget(enrolment, subject_id)
         for case, candidate in self._pairs():
             if candidate.subject_id == subject_id:
                 nobody = replace(candidate, subject_id=None, encounter_id=None, reference_id=None)
@@ -356,22 +371,32 @@ class FakeWriting(FakeReading):
         )
 
     def _forget(self, enrolment: Enrolment, subject_id: str) -> None:
-        if all(each.subject_id != subject_id for each in enrolment.candidates):
-            return
+        records = self.galleries[enrolment.gallery_id]
         candidates = tuple(
             replace(each, subject_id=None, encounter_id=None, reference_id=None, **_NO_AGE)
-            if each.subject_id == subject_id
+            if each.subject_id == subject_id and self._is_here(enrolment, each)
             else each
             for each in enrolment.candidates
         )
-        self.records.enrolments[enrolment.enrolment_id] = replace(enrolment, candidates=candidates)
+        if candidates == enrolment.candidates:
+            return
+        records.enrolments[enrolment.enrolment_id] = replace(enrolment, candidates=candidates)
         if any(each.subject_id is not None for each in candidates):
             return
         if enrolment.searched is None or not enrolment.searched.complete:
             return
         for case_id in enrolment.case_ids:
-            if self.records.cases[case_id].kind is CaseKind.DUPLICATE:
-                self.records.cases[case_id] = replace(self.records.cases[case_id], status=CaseStatus.VOID)
+            if records.cases[case_id].kind is CaseKind.DUPLICATE:
+                records.cases[case_id] = replace(records.cases[case_id], status=CaseStatus.VOID)
+
+    def _is_here(self, enrolment: Enrolment, candidate: Candidate) -> bool:
+        return (candidate.gallery_id or enrolment.gallery_id) == self._gallery_id
+
+    def _copied(self, gallery_id: str) -> Records:
+        """Return what is held of a gallery, to be changed."""
+        if gallery_id != self._gallery_id:
+            self.galleries[gallery_id] = self.galleries[gallery_id].copy()
+        return self.galleries[gallery_id]
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
         self._expect_no_change()
@@ -395,7 +420,7 @@ class FakeWriting(FakeReading):
 
     def _others_came(self, encounter: Encounter) -> bool:
         since = self.records.status_seqs[encounter.encounter_id]
-        return any(
+        return self.records.gallery.searched_seq >= since or any(
             self.records.status_seqs[other.encounter_id] > since
             for other in self.records.encounters.values()
             if other.status is EncounterStatus.ACTIVE and other.subject_id != encounter.subject_id
@@ -414,16 +439,20 @@ class FakeWriting(FakeReading):
             templates=(),
             has_samples=False,
         )
-        for enrolment_id, enrolment in records.enrolments.items():
+        everywhere = [each for found in self.galleries for each in self._copied(found).enrolments.values()]
+        for enrolment in everywhere:
             candidates = tuple(
-                replace(each, reference_id=None, **_NO_AGE) if each.encounter_id == encounter.encounter_id else each
+                replace(each, reference_id=None, **_NO_AGE)
+                if each.encounter_id == encounter.encounter_id and self._is_here(enrolment, each)
+                else each
                 for each in enrolment.candidates
             )
             findings = enrolment.samples
-            if enrolment.encounter_id == encounter.encounter_id:
+            if (enrolment.gallery_id, enrolment.encounter_id) == (self._gallery_id, encounter.encounter_id):
                 candidates = tuple(replace(each, years_between=None) for each in candidates)
                 findings = tuple(replace(each, reference_id=None, quality=None, box=None) for each in findings)
-            records.enrolments[enrolment_id] = replace(enrolment, candidates=candidates, samples=findings)
+            found = self.galleries[enrolment.gallery_id].enrolments
+            found[enrolment.enrolment_id] = replace(enrolment, candidates=candidates, samples=findings)
         for case, candidate in self._pairs():
             if candidate.encounter_id == encounter.encounter_id:
                 self._keep(replace(case, candidate=replace(candidate, reference_id=None)))
@@ -439,9 +468,7 @@ class FakeWriting(FakeReading):
 
     def _keep(self, case: Case) -> None:
         """Put a case in the place of what it was before, in whatever gallery."""
-        if case.gallery_id != self._gallery_id:
-            self.galleries[case.gallery_id] = self.galleries[case.gallery_id].copy()
-        self.galleries[case.gallery_id].cases[case.case_id] = case
+        self._copied(case.gallery_id).cases[case.case_id] = case
 
     def _expect_no_change(self) -> None:
         if self.has_changed:

@@ -54,6 +54,7 @@ from service.errors import (
 )
 from service.ports import KeptCalibration
 from service.store.rows import gallery_settings
+from tests.fake_agreements import FakeAgreements
 from tests.fake_migrating import FakeMigrating
 from tests.fake_packs import missing
 from tests.fake_sweeping import FakeSweeping
@@ -82,6 +83,12 @@ class FakeStore:
         self._numbers = itertools.count(1)
         nothing = Gallery(SERVICE_CHAIN, "", 0.0, 0.0, 0.0, keep_samples=False, created_at=clock())
         self._service = Records(nothing)
+        self.agreements = FakeAgreements(self._of, self._note, self._numbers)
+
+    def _note(self, gallery_id: str | None, entry: NewEntry, now: datetime) -> None:
+        with self._lock:
+            records = self._service if gallery_id is None else self._of(gallery_id)
+            append_audit(self._galleries, records, entry, now)
 
     def renew_timelines(self) -> None:
         with self._lock:
@@ -95,9 +102,9 @@ class FakeStore:
         yield FakeReading(self._galleries)
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[FakeWriting]:
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[FakeWriting]:
         with self._lock:
-            writing = FakeWriting(self._galleries, gallery_id, self._clock(), self._numbers)
+            writing = FakeWriting(self._galleries, gallery_id, self._clock(), self._numbers, also)
             yield writing
             if writing.has_changed:
                 self._galleries = writing.galleries

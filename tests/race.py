@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,8 +31,8 @@ GALLERY = "race"
 _MEETING_S = 60
 
 
-def gallery() -> Gallery:
-    return Gallery(GALLERY, PACK_ID, 0.01, 0.001, 0.001, keep_samples=False, created_at=datetime.now(UTC))
+def gallery(gallery_id: str = GALLERY) -> Gallery:
+    return Gallery(gallery_id, PACK_ID, 0.01, 0.001, 0.001, keep_samples=False, created_at=datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Race:
-    """How the races are run. The last two are planted faults, to see that the races catch them."""
+    """How the races are run. `blind` and `isolation_level` are planted faults, to see that the races catch them."""
 
     url: str
     pairs: int
@@ -53,6 +53,9 @@ class Race:
     seed: int = 0
     blind: bool = False  # the comparison inside the transaction is removed
     isolation_level: str = "READ COMMITTED"
+    # of each side: the gallery it enrols into, and those that it names beside it
+    galleries: tuple[str, str] = (GALLERY, GALLERY)
+    also: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
 @dataclass
@@ -91,11 +94,11 @@ class MeetingStore(SqlStore):
         self.enrolling = threading.local()
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[SqlWriting]:
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[SqlWriting]:
         if getattr(self.enrolling, "armed", False):
             self.enrolling.armed = False
             self.meet()
-        with super().writing(gallery_id) as writing:
+        with super().writing(gallery_id, also) as writing:
             yield writing
 
 
@@ -153,7 +156,8 @@ def run_side(
     for pair in range(race.pairs):
         store.meet()
         store.enrolling.armed = True
-        request = EnrolmentRequest(GALLERY, (sample_of(pair, side),), subject_id=subject(pair, side))
+        person, own_id = sample_of(pair, side), subject(pair, side)
+        request = EnrolmentRequest(race.galleries[side], (person,), subject_id=own_id, also_search=race.also[side])
         eraser = _erased_while_meeting(race, rng, pair, side, erasure)
         if eraser:
             eraser.start()
@@ -181,7 +185,7 @@ def _erased_while_meeting(
     def erase() -> None:
         for one in (0, 1):
             with contextlib.suppress(SubjectNotFound):  # erased in an earlier round
-                erasure.erase_subject(GALLERY, subject(victim, one))
+                erasure.erase_subject(race.galleries[one], subject(victim, one))
 
     return threading.Thread(target=erase)
 

@@ -9,12 +9,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import Engine
 
+from service.agreement import Agreement, Disclosure, Terms
 from service.domain import CaseKind, EncounterStatus, Enrolment
 from service.encrypted_store import key_store_url, open_encrypted
 from service.erasure_ledger import ErasureLedger
@@ -29,6 +31,7 @@ from tests.records import record_of
 from tests.store.building import (
     FACTS,
     SQL_KINDS,
+    START,
     candidate_of,
     embedding_of,
     enrol,
@@ -40,6 +43,7 @@ from tests.store.building import (
 IMAGE = b"\xff\xd8 a planted photograph " * 900
 PLANTED_FACTS = replace(FACTS, site="planted site", operator_ref="planted operator", labels=(("of", "planted value"),))
 PEOPLE = 30
+PLANTED_WORDS = {"words": b"planted words"}
 
 
 @pytest.fixture(params=SQL_KINDS)
@@ -75,6 +79,12 @@ def plant(store: SqlStore) -> None:
         first = first or enrolled
 
 
+def plant_words(store: SqlStore) -> None:
+    """Make an agreement: what was written before there was encryption has none."""
+    terms = Terms("client:x", "y", "planted words", Disclosure.FULL, START, START + timedelta(days=1), 1)
+    store.agreements.add(Agreement("a" * 32, "camp", terms, "client:z", START))
+
+
 def traces() -> dict[str, bytes]:
     """What must be found nowhere."""
     found = {"image": IMAGE[:40]}
@@ -83,7 +93,13 @@ def traces() -> dict[str, bytes]:
         embedding = to_bytes(embedding_of(name))
         found |= {f"template {number}": embedding[:24], f"end of template {number}": embedding[-24:]}
         found[f"digest {number}"] = hashlib.sha256(name.encode()).hexdigest().encode()
-    return {**found, "site": b"planted site", "operator": b"planted operator", "label": b"planted value"}
+    return {
+        **found,
+        "site": b"planted site",
+        "operator": b"planted operator",
+        "label": b"planted value",
+        **PLANTED_WORDS,
+    }
 
 
 def found_in(var: Path, url: str) -> set[str]:
@@ -135,6 +151,7 @@ def bytes_in(folder: Path) -> dict[str, bytes]:
 def test_nothing_of_a_face_is_in_a_file_or_a_dump(url: str, var: Path) -> None:
     with record_of(var, url) as store:
         plant(store)
+        plant_words(store)
 
     assert found_in(var, url) == set()
 
@@ -143,6 +160,7 @@ def test_the_search_for_traces_finds_what_is_not_encrypted(url: str, var: Path) 
     with closing(SqlStore(url)) as store:
         store.migrate()
         plant(store)
+        plant_words(store)
 
     assert found_in(var, url) == set(traces())
 

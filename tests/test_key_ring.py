@@ -72,6 +72,29 @@ def test_a_value_opens_in_its_own_place_and_gallery_only(ring: KeyRing) -> None:
         KeyRing(ring._store, ring._master).open("village", sealed, CONTEXT)
 
 
+def test_what_is_of_no_subject_is_sealed_under_the_key_of_its_gallery(
+    ring: KeyRing, store: CountingStore, master: FakeMasterKey
+) -> None:
+    sealed = ring.seal_of_gallery("camp", PLAIN, CONTEXT)
+    ring.rotate_master_key()
+
+    for each in (ring, KeyRing(store, master)):
+        assert each.open_of_gallery("camp", sealed, CONTEXT) == PLAIN
+    assert PLAIN not in sealed
+    ring.gallery_key("village")
+    for gallery_id, value, context in (
+        ("village", sealed, CONTEXT),
+        ("camp", sealed, b"another place"),
+        ("camp", sealed[:-1] + bytes([sealed[-1] ^ 1]), CONTEXT),
+        ("camp", PLAIN, CONTEXT),
+        ("camp", b"", CONTEXT),
+    ):
+        with pytest.raises(Undecipherable):
+            ring.open_of_gallery(gallery_id, value, context)
+    with pytest.raises(KeysMissing):
+        ring.open_of_gallery("nowhere", sealed, CONTEXT)
+
+
 @pytest.mark.parametrize("place", [0, 4, 30, -1])
 def test_a_changed_value_does_not_open(ring: KeyRing, place: int) -> None:
     sealed = bytearray(ring.seal("camp", taken(ring), PLAIN, CONTEXT))

@@ -1,6 +1,6 @@
 """A small whole system without HTTP: any store, real index, synthetic people."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -52,9 +52,9 @@ class InterruptedStore(FakeStore):
         self.before_writing: Callable[[], object] | None = None
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[FakeWriting]:
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[FakeWriting]:
         self._interrupt()
-        with super().writing(gallery_id) as writing:
+        with super().writing(gallery_id, also) as writing:
             yield writing
 
     def update_gallery(

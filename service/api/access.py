@@ -19,6 +19,7 @@ class Scope(Enum):
     OPEN = "open"  # nobody is asked
     GALLERY = "gallery"  # in the gallery of the path
     SERVICE = "service"  # in all galleries: it belongs to none of them
+    KNOWN = "known"  # nowhere: whoever proves who they are; the route gives each what is their own
     SOMEWHERE = "somewhere"  # in any gallery: the route looks at which
 
 
@@ -38,7 +39,7 @@ class Rule:
         Raises:
             Forbidden
         """
-        if self.scope is Scope.OPEN:
+        if self.scope in {Scope.OPEN, Scope.KNOWN}:
             return
         if self.scope is Scope.SOMEWHERE:
             is_allowed = caller.may_somewhere(self.roles)
@@ -62,11 +63,16 @@ _G = "/v1/galleries/{gallery_id}"
 _READERS = (ANALYST, SUPERVISOR)
 _KEEPERS = (OPERATOR, ADMIN)
 _OVERSEERS = (AUDITOR, OPERATOR, ADMIN)
+_RETENTION_READERS = (SUPERVISOR, *_OVERSEERS)
 
 SWEEPERS = frozenset(_KEEPERS)
 """Who may compare galleries: in both of them."""
 CASE_READERS = frozenset(_READERS)
 """Who may see the people of a case: in the gallery of each."""
+ALSO_SEARCHERS = frozenset({ENROLLER})
+"""Whose enrolments may search a further gallery: in that one, too."""
+PEOPLE_SEERS = frozenset({ENROLLER, *_READERS})
+"""Who is told the names of candidates in a further gallery: in that one."""
 PLANNERS = frozenset({SUPERVISOR, AUDITOR, OPERATOR, ADMIN})
 """Who may plan a campaign: for a gallery, in it."""
 STATE_READERS = frozenset(_KEEPERS)
@@ -86,7 +92,13 @@ RULES: tuple[Rule, ...] = tuple(
         ("GET", "/openapi.json", Scope.OPEN, (), _OPEN_PAGE),
         ("GET", "/static-offline-docs", Scope.OPEN, (), "Scripts and styles of those pages."),
         ("GET", "/metrics", Scope.SERVICE, _KEEPERS, "Names and sizes of all galleries; nothing of anybody."),
-        ("POST", f"{_G}/enrolments", Scope.GALLERY, (ENROLLER,), "The work of a registration desk."),
+        (
+            "POST",
+            f"{_G}/enrolments",
+            Scope.GALLERY,
+            (ENROLLER,),
+            "The work of a registration desk; in each further gallery that it searches, too.",
+        ),
         ("POST", f"{_G}/identifications", Scope.GALLERY, (ENROLLER,), "The same question, recorded nowhere."),
         ("POST", f"{_G}/verifications", Scope.GALLERY, (ENROLLER,), "Is the person who they say they are?"),
         (
@@ -135,9 +147,60 @@ RULES: tuple[Rule, ...] = tuple(
         ("POST", "/v1/galleries", Scope.SERVICE, (ADMIN,), "Belongs to no gallery yet."),
         ("GET", _G, Scope.GALLERY, ALL_ROLES, "Settings, thresholds and counts; nothing of anybody."),
         ("PATCH", _G, Scope.GALLERY, (ADMIN,), "Error rates decide who is flagged."),
+        ("GET", f"{_G}/retention", Scope.GALLERY, _RETENTION_READERS, "Rule and last report; nothing of anybody."),
+        ("PUT", f"{_G}/retention", Scope.GALLERY, (SUPERVISOR,), "Decides who will be erased."),
+        (
+            "POST",
+            f"{_G}/retention/reports",
+            Scope.GALLERY,
+            (SUPERVISOR,),
+            "Erases nothing; puts the report before it aside.",
+        ),
+        ("GET", f"{_G}/retention/reports", Scope.GALLERY, _RETENTION_READERS, "Counts, rules and dates."),
+        ("GET", f"{_G}/retention/reports/{{report_id}}", Scope.GALLERY, _RETENTION_READERS, "As above."),
+        (
+            "GET",
+            f"{_G}/retention/reports/{{report_id}}/lines",
+            Scope.GALLERY,
+            (SUPERVISOR,),
+            "Names people: who audits sees how many, why and until when.",
+        ),
+        ("POST", f"{_G}/retention/runs", Scope.GALLERY, (SUPERVISOR,), "Erases; cannot be undone."),
+        ("GET", f"{_G}/holds", Scope.GALLERY, (SUPERVISOR,), "Names people."),
+        ("GET", f"{_G}/hold", Scope.GALLERY, (SUPERVISOR,), "The reason may speak of people."),
+        ("PUT", f"{_G}/hold", Scope.GALLERY, (SUPERVISOR,), "Stops every erasure in the gallery."),
+        ("DELETE", f"{_G}/hold", Scope.GALLERY, (SUPERVISOR,), "Lets erasures go on."),
+        ("GET", f"{_G}/subjects/{{subject_id}}/hold", Scope.GALLERY, (SUPERVISOR,), "The reason speaks of a person."),
+        ("PUT", f"{_G}/subjects/{{subject_id}}/hold", Scope.GALLERY, (SUPERVISOR,), "Stops the person's erasure."),
+        ("DELETE", f"{_G}/subjects/{{subject_id}}/hold", Scope.GALLERY, (SUPERVISOR,), "Lets it go on."),
         ("GET", f"{_G}/calibrations", Scope.GALLERY, _OVERSEERS, "What scores mean; nothing of anybody."),
         ("POST", f"{_G}/calibrations", Scope.GALLERY, (ADMIN,), "Decides who is flagged."),
         ("PUT", f"{_G}/calibration", Scope.GALLERY, (ADMIN,), "Decides who is flagged."),
+        ("POST", f"{_G}/agreements", Scope.GALLERY, (ADMIN,), "Lets somebody else search the gallery."),
+        ("GET", f"{_G}/agreements", Scope.GALLERY, (AUDITOR, ADMIN), "Who else may search the gallery."),
+        ("POST", f"{_G}/agreements/{{agreement_id}}/end", Scope.GALLERY, (ADMIN,), "Takes that right away."),
+        (
+            "GET",
+            f"{_G}/agreements/{{agreement_id}}/uses",
+            Scope.GALLERY,
+            (AUDITOR, ADMIN),
+            "Who searched, when and what for; nothing of whom it was about.",
+        ),
+        ("GET", "/v1/agreements", Scope.KNOWN, ALL_ROLES, "Lists only those that name the caller as the partner."),
+        (
+            "GET",
+            "/v1/agreements/{agreement_id}/uses",
+            Scope.KNOWN,
+            ALL_ROLES,
+            "The caller's own searches; an agreement that does not name the caller is not found.",
+        ),
+        (
+            "POST",
+            "/v1/agreements/{agreement_id}/identifications",
+            Scope.KNOWN,
+            ALL_ROLES,
+            "The agreement gives the right, to the client that it names, and to nobody by a role.",
+        ),
         ("GET", f"{_G}/audit", Scope.GALLERY, (AUDITOR, ADMIN), "Who did what; whom it concerned stays sealed."),
         ("GET", f"{_G}/audit/export", Scope.GALLERY, (AUDITOR, ADMIN), "The same, as a file."),
         ("POST", f"{_G}/audit/verifications", Scope.GALLERY, (AUDITOR, ADMIN), "Whether the trail was changed."),

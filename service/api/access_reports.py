@@ -16,6 +16,7 @@ from service.api.schemas import EncounterOut, answer
 from service.audit_chain import AuditEvent, SeenSubject, SubjectEntry
 from service.domain import Case, CaseKind, CaseStatus, CaseVerdict, Encounter, Enrolment, Held, OutcomeKind
 from service.errors import GalleryNotFound, SubjectNotFound
+from service.retention_rule import Hold
 
 router = APIRouter(tags=["subjects"], route_class=GuardedRoute)
 
@@ -110,12 +111,15 @@ class AccessReportOut(Out):
     gallery_id: str
     subject_id: str
     enrolled_at: datetime
+    held_since: datetime | None = Field(
+        description="Since when a legal hold keeps the data from being erased, without its reason; null: none."
+    )
     encounters: list[ReportedEncounterOut]
     cases: list[ReportedCaseOut]
     looks: list[LookOut] = Field(description="This report is the last of them.")
 
     @classmethod
-    def of(cls, held: Held, looks: list[SubjectEntry], advice: RecaptureAdvice) -> "AccessReportOut":
+    def of(cls, held: Held, looks: list[SubjectEntry], advice: RecaptureAdvice, hold: Hold | None) -> "AccessReportOut":
         enrolments = {each.encounter_id: each for each in held.enrolments}
         cases = [ReportedCaseOut.of(each, "subject") for each in held.own_cases]
         cases += [ReportedCaseOut.of(each, "candidate") for each in held.other_cases]
@@ -123,6 +127,7 @@ class AccessReportOut(Out):
             gallery_id=held.subject.gallery_id,
             subject_id=held.subject.subject_id,
             enrolled_at=held.subject.created_at,
+            held_since=None if hold is None else hold.set_at,
             encounters=[_encounter(each, enrolments.get(each.encounter_id), held, advice) for each in held.encounters],
             cases=cases,
             looks=[LookOut.of(each) for each in looks],
@@ -156,4 +161,5 @@ def read_access_report(service: ServiceDep, gallery_id: GalleryPath, subject_id:
     held = service.store.held_about(gallery_id, subject_id)
     service.audit.record(AuditEvent.SUBJECT_REPORTED, gallery_id, seen=[SeenSubject(subject_id)])
     looks = service.store.audit_about(gallery_id, subject_id)
-    return answer(AccessReportOut.of(held, looks, service.recapture), headers={"Cache-Control": "no-store"})
+    hold = service.holds.covering(gallery_id, subject_id)
+    return answer(AccessReportOut.of(held, looks, service.recapture, hold), headers={"Cache-Control": "no-store"})

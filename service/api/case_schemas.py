@@ -18,7 +18,7 @@ class CaseCandidateOut(CandidateOut):
 
     @classmethod
     def in_case(cls, case: domain.Case, candidate: domain.Candidate) -> "CaseCandidateOut":
-        return cls(**dict(CandidateOut.of(candidate)), gallery_id=candidate.gallery_id or case.gallery_id)
+        return cls(**{**dict(CandidateOut.of(candidate)), "gallery_id": candidate.gallery_id or case.gallery_id})
 
 
 class CaseOut(Out):

@@ -8,7 +8,7 @@ from service.access import LOCAL, Caller
 from service.api.access import CASE_READERS, require
 from service.api.bodies import OnlyJsonBody
 from service.api.case_schemas import CaseOut, CasesOut
-from service.api.context import ServiceDep
+from service.api.context import Service, ServiceDep
 from service.api.error_responses import responses
 from service.api.guarded_route import CallerDep, GuardedRoute
 from service.api.openapi_bodies import json_body
@@ -18,7 +18,7 @@ from service.api.samples import read_json
 from service.api.schemas import answer
 from service.audit_chain import AuditEvent
 from service.audit_people import seen_in_case
-from service.domain import Case, CaseDecision
+from service.domain import Candidate, Case, CaseDecision, CaseKind
 from service.errors import (
     CaseNotFound,
     CaseVoid,
@@ -86,11 +86,19 @@ def decide_case(
     """
     wanted = read_json(body, CaseDecisionIn)
     if caller is not LOCAL:
-        other = service.store.case(gallery_id, case_id).candidate
+        other = _compared_with(service, service.store.case(gallery_id, case_id))
         if other is not None and other.gallery_id is not None:
             require(caller, CASE_READERS, other.gallery_id)
     decision = CaseDecision(wanted.verdict, _decided_by(caller, wanted.decided_by))
     return answer(CaseOut.of(service.store.decide_case(gallery_id, case_id, decision)))
+
+
+def _compared_with(service: Service, case: Case) -> Candidate | None:
+    """Return whom a verdict is about: of several candidates of an enrolment the first."""
+    if case.candidate is not None or case.kind is not CaseKind.DUPLICATE:
+        return case.candidate
+    found = service.store.enrolment(case.gallery_id, case.enrolment_id).candidates
+    return found[0] if found else None
 
 
 def _decided_by(caller: Caller, said: str | None) -> str:

@@ -50,7 +50,10 @@ class ClientIn(BaseModel):
     name: Annotated[str, Field(pattern=_NAME_PATTERN, max_length=_MAX_NAME)]
     grants: Annotated[
         list[GrantText],
-        Field(min_length=1, max_length=MAX_GRANTS, description="`ROLE:GALLERY`, or `ROLE:*` for all galleries."),
+        Field(
+            max_length=MAX_GRANTS,
+            description="`ROLE:GALLERY`, or `ROLE:*` for all galleries; none for who is only a partner.",
+        ),
     ]
     lifetime_s: Lifetime = None
 

@@ -8,6 +8,7 @@ from typing import Annotated, Protocol, cast
 from fastapi import Depends, Request
 
 from service.ages import RecaptureAdvice
+from service.agreements import AgreementService
 from service.auditing import AuditService
 from service.calibrations import CalibrationService
 from service.clients import ClientService
@@ -24,8 +25,9 @@ from service.metrics import Metrics
 from service.migration import MigrationService
 from service.packs import Packs
 from service.plans import PlanService
-from service.ports import Store
+from service.ports import Agreements, LegalHolds, Store
 from service.receipts import ReceiptIssuer
+from service.retention import RetentionService
 from service.sweep import SweepService
 from service.template_making import TemplateMaking
 from service.verification import VerificationService
@@ -34,7 +36,10 @@ RETRY_WHILE_STARTING_S = 2
 
 
 class CheckedStore(Store, Protocol):
-    """A record that can say how it is."""
+    """A record that can say how it is, with that of the sharing agreements."""
+
+    @property
+    def agreements(self) -> Agreements: ...
 
     def ping(self) -> None:
         """Raises StoreUnavailable."""
@@ -63,7 +68,10 @@ class Service:
     plans: PlanService
     migrations: MigrationService
     template_making: TemplateMaking
+    retention: RetentionService
+    holds: LegalHolds
     clients: ClientService
+    agreements: AgreementService
     store: CheckedStore
     matcher: Matcher
     packs: Packs

@@ -10,6 +10,7 @@ from starlette.routing import Mount, Route
 
 from service.api import (
     access_reports,
+    agreements,
     audit,
     calibrations,
     cases,
@@ -18,6 +19,7 @@ from service.api import (
     enrolments,
     error_responses,
     galleries,
+    holds,
     identifications,
     images,
     index,
@@ -26,6 +28,7 @@ from service.api import (
     operations,
     plans,
     receipts,
+    retention,
     subjects,
     sweeps,
     verifications,
@@ -67,6 +70,8 @@ _ROUTES = (
     images,
     access_reports,
     galleries,
+    retention,
+    holds,
     calibrations,
     audit,
     index,
@@ -77,6 +82,7 @@ _ROUTES = (
     keys,
     receipts,
     clients,
+    agreements,
     operations,
 )
 # FastAPI's own pages, which it makes itself: they are open, and the table says so

@@ -18,6 +18,7 @@ from service.errors import (
     EncounterOutdated,
     EncounterWithdrawn,
     GalleryNotFound,
+    LegalHold,
     RequestTooLarge,
     UnsupportedMediaType,
 )
@@ -66,7 +67,13 @@ def read_encounter(service: ServiceDep, gallery_id: GalleryPath, encounter_id: E
     summary="Take an encounter out of the search, back into it, or withdraw it",
     response_model=EncounterOut,
     responses=responses(
-        GalleryNotFound, EncounterNotFound, EncounterOutdated, EncounterWithdrawn, RequestTooLarge, UnsupportedMediaType
+        GalleryNotFound,
+        EncounterNotFound,
+        EncounterOutdated,
+        EncounterWithdrawn,
+        LegalHold,
+        RequestTooLarge,
+        UnsupportedMediaType,
     ),
     openapi_extra=json_body(EncounterIn, {"status": "inactive"}),
 )

@@ -1,11 +1,16 @@
 """Enrolments: send the samples of a person, learn whether the person is already enrolled."""
 
+import hashlib
+from dataclasses import replace
+
 from fastapi import APIRouter, Response
 
+from service.access import LOCAL, Caller
+from service.api.access import ALSO_SEARCHERS, PEOPLE_SEERS, require
 from service.api.bodies import AnyBody
 from service.api.context import ServiceDep
 from service.api.error_responses import SAMPLE_ERRORS, responses
-from service.api.guarded_route import GuardedRoute
+from service.api.guarded_route import CallerDep, GuardedRoute
 from service.api.openapi_bodies import ENROLMENT_BODY
 from service.api.ordinary_route import OrdinaryRoute
 from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EnrolmentPath, GalleryPath, IdempotencyKey, Limit
@@ -13,9 +18,11 @@ from service.api.samples import enrolment_request
 from service.api.schemas import EnrolmentOut, EnrolmentsOut, answer
 from service.audit_chain import AuditEvent
 from service.audit_people import seen_in_enrolment
+from service.domain import Candidate, Enrolment
 from service.errors import (
     EncounterExists,
     EnrolmentNotFound,
+    GalleriesNotComparable,
     GalleryNotFound,
     IdempotencyKeyReused,
     IndexUnavailable,
@@ -34,17 +41,27 @@ _REPLAYED = {
 
 
 def create_enrolment(
-    service: ServiceDep, gallery_id: GalleryPath, body: AnyBody, idempotency_key: IdempotencyKey
+    service: ServiceDep, caller: CallerDep, gallery_id: GalleryPath, body: AnyBody, idempotency_key: IdempotencyKey
 ) -> Response:
     """Search the whole gallery for the person in the samples, decide, and record the encounter.
 
     A repeat with the same `Idempotency-Key` or `encounter_id` and the same content gets the first answer. A sample
     without a usable face is an error with its own code, unless another sample of the request is usable.
     """
-    request = enrolment_request(gallery_id, body, idempotency_key, max_samples=service.max_samples)
+    name = None if idempotency_key is None else _of_caller(caller, idempotency_key)
+    request = enrolment_request(gallery_id, body, name, max_samples=service.max_samples)
+    for each in request.also_search:
+        require(caller, ALSO_SEARCHERS, each)
     found = service.enrolment.enrol(request)
     headers = {"Idempotency-Replayed": "true"} if found.is_replay else None
     return answer(EnrolmentOut.of(found.enrolment), 201, headers)
+
+
+def _of_caller(caller: Caller, idempotency_key: str) -> str:
+    """Return the name under which it is kept: two clients that count from 1 must not get each other's answers."""
+    if caller == LOCAL:
+        return idempotency_key
+    return hashlib.sha256(f"{caller.client_id}\0{idempotency_key}".encode()).hexdigest()
 
 
 router.add_api_route(
@@ -56,7 +73,7 @@ router.add_api_route(
     response_model=EnrolmentOut,
     responses={
         201: _REPLAYED,
-        **responses(*SAMPLE_ERRORS, EncounterExists, IdempotencyKeyReused, IndexUnavailable),
+        **responses(*SAMPLE_ERRORS, EncounterExists, IdempotencyKeyReused, GalleriesNotComparable, IndexUnavailable),
     },
     openapi_extra=ENROLMENT_BODY,
     route_class_override=OrdinaryRoute,
@@ -70,13 +87,19 @@ router.add_api_route(
     responses=responses(GalleryNotFound),
 )
 def list_enrolments(
-    service: ServiceDep, gallery_id: GalleryPath, after: AfterNumber = None, limit: Limit = DEFAULT_LIMIT
+    service: ServiceDep,
+    caller: CallerDep,
+    gallery_id: GalleryPath,
+    *,
+    after: AfterNumber = None,
+    limit: Limit = DEFAULT_LIMIT,
 ) -> Response:
-    """Return enrolments in their order, each as it was answered."""
+    """Return enrolments in their order, each as it was answered; candidates elsewhere only to who may see them."""
     page = service.store.enrolments(gallery_id, after, limit)
-    seen = [each for item in page.items for each in seen_in_enrolment(item)]
+    items = [_seen_by(caller, item) for item in page.items]
+    seen = [each for item in items for each in seen_in_enrolment(item)]
     service.audit.listed(AuditEvent.ENROLMENTS_LISTED, gallery_id, seen)
-    return answer(EnrolmentsOut(items=[EnrolmentOut.of(item) for item in page.items], next_after=page.next_after))
+    return answer(EnrolmentsOut(items=[EnrolmentOut.of(item) for item in items], next_after=page.next_after))
 
 
 @router.get(
@@ -85,8 +108,28 @@ def list_enrolments(
     response_model=EnrolmentOut,
     responses=responses(GalleryNotFound, EnrolmentNotFound),
 )
-def read_enrolment(service: ServiceDep, gallery_id: GalleryPath, enrolment_id: EnrolmentPath) -> Response:
-    """Return an enrolment as it was answered; candidates that were erased since have lost their ids."""
-    found = service.store.enrolment(gallery_id, enrolment_id)
+def read_enrolment(
+    service: ServiceDep, caller: CallerDep, gallery_id: GalleryPath, enrolment_id: EnrolmentPath
+) -> Response:
+    """Return an enrolment as it was answered; candidates that were erased since have lost their ids.
+
+    So have those of other galleries where the caller has no role there that sees people.
+    """
+    found = _seen_by(caller, service.store.enrolment(gallery_id, enrolment_id))
     service.audit.record(AuditEvent.ENROLMENT_VIEWED, gallery_id, seen=seen_in_enrolment(found))
     return answer(EnrolmentOut.of(found))
+
+
+def _seen_by(caller: Caller, enrolment: Enrolment) -> Enrolment:
+    """Return an enrolment without the names of people in galleries whose people the caller may not see."""
+    candidates = tuple(
+        each if each.gallery_id is None or caller.may(PEOPLE_SEERS, each.gallery_id) else _nameless(each)
+        for each in enrolment.candidates
+    )
+    return replace(enrolment, candidates=candidates)
+
+
+def _nameless(candidate: Candidate) -> Candidate:
+    return replace(
+        candidate, subject_id=None, encounter_id=None, reference_id=None, age_at_capture=None, years_between=None
+    )

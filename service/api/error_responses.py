@@ -80,6 +80,15 @@ EXAMPLES: dict[type[BiodedupError], str] = {
         "12 people have no template of buffalo_s and would be searched by opencv-zoo alone until they are captured "
         "again; accept it by their number: accepted_missing=12"
     ),
+    errors.AgreementNotFound: "there is no such agreement",
+    errors.PurposeNotAgreed: "X-Purpose: this is not what the agreement is for",
+    errors.AgreementLimitReached: "no search is left today (UTC)",
+    errors.HoldNotFound: "there is no legal hold on this subject itself",
+    errors.RetentionReportNotFound: "there is no such retention report in this gallery",
+    errors.LegalHold: "under legal hold since 2026-03-01T12:00:00Z: nothing is erased until it is lifted",
+    errors.RetentionRuleChanged: "the rule was changed since the report was made: make another report",
+    errors.RetentionReportExpired: "a report may be acted on for 24 hours: make another one",
+    errors.RetentionUnderway: "a retention run of this gallery has not ended yet",
     errors.Overloaded: "too many samples are waiting; try again",
     errors.RateLimited: "more than 12000 requests in a minute; try again later",
     errors.StoreUnavailable: "the record does not answer",

@@ -3,14 +3,14 @@
 from fastapi import APIRouter, Response
 
 from service.api.bodies import OnlyJsonBody
-from service.api.context import ServiceDep
+from service.api.context import Service, ServiceDep
 from service.api.error_responses import responses
 from service.api.guarded_route import CallerDep, GuardedRoute
 from service.api.openapi_bodies import json_body
 from service.api.parameters import GalleryPath
 from service.api.request_schemas import GalleryChangeIn, GalleryIn
 from service.api.samples import read_json
-from service.api.schemas import CountsOut, GalleriesOut, GalleryOut, MetadataOut, ThresholdsOut, answer
+from service.api.schemas import CountsOut, GalleriesOut, GalleryOut, HeldOut, MetadataOut, ThresholdsOut, answer
 from service.errors import (
     GalleryExists,
     GalleryNotFound,
@@ -39,13 +39,13 @@ def create_gallery(service: ServiceDep, body: OnlyJsonBody) -> Response:
     if wanted.pack_id is not None and wanted.pack_id not in loaded:
         # for a gallery that exists this is a fault of the process (503); here it is one of the request
         raise InvalidRequest(f"pack_id: this pack is not loaded; loaded are {', '.join(loaded)}")
-    return answer(_out(service.galleries.create(wanted.gallery_id, _change(wanted, wanted.pack_id))), 201)
+    return answer(_out(service, service.galleries.create(wanted.gallery_id, _change(wanted, wanted.pack_id))), 201)
 
 
 @router.get("/v1/galleries", summary="List galleries", response_model=GalleriesOut, responses=responses(PackNotLoaded))
 def list_galleries(service: ServiceDep, caller: CallerDep) -> Response:
     """Return the galleries in which the caller has a role, with what they hold."""
-    return answer(GalleriesOut(items=[_out(report) for report in service.galleries.reports(caller.sees)]))
+    return answer(GalleriesOut(items=[_out(service, report) for report in service.galleries.reports(caller.sees)]))
 
 
 @router.get(
@@ -56,7 +56,7 @@ def list_galleries(service: ServiceDep, caller: CallerDep) -> Response:
 )
 def read_gallery(service: ServiceDep, gallery_id: GalleryPath) -> Response:
     """Return a gallery, what it holds, and the thresholds that its next enrolment will use."""
-    return answer(_out(service.galleries.report(gallery_id)))
+    return answer(_out(service, service.galleries.report(gallery_id)))
 
 
 @router.patch(
@@ -69,7 +69,7 @@ def read_gallery(service: ServiceDep, gallery_id: GalleryPath) -> Response:
 def change_gallery(service: ServiceDep, gallery_id: GalleryPath, body: OnlyJsonBody) -> Response:
     """Set what is given; earlier answers keep the thresholds they were given with."""
     wanted = read_json(body, GalleryChangeIn)
-    return answer(_out(service.galleries.update(gallery_id, _change(wanted, None))))
+    return answer(_out(service, service.galleries.update(gallery_id, _change(wanted, None))))
 
 
 def _change(wanted: GalleryChangeIn, pack_id: str | None) -> GalleryChange:
@@ -88,8 +88,9 @@ def _change(wanted: GalleryChangeIn, pack_id: str | None) -> GalleryChange:
     )
 
 
-def _out(report: GalleryReport) -> GalleryOut:
+def _out(service: Service, report: GalleryReport) -> GalleryOut:
     gallery, counts = report.gallery, report.counts
+    figures = service.retention.figures(gallery.gallery_id)
     return GalleryOut(
         gallery_id=gallery.gallery_id,
         pack_id=gallery.pack_id,
@@ -116,5 +117,7 @@ def _out(report: GalleryReport) -> GalleryOut:
         ),
         thresholds=ThresholdsOut.model_validate(report.thresholds),
         metadata=MetadataOut.of(report.agreement),
+        legal_hold=HeldOut.of(service.holds.covering(gallery.gallery_id)),
+        held_subjects=figures.held_subjects,
         warnings=list(report.warnings),
     )

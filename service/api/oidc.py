@@ -210,7 +210,11 @@ def _read_header(token: str) -> tuple[str | None, str]:
     except (jwt.PyJWTError, ValueError):
         raise refused() from None
     kid, algorithm = header.get("kid"), header.get("alg")
-    if algorithm not in _KNOWN_ALGORITHMS or not (kid is None or isinstance(kid, str)):
+    if (
+        not isinstance(algorithm, str)
+        or algorithm not in _KNOWN_ALGORITHMS
+        or not (kid is None or isinstance(kid, str))
+    ):
         raise refused()
     return kid, algorithm
 

@@ -47,6 +47,9 @@ def _text(name: str, part: dict[str, Any]) -> dict[str, Any]:
     """A form knows no null: a field is given or not."""
     (kind,) = [kind for kind in part["anyOf"] if kind["type"] != "null"]
     described: dict[str, Any] = {key: part[key] for key in ("title", "description") if key in part}
+    if name == "also_search":
+        names = {"type": "string", "examples": ["camp-north,camp-south"]}
+        return {**described, **names}
     if name == "labels":
         labels = {"type": "string", "contentMediaType": JSON, "description": "A JSON object of texts."}
         return {**described, **labels, "examples": ['{"campaign": "2026-spring"}']}

@@ -27,6 +27,7 @@ SubjectPath = Annotated[str, _RECORD_PATH]
 EncounterPath = Annotated[str, _RECORD_PATH]
 EnrolmentPath = Annotated[str, _RECORD_PATH]
 CasePath = Annotated[int, Path(ge=1, le=MAX_ROW_NUMBER)]
+ReportPath = Annotated[int, Path(ge=1, le=MAX_ROW_NUMBER)]
 SweepPath = Annotated[int, Path(ge=1, le=MAX_ROW_NUMBER)]
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items on one page.")]

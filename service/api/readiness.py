@@ -120,6 +120,7 @@ def _refresh(service: Service, gallery: Gallery) -> None:
     metrics.gallery_templates.labels(gallery=name).set(gallery.template_count)
     metrics.standby_only_templates.labels(gallery=name).set(gallery.standby_only_count)
     metrics.open_cases.labels(gallery=name).set(service.store.open_case_count(name))
+    metrics.show_retention(name, service.retention.figures(name))
     counts = service.store.verdict_counts(name)
     for kind, verdict in itertools.product(CaseKind, CaseVerdict):
         metrics.decided_cases.labels(gallery=name, kind=kind.value, verdict=verdict.value).set(

@@ -14,7 +14,9 @@ from service.access import Caller
 from service.errors import RateLimited
 from service.rate_limits import KIB, Limited, RateLimits, address_group
 
-_SEARCH = re.compile(r"/v1/galleries/[^/]+/(enrolments|identifications|verifications|sweeps)")
+_SEARCH = re.compile(
+    r"/v1/(galleries/[^/]+/(enrolments|identifications|verifications|sweeps)|agreements/[^/]+/identifications)"
+)
 _LIMITED = "/v1/"  # not what machines ask every few seconds: /metrics, /readyz
 _UNAUTHENTICATED = 401
 _PROVEN_S = 15 * 60.0

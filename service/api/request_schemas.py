@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from service.api.parameters import GalleryName, RecordId
+from service.api.parameters import MAX_ROW_NUMBER, GalleryName, RecordId
 from service.domain import CaseVerdict, EncounterStatus, QualityGate
+from service.wide_search import MAX_FURTHER
 
 # control characters do not print, and a NUL has no place in PostgreSQL
-_TEXT = r"^[^\x00-\x1f\x7f-\x9f]+$"
+TEXT_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _YEARS = range(1900, 2101)
 _MAX_LABELS = 32
@@ -51,15 +52,20 @@ Instant = Annotated[
     BeforeValidator(_parse_instant),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-05-04T09:30:00+03:00"]}),
 ]
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_TEXT)]
-LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_TEXT)]
-LabelValue = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_TEXT)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=TEXT_PATTERN)]
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=TEXT_PATTERN)]
+LabelValue = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=TEXT_PATTERN)]
 GateName = Annotated[QualityGate, WithJsonSchema({"type": "string", "enum": [gate.value for gate in QualityGate]})]
 BirthYear = Annotated[int, Field(ge=1850, le=2100)]
 Sex = Literal["female", "male", "other", "unknown"]
 Fmr = Annotated[float, Field(ge=1e-6, le=0.1)]
 Fpir = Annotated[float, Field(ge=1e-6, le=0.5)]
 PackName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+
+
+AlsoSearch = Annotated[
+    list[GalleryName], Field(min_length=1, max_length=MAX_FURTHER, json_schema_extra={"uniqueItems": True})
+]
 
 
 class Body(BaseModel):
@@ -79,8 +85,13 @@ class EnrolmentFields(Body):
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=_MAX_LABELS)] | None = Field(
         None, description=f"Up to {_MAX_LABELS} words of your own, such as a campaign."
     )
-    biometric_exception: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_TEXT)] | None = Field(
-        None, description="Why there is no usable face; then without samples."
+    biometric_exception: (
+        Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=TEXT_PATTERN)] | None
+    ) = Field(None, description="Why there is no usable face; then without samples.")
+    also_search: AlsoSearch | None = Field(
+        None,
+        description="Further galleries in which the person is looked for too; nothing is written there. In a form: "
+        "their names with commas between them.",
     )
     waive_quality_gate: bool | None = Field(
         None, description="Accept what the gallery's quality gate would refuse: this person can give nothing better."
@@ -169,6 +180,34 @@ class SweepIn(Body):
         default=None, description="Compare with every template of this gallery; without it with those of the gallery."
     )
     dry_run: bool = Field(default=False, description="Only return the plan.")
+
+
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+
+class RetentionIn(Body):
+    """A whole rule: what is not given limits nothing."""
+
+    retain_days: Days | None = Field(
+        None, description="A subject is due this many days after its latest encounter was recorded."
+    )
+    retain_samples_days: Days | None = Field(
+        None, description="The samples of an encounter are due this many days after it was recorded; templates stay."
+    )
+    campaign_ends_at: Instant | None = Field(None, description="From then on everybody in the gallery is due.")
+    automatic: bool = Field(
+        default=False, description="Whether the service makes reports by itself, and acts on each a day later."
+    )
+
+
+class RetentionRunIn(Body):
+    report_id: Annotated[int, Field(ge=1, le=MAX_ROW_NUMBER)] = Field(description="Which report is to be acted on.")
+
+
+class HoldIn(Body):
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=TEXT_PATTERN)] = Field(
+        description="Why, for supervisors; encrypted, and forgotten when the hold is lifted."
+    )
 
 
 class MigrationIn(Body):

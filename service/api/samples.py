@@ -27,6 +27,7 @@ M = TypeVar("M", bound=BaseModel)
 _MAX_COMMAS = 8192
 _MAX_TEXT_BYTES = 32 * 1024
 
+_LIST = "also_search"  # the only field that may be given more than once
 _LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
 
 
@@ -81,6 +82,7 @@ def enrolment_request(
         ),
         biometric_exception=fields.biometric_exception,
         idempotency_key=idempotency_key,
+        also_search=tuple(fields.also_search or ()),
         waive_quality_gate=bool(fields.waive_quality_gate),
     )
 
@@ -137,12 +139,13 @@ def _split(
             raise InvalidRequest(f"unknown field; the fields are {', '.join(sorted(text_names | file_names))}")
         if len(data) > _MAX_TEXT_BYTES:
             raise InvalidRequest(f"{name}: too long")
-        if name in texts:
+        if name in texts and name != _LIST:
             raise InvalidRequest(f"{name}: given more than once")
         try:
-            texts[name] = data.decode("utf-8")
+            text = data.decode("utf-8")
         except UnicodeDecodeError:
             raise InvalidRequest(f"{name}: must be UTF-8") from None
+        texts[name] = f"{texts[name]},{text}" if texts.get(name) and text else text or texts.get(name, "")
     return files, {name: text for name, text in texts.items() if text}
 
 
@@ -162,6 +165,8 @@ def _from_texts(texts: dict[str, str], model: type[M]) -> M:
             values["labels"] = _LABELS.validate_json(values["labels"])
         except ValidationError:
             raise InvalidRequest("labels: must be a JSON object of texts") from None
+    if _LIST in values:
+        values[_LIST] = values[_LIST].split(",")
     try:
         return model.model_validate(values)
     except ValidationError as error:

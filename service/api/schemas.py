@@ -4,7 +4,7 @@ Over 300 lines on purpose: all answers in one place, nothing but declarations.
 """
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from fastapi import Response
 from pydantic import BaseModel, Field
@@ -15,6 +15,7 @@ from service.api.sample_schemas import AdviceOut, BoxOut, Out, PresentationAttac
 from service.calibration import wilson_interval
 from service.domain import EncounterStatus, OutcomeKind, QualityGate
 from service.filters import wrong_share
+from service.retention_rule import Hold
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -62,6 +63,9 @@ class CandidateOut(Out):
     fmr: float = Field(description="Chance that two different people score as high as the best single pair.")
     fmr_upper: float = Field(description="Upper 95 % bound of it.")
     extrapolated: bool
+    gallery_id: str | None = Field(
+        default=None, description="Where the subject is in another gallery, which was searched too; else null."
+    )
     age_at_capture: int | None = Field(
         description="The year of capture less that of birth; the person may have been one year younger. "
         "Null where one of the two is not known."
@@ -87,6 +91,7 @@ class CandidateOut(Out):
             fmr=rate.fmr,
             fmr_upper=rate.fmr_upper,
             extrapolated=rate.extrapolated,
+            gallery_id=candidate.gallery_id,
             age_at_capture=candidate.age_at_capture,
             years_between=candidate.years_between,
             pack_id=candidate.pack_id,
@@ -115,7 +120,17 @@ class SearchFilterOut(Out):
     )
 
 
+class SearchedGalleryOut(Out):
+    gallery_id: str
+    gallery_size: int
+    high_water_mark: int
+    complete: bool
+    miss_bound: float
+
+
 class SearchedOut(Out):
+    """What was searched. Of several galleries: the sum of their sizes, and complete only where all of them are."""
+
     gallery_size: int
     high_water_mark: int
     complete: bool
@@ -124,6 +139,9 @@ class SearchedOut(Out):
         "0 when all templates were compared exactly."
     )
     filter: SearchFilterOut | None = Field(description="Null: no filter made a difference.")
+    galleries: list[SearchedGalleryOut] = Field(
+        default=[], description="Of an enrolment with `also_search`: each gallery, its own first. Else empty."
+    )
 
 
 class ContinuityOut(Out):
@@ -172,19 +190,6 @@ class EnrolmentOut(Out):
         )
 
 
-class IdentificationOut(Out):
-    gallery_id: str
-    found: bool
-    candidates: list[CandidateOut]
-    thresholds: ThresholdsOut
-    searched: SearchedOut
-    quality: QualityOut
-    box: BoxOut
-    presentation_attack: PresentationAttackOut
-    advice: list[AdviceOut]
-    warnings: list[str]
-
-
 class VerificationOut(Out):
     matched: bool
     score: float
@@ -206,6 +211,22 @@ class VerificationOut(Out):
     advice: list[AdviceOut]
 
 
+class HeldOut(Out):
+    """That a legal hold keeps it from being erased; the reason is for supervisors."""
+
+    scope: Literal["subject", "gallery"] = Field(description="What is held: the subject itself, or its whole gallery.")
+    set_by: str
+    set_at: datetime
+
+    @classmethod
+    def of(cls, hold: Hold | None) -> "HeldOut | None":
+        return None if hold is None else cls(scope=scope_of(hold), set_by=hold.set_by, set_at=hold.set_at)
+
+
+def scope_of(hold: Hold) -> Literal["subject", "gallery"]:
+    return "gallery" if hold.subject_id is None else "subject"
+
+
 class SubjectOut(Out):
     subject_id: str
     gallery_id: str
@@ -218,6 +239,7 @@ class OneSubjectOut(SubjectOut):
         description="When the person is to be captured anew: the latest date of the encounters that are searched; null "
         "where of none captured_at is known."
     )
+    legal_hold: HeldOut | None
 
 
 class TemplateOut(Out):
@@ -326,6 +348,8 @@ class GalleryOut(Out):
     counts: CountsOut
     thresholds: ThresholdsOut
     metadata: MetadataOut
+    legal_hold: HeldOut | None = Field(description="On the whole gallery.")
+    held_subjects: int = Field(description="How many subjects are under a legal hold of their own.")
     warnings: list[str]
 
 

@@ -7,10 +7,17 @@ from service.api.error_responses import responses
 from service.api.guarded_route import GuardedRoute
 from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, IdempotencyKey, Limit, SubjectPath
 from service.api.receipts import ReceiptOut
-from service.api.schemas import OneSubjectOut, SubjectOut, SubjectsOut, answer
+from service.api.schemas import HeldOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
 from service.audit_chain import AuditEvent, SeenSubject
 from service.domain import EncounterStatus
-from service.errors import GalleryNotFound, IdempotencyKeyReused, MasterKeyUnusable, SubjectNotFound, VarUnusable
+from service.errors import (
+    GalleryNotFound,
+    IdempotencyKeyReused,
+    LegalHold,
+    MasterKeyUnusable,
+    SubjectNotFound,
+    VarUnusable,
+)
 
 router = APIRouter(tags=["subjects"], route_class=GuardedRoute)
 
@@ -44,14 +51,18 @@ def read_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: Subje
     seen = service.store.encounters(gallery_id, subject_id, None, max(1, len(subject.encounter_ids))).items
     service.audit.record(AuditEvent.SUBJECT_VIEWED, gallery_id, seen=[SeenSubject(subject_id)])
     due = service.recapture.newest_due([each.facts for each in seen if each.status is EncounterStatus.ACTIVE])
-    return answer(OneSubjectOut(**SubjectOut.model_validate(subject).model_dump(), recapture_due=due))
+    held = HeldOut.of(service.holds.covering(gallery_id, subject_id))
+    found = SubjectOut.model_validate(subject).model_dump()
+    return answer(OneSubjectOut(**found, recapture_due=due, legal_hold=held))
 
 
 @router.delete(
     "/v1/galleries/{gallery_id}/subjects/{subject_id}",
     summary="Erase a subject",
     response_model=ReceiptOut,
-    responses=responses(GalleryNotFound, SubjectNotFound, IdempotencyKeyReused, MasterKeyUnusable, VarUnusable),
+    responses=responses(
+        GalleryNotFound, SubjectNotFound, IdempotencyKeyReused, LegalHold, MasterKeyUnusable, VarUnusable
+    ),
 )
 def erase_subject(
     service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath, idempotency_key: IdempotencyKey

@@ -33,13 +33,20 @@ can make a client with any role, and so give itself any right: watch `biodedup c
   it goes into the audit trail.
 
 Where: *gallery*, the role in the gallery of the path; *all*, the role in all galleries (`ROLE:*`); *any*, the role
-in at least one gallery, and only the caller's galleries are shown or taken; *open*, nobody is asked.
+in at least one gallery, and only the caller's galleries are shown or taken; *known*,
+whoever proves who they are, with a role or without one, and each gets their own; *open*, nobody is asked.
 
 ## Routes
 
 """
 
-_SCOPES = {Scope.OPEN: "open", Scope.GALLERY: "gallery", Scope.SERVICE: "all", Scope.SOMEWHERE: "any"}
+_SCOPES = {
+    Scope.OPEN: "open",
+    Scope.GALLERY: "gallery",
+    Scope.SERVICE: "all",
+    Scope.SOMEWHERE: "any",
+    Scope.KNOWN: "known",
+}
 
 
 def access_page() -> str:

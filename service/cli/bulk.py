@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -43,12 +43,15 @@ class BulkEnrolment:
         journal: Journal,
         limits: Limits,
         report: Callable[[FileResult], None],
+        *,
+        also_search: Sequence[str] = (),
     ) -> None:
         self._client = client
         self._path = gallery_path(gallery_id, "enrolments")
         self._journal = journal
         self._limits = limits
         self._report = report
+        self._also_search = ",".join(sorted(also_search))
         self._report_lock = threading.Lock()
         self._stop = threading.Event()
         self.results: list[FileResult] = []
@@ -95,7 +98,8 @@ class BulkEnrolment:
         except OSError as error:
             message = error.strerror or "cannot be read"
             return FileResult(item.name, FAILED, code="file_unreadable", message=message)
-        key = item.key(content)
+        # what was answered without these galleries, or with others, is no answer
+        key = item.key(content) + (f" also in {self._also_search}" if self._also_search else "")
         known = self._journal.known(key)
         if known is not None:
             return known
@@ -109,7 +113,7 @@ class BulkEnrolment:
         pause_s, waited_s = _FIRST_PAUSE_S, 0.0
         while True:
             try:
-                answer = self._client.post_samples(self._path, [("sample", content)], _form(item, content))
+                answer = self._client.post_samples(self._path, [("sample", content)], self._form(item, content))
                 return FileResult.of_enrolment(item.name, answer)
             except CommandFailed as failure:
                 if failure.code not in _BUSY_CODES | {NO_SERVICE}:
@@ -122,6 +126,10 @@ class BulkEnrolment:
                     raise
                 self._pause(max(pause_s, failure.retry_after_s or 0.0))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _form(self, item: Item, content: bytes) -> dict[str, str]:
+        also = {"also_search": self._also_search} if self._also_search else {}
+        return also | _form(item, content)
 
     def _pause(self, pause_s: float) -> None:
         if self._stop.wait(pause_s):

@@ -83,6 +83,9 @@ class ServiceClient:
     def patch_json(self, path: str, body: Mapping[str, object]) -> Json:
         return self.send("PATCH", path, json=body)
 
+    def put_json(self, path: str, body: Mapping[str, object]) -> Json:
+        return self.send("PUT", path, json=body)
+
     def post_samples(self, path: str, files: Sequence[tuple[str, bytes]], fields: Mapping[str, str]) -> Json:
         """Send samples as multipart form data. `files` are pairs of field name and content; no file name is sent."""
         # every part needs some file name to be taken as a file; the real one may say who the person is

@@ -21,12 +21,12 @@ NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of the client: a code, such as desk-7.", show_default=False)
 ]
 RoleOption = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--role",
         metavar="ROLE[:GALLERY]",
         help="What it may: enroller, analyst, supervisor, auditor, operator or admin; in one gallery, or in all. "
-        "May be given several times.",
+        "May be given several times. Without it: only what agreements name the client for.",
         show_default=False,
     ),
 ]
@@ -48,7 +48,7 @@ client_commands = typer.Typer(
 
 @client_commands.command("add")
 def add_client(
-    name: NameArgument, role: RoleOption, expires: ExpiresOption = None, url: UrlOption = DEFAULT_URL
+    name: NameArgument, role: RoleOption = None, expires: ExpiresOption = None, url: UrlOption = DEFAULT_URL
 ) -> None:
     """Make a client, and show its key: this once, on standard output. A name is never given twice.
 
@@ -56,7 +56,7 @@ def add_client(
 
     Exit codes: 0 made, 1 the name is taken, refused or no service, 2 wrong usage.
     """
-    body = {"name": name, "grants": _grants(role), "lifetime_s": _seconds(expires, "--expires")}
+    body = {"name": name, "grants": _grants(role or []), "lifetime_s": _seconds(expires, "--expires")}
     with ServiceClient(url) as client:
         _show_key(client.post_json("/v1/clients", body))
 
@@ -149,7 +149,8 @@ def _seconds(text: str | None, option: str) -> int | None:
 def _show_key(made: Json) -> None:
     out = console()
     newest = made["keys"][-1]
-    out.print(f"{plain(made['name'])} may {plain(', '.join(made['grants']))}, until {_day(newest['expires_at'])}.")
+    what = ", ".join(made["grants"]) or "do what sharing agreements name it for"
+    out.print(f"{plain(made['name'])} may {plain(what)}, until {_day(newest['expires_at'])}.")
     out.print("Its key is shown this once; keep it where you keep passwords:")
     out.print(f"  {made['key']}")
 

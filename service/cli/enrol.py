@@ -27,6 +27,10 @@ JournalOption = Annotated[
     Path | None, typer.Option("--journal", help="Where to note answered files. Default: a file in the var folder.")
 ]
 SendersOption = Annotated[int, typer.Option("--senders", min=1, max=64, help="Photographs to send at once.")]
+AlsoOption = Annotated[
+    list[str] | None,
+    typer.Option("--also-search", help="A further gallery to look for each person in; may be given again."),
+]
 PatienceOption = Annotated[
     float, typer.Option("--patience", min=0.0, help="Seconds that the service may be gone before the run stops.")
 ]
@@ -36,6 +40,7 @@ def enrol(
     source: SourceArgument,
     *,
     gallery: GalleryOption = "default",
+    also_search: AlsoOption = None,
     report: ReportOption = None,
     journal: JournalOption = None,
     senders: SendersOption = 8,
@@ -48,11 +53,15 @@ def enrol(
     names); a file beside the sub-folders is a new person. A CSV file: the column path (relative to the file), and if
     wanted subject_id, encounter_id, captured_at, site, operator_ref, birth_year, sex, and label.NAME.
 
+    With --also-search a person who is in one of the further galleries is flagged too; nobody is enrolled there.
+
     Stop it with Ctrl-C and run it again: it goes on where it stopped, and nobody is enrolled twice. Answered files
     are noted in a journal; and each photograph has an encounter id made from its path, its subject and its bytes, by
     which the service knows it again.
 
     Example: biodedup enrol photographs/ --gallery default --report report.csv
+
+    Example: biodedup enrol photographs/ -g camp-north --also-search camp-south --also-search camp-east
 
     Example: biodedup enrol people.csv --url http://10.0.0.5:8000
 
@@ -73,7 +82,9 @@ def enrol(
                 counts[result.result] += 1
                 bar.update(task, advance=1, description=_summary(counts))
 
-            run = BulkEnrolment(client, gallery, notes, Limits(senders, patience_s), show)
+            run = BulkEnrolment(
+                client, gallery, notes, Limits(senders, patience_s), show, also_search=also_search or ()
+            )
             stopped_by = _run(run, groups)
     notes.close()
     _print_report(run.results, total, notes.path)
@@ -134,7 +145,8 @@ def _reason(result: FileResult) -> str:
     if result.code:
         return f"{result.code}: {result.message}"
     if result.candidate_subject_id:
-        return " and ".join(filter(None, [f"looks like {result.candidate_subject_id}", result.message]))
+        where = f" in {result.candidate_gallery_id}" if result.candidate_gallery_id else ""
+        return " and ".join(filter(None, [f"looks like {result.candidate_subject_id}{where}", result.message]))
     return result.message
 
 

@@ -1,6 +1,7 @@
 """The work of `biodedup evaluate`: reads labelled photographs, measures, and writes the report."""
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from service.cli.failures import CommandFailed
 from service.cli.labelled import read_faces, stored_calibration
 from service.cli.show import console, plain, warn
 from service.domain import FacePolicy
+from service.evaluation.doubtful import DoubtfulPair
 from service.evaluation.evaluation import FEWEST_PEOPLE, Evaluation
 from service.evaluation.evaluation import evaluate as evaluate_faces
 from service.evaluation.figures import to_csv
@@ -19,6 +21,7 @@ from service.evaluation.report import DOUBTFUL_FILE, FIGURES_FILE, REPORT_FILE, 
 from service.face.extractor import template_model_id
 from service.face.model_packs import installed_pack
 from service.settings import Settings
+from service.spreadsheets import cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +72,20 @@ def _measure(faces: FaceSet, calibration: Calibration | None, seed: int) -> Eval
         return evaluate_faces(faces, calibration, status.update, seed)
 
 
+def write_doubtful(file: Path, pairs: Iterable[DoubtfulPair]) -> None:
+    """Write a line for each pair. Raises OSError."""
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["first", "second", "score", "one_person_by_label"])
+        writer.writerows([cell(each.first), cell(each.second), f"{each.score:.4f}", each.mated] for each in pairs)
+
+
 def _write(out: Path, evaluation: Evaluation, page: str) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / REPORT_FILE).write_text(page, encoding="utf-8")
         (out / FIGURES_FILE).write_text(to_csv(evaluation.figures), encoding="utf-8")
-        with (out / DOUBTFUL_FILE).open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["first", "second", "score", "one_person_by_label"])
-            writer.writerows(
-                [each.first, each.second, f"{each.score:.4f}", each.mated] for each in evaluation.doubts.listed
-            )
+        write_doubtful(out / DOUBTFUL_FILE, evaluation.doubts.listed)
     except OSError as error:
         raise CommandFailed(
             f"{out} cannot be written: {error.strerror}", "report_unwritable", advice="--out names another folder."

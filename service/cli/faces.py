@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.agreements import search_as_partner
 from service.cli.client import (
     DEFAULT_URL,
     GalleryOption,
@@ -34,12 +35,18 @@ YearOption = Annotated[
 ]
 
 
+AgreementOption = Annotated[
+    str | None, typer.Option("--agreement", help="Search the gallery of this sharing agreement instead.")
+]
+
+
 def identify(
     sample: SampleFile,
     *,
     gallery: GalleryOption = "default",
     sex: SexOption = None,
     birth_year: YearOption = None,
+    agreement: AgreementOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
     """Who is this? Search a gallery for the face in FILE. Nothing is recorded.
@@ -48,12 +55,19 @@ def identify(
 
     Example: biodedup identify visitor.jpg -g camp-north --sex female --birth-year 1990
 
+    With --agreement the gallery of a partner agency is searched, and the answer is what the agreement lets be told.
+
+    Example: biodedup identify visitor.jpg --agreement 0123456789abcdef0123456789abcdef
+
     Exit codes: 0 the search was answered (found or not), 1 it was not (no usable face, no service), 2 wrong usage.
     """
     fields = {} if sex is None else {"sex": sex}
     fields |= {} if birth_year is None else {"birth_year": str(birth_year)}
     path = gallery_path(gallery, "identifications")
     with ServiceClient(url) as client:
+        if agreement is not None:
+            search_as_partner(client, agreement, sample, fields)
+            return
         answer = client.post_samples(path, [("sample", sample.read_bytes())], fields)
     out, candidates, searched = console(), answer["candidates"], answer["searched"]
     if candidates:

@@ -228,6 +228,8 @@ def print_gallery(gallery: Json, step: Json | None = None) -> None:
     ]
     if gallery["standby_pack_id"] is not None:
         rows.insert(1, ["changes its model", _model_change(gallery)])
+    if gallery["legal_hold"] is not None or gallery["held_subjects"]:
+        rows.append(["legal hold", _holds(gallery)])
     if step is not None:
         rows.append(["index", _step(step)])
     console().print(table(f"Gallery {plain(gallery['gallery_id'])}", ["what", "now"], rows))
@@ -248,6 +250,12 @@ def _model_change(gallery: Json) -> str:
         f"{plain(gallery['pack_id'])} rules, {plain(gallery['standby_pack_id'])} stands by; {alone:,} templates that "
         "only the latter has are searched too (biodedup models migrate status)"
     )
+
+
+def _holds(gallery: Json) -> str:
+    held = gallery["legal_hold"]
+    whole = "" if held is None else f"[red]the whole gallery since {plain(held['set_at'])}[/red]; "
+    return f"{whole}{gallery['held_subjects']:,} subjects of their own"
 
 
 def _filter(gallery: Json) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.cli.client import Json
 from service.cli.failures import CommandFailed
+from service.spreadsheets import cell
 
 ENROLLED, FLAGGED, REJECTED, FAILED = "enrolled", "flagged", "rejected", "failed"
 RESULTS = (ENROLLED, FLAGGED, REJECTED, FAILED)
@@ -32,6 +33,7 @@ class FileResult:
     threshold: float | None = None
     false_match_rate: float | None = None
     message: str = ""
+    candidate_gallery_id: str = ""  # where it is another gallery than the one that was enrolled into
 
     @classmethod
     def of_enrolment(cls, path: str, answer: Json) -> "FileResult":
@@ -52,6 +54,7 @@ class FileResult:
             threshold=(thresholds["review"] if thresholds else None) if best or not broken else continuity["threshold"],
             false_match_rate=best.get("fmr"),
             message="does not look like the earlier photographs of this subject" if broken else "",
+            candidate_gallery_id=best.get("gallery_id") or "",
         )
 
 
@@ -101,9 +104,14 @@ def write_report(file: Path, results: Iterable[FileResult]) -> None:
         with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.DictWriter(stream, [field.name for field in fields(FileResult)])
             writer.writeheader()
-            writer.writerows(asdict(result) for result in results)
+            writer.writerows(_row(result) for result in results)
     except OSError as error:
         raise CommandFailed(f"the report {file} cannot be written: {error.strerror}", "report_unwritable") from error
+
+
+def _row(result: FileResult) -> dict[str, object]:
+    # names of files and folders come from whoever handed them over
+    return {name: cell(value) if isinstance(value, str) else value for name, value in asdict(result).items()}
 
 
 def _read_lines(path: Path) -> Iterable[tuple[str, FileResult]]:

@@ -47,7 +47,7 @@ def report(
         found = client.get(gallery_path(gallery, "subjects", subject, "access-report"))
     # ids have no separator of folders in them, and could be called like a device
     stem = f"access-report-{subject}".replace(":", "_")
-    pages = {".json": json.dumps(found, indent=2, ensure_ascii=False) + "\n", ".html": _page(found)}
+    pages = {".json": json.dumps(found, indent=2, ensure_ascii=False) + "\n", ".html": page_of(found)}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for suffix, content in pages.items():
@@ -112,7 +112,8 @@ def _kept(path: Path) -> Iterator[BinaryIO]:
             path.unlink()
 
 
-def _page(found: dict[str, object]) -> str:
+def page_of(found: dict[str, object]) -> str:
+    """Return an access report, as the service answered it, as a page."""
     environment = Environment(
         loader=PackageLoader("service.cli", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.spreadsheets import cell
+
 FloatArray = npt.NDArray[np.float64]
 
 QUANTILES = (0.025, 0.975)
@@ -67,5 +69,11 @@ def to_csv(figures: Iterable[Figure]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     for each in figures:
-        writer.writerow(["" if value is None else value for value in (getattr(each, name) for name in names)])
+        writer.writerow(_cell(getattr(each, name)) for name in names)
     return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return cell(value)
+    return "" if value is None else value

@@ -14,6 +14,14 @@ from service.store.tables import client_keys, clients
 
 _Transaction = Callable[[], AbstractContextManager[Connection]]
 _OLDEST_FIRST = select(client_keys).order_by(client_keys.c.created_at, client_keys.c.key_id)
+# one statement, whether the key is known or not: a second one would tell by its time that it is
+_WITH_CLIENT = select(
+    client_keys,
+    clients.c.name,
+    clients.c.grants,
+    clients.c.created_at.label("client_created_at"),
+    clients.c.revoked_at.label("client_revoked_at"),
+).join_from(client_keys, clients, clients.c.name == client_keys.c.client)
 
 
 class SqlClients:
@@ -54,11 +62,12 @@ class SqlClients:
     def of_key(self, key_id: str) -> Client | None:
         """Return the client of a key with this key alone, None where there is no such key."""
         with self._reading() as connection:
-            key = connection.execute(select(client_keys).where(client_keys.c.key_id == key_id)).one_or_none()
-            if key is None:
+            row = connection.execute(_WITH_CLIENT.where(client_keys.c.key_id == key_id)).one_or_none()
+            if row is None:
                 return None
-            row = connection.execute(select(clients).where(clients.c.name == key.client)).one()
-            return _to_client(row, [key])
+            return Client(
+                row.name, read_grants(row.grants), row.client_created_at, row.client_revoked_at, (_to_key(row),)
+            )
 
     def add_key(self, name: str, key: ClientKey, others_end_at: datetime) -> Client:
         """Give a client a further key; those it has end at that moment, unless they end sooner.
@@ -114,10 +123,10 @@ def _key_row(name: str, key: ClientKey) -> dict[str, Any]:
 
 
 def _to_client(row: Row[Any], keys: Iterable[Row[Any]]) -> Client:
-    found = tuple(
-        ClientKey(
-            key.key_id, bytes(key.secret_digest), key.created_at, key.expires_at, key.last_used_at, key.revoked_at
-        )
-        for key in keys
+    return Client(row.name, read_grants(row.grants), row.created_at, row.revoked_at, tuple(map(_to_key, keys)))
+
+
+def _to_key(row: Row[Any]) -> ClientKey:
+    return ClientKey(
+        row.key_id, bytes(row.secret_digest), row.created_at, row.expires_at, row.last_used_at, row.revoked_at
     )
-    return Client(row.name, read_grants(row.grants), row.created_at, row.revoked_at, found)

@@ -11,7 +11,15 @@ from service.errors import CaseNotFound, CaseVoid
 from service.store.auditing import Recorder
 from service.store.reading import CASE_ROWS, read_gallery
 from service.store.rows import to_case
-from service.store.tables import MAX_ROW_NUMBER, candidates, case_pairs, cases, encounters, enrolments
+from service.store.tables import (
+    MAX_ROW_NUMBER,
+    candidates,
+    candidates_elsewhere,
+    case_pairs,
+    cases,
+    encounters,
+    enrolments,
+)
 
 
 def decide_case(
@@ -98,13 +106,21 @@ def _people_of(connection: Connection, case: Case) -> tuple[SeenSubject, ...]:
     """Return whom a case compares, those of them who were not erased."""
     if case.candidate is not None:
         return seen_in_case(case)
-    others = select(candidates.c.subject_id, candidates.c.encounter_id).where(
-        candidates.c.gallery_id == case.gallery_id,
-        candidates.c.enrolment_id == case.enrolment_id,
-        candidates.c.subject_id.is_not(None),
-    )
-    found = connection.execute(others.order_by(candidates.c.rank)).all()
-    return (*seen_in_case(case), *(SeenSubject(row.subject_id, "candidate", row.encounter_id) for row in found))
+    ways = ((candidates, candidates.c.gallery_id), (candidates_elsewhere, candidates_elsewhere.c.other_gallery_id))
+    found = [
+        row
+        for table, whose in ways
+        for row in connection.execute(
+            select(table.c.rank, table.c.subject_id, table.c.encounter_id, whose.label("whose")).where(
+                table.c.gallery_id == case.gallery_id,
+                table.c.enrolment_id == case.enrolment_id,
+                table.c.subject_id.is_not(None),
+            )
+        )
+    ]
+    found.sort(key=lambda row: row.rank)
+    others = (SeenSubject(row.subject_id, "candidate", row.encounter_id, row.whose) for row in found)
+    return (*seen_in_case(case), *others)
 
 
 def _case(connection: Connection, gallery_id: str, case_id: int) -> Case:

@@ -18,6 +18,7 @@ from service.domain import (
 from service.errors import EncounterNotFound, EncounterOutdated, EncounterWithdrawn, SubjectNotFound
 from service.ports import SubjectCipher
 from service.store.counts import Place
+from service.store.holds import expect_no_hold, forget_holds
 from service.store.import_erasures import note_erasure
 from service.store.keys import insert_or_ignore
 from service.store.metadata_counts import count_encounters
@@ -27,12 +28,15 @@ from service.store.rows import AnyRow, finding_json, to_finding
 from service.store.sealing import Sealing, key_of
 from service.store.tables import (
     candidates,
+    candidates_elsewhere,
     case_pairs,
     cases,
     encounters,
     enrolments,
+    galleries,
     idempotency_keys,
     key_destructions,
+    retention_items,
     samples,
     subjects,
     templates,
@@ -91,6 +95,9 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> C
             or_(idempotency_keys.c.subject_id == subject_id, idempotency_keys.c.subject_id.is_(None)),
         )
     )
+    of_report = retention_items.c.gallery_id == gallery_id, retention_items.c.subject_id == subject_id
+    connection.execute(delete(retention_items).where(*of_report))
+    forget_holds(connection, gallery_id, subject_id)
     connection.execute(delete(subjects).where(*is_subject))
     note_erasure(connection, gallery_id, subject_id)
     parts = ErasedParts(
@@ -111,36 +118,60 @@ def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_i
     """Null a subject's ids among the candidates of others; void the duplicate cases that have no candidate left.
 
     Returns how often it was among them.
+    """
+    touched: dict[str, list[str]] = {}  # enrolments by gallery
+    elsewhere = (candidates_elsewhere.c.other_gallery_id == gallery_id, candidates_elsewhere.c.subject_id == subject_id)
+    for row in _locked_elsewhere(connection, *elsewhere):
+        touched.setdefault(row.gallery_id, []).append(row.enrolment_id)
+    here = (candidates.c.gallery_id == gallery_id, candidates.c.subject_id == subject_id)
+    own = connection.execute(select(candidates.c.enrolment_id).where(*here).distinct()).scalars()
+    touched.setdefault(gallery_id, []).extend(own)
+    mentions = 0
+    for table, is_about in ((candidates_elsewhere, elsewhere), (candidates, here)):
+        nobody = update(table).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None)
+        mentions += connection.execute(nobody).rowcount
+    for its_gallery_id in sorted(touched):
+        _void_without_candidate(connection, its_gallery_id, touched[its_gallery_id])
+    return mentions + _forget_in_pairs(connection, gallery_id, subject_id)
+
+
+def _locked_elsewhere(connection: Connection, *wanted: ColumnElement[bool]) -> Sequence[AnyRow]:
+    """Lock rows of `candidates_elsewhere`: before anything of their cases, and in one order.
+
+    Two galleries may erase at once, each under its own lock, what one row is about: its candidate, and its enrolment.
+    """
+    key = (candidates_elsewhere.c.gallery_id, candidates_elsewhere.c.enrolment_id, candidates_elsewhere.c.rank)
+    return connection.execute(select(*key).where(*wanted).order_by(*key).with_for_update()).all()
+
+
+def _void_without_candidate(connection: Connection, gallery_id: str, enrolment_ids: Sequence[str]) -> None:
+    """Void the duplicate cases of enrolments that have no candidate left.
 
     A continuity case compares a person with itself, so nobody else's erasure voids it. One that was opened since not
     everybody could be compared is about all others, too.
     """
-    is_about = (candidates.c.gallery_id == gallery_id, candidates.c.subject_id == subject_id)
-    touched = list(connection.execute(select(candidates.c.enrolment_id).where(*is_about).distinct()).scalars())
-    mentions = connection.execute(
-        update(candidates).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None)
-    ).rowcount
-    has_candidate = exists().where(
-        candidates.c.gallery_id == cases.c.gallery_id,
-        candidates.c.enrolment_id == cases.c.enrolment_id,
-        candidates.c.subject_id.is_not(None),
-    )
-    for part in in_parts(touched):
+    has_candidate = [
+        exists().where(
+            table.c.gallery_id == cases.c.gallery_id,
+            table.c.enrolment_id == cases.c.enrolment_id,
+            table.c.subject_id.is_not(None),
+        )
+        for table in (candidates, candidates_elsewhere)
+    ]
+    for part in in_parts(enrolment_ids):
         searches = select(enrolments.c.enrolment_id, enrolments.c.searched).where(
             enrolments.c.gallery_id == gallery_id, enrolments.c.enrolment_id.in_(part)
         )
         complete = [row.enrolment_id for row in connection.execute(searches) if (row.searched or {}).get("complete")]
-        connection.execute(
-            update(cases)
-            .where(
-                cases.c.gallery_id == gallery_id,
-                cases.c.enrolment_id.in_(complete),
-                cases.c.kind == CaseKind.DUPLICATE.value,
-                ~has_candidate,
-            )
-            .values(status=CaseStatus.VOID.value)
+        its_cases = (
+            cases.c.gallery_id == gallery_id,
+            cases.c.enrolment_id.in_(complete),
+            cases.c.kind == CaseKind.DUPLICATE.value,
         )
-    return mentions + _forget_in_pairs(connection, gallery_id, subject_id)
+        # another gallery may be erasing the other candidate: whoever comes second must see that none is left
+        locked = select(cases.c.case_id).where(*its_cases).order_by(cases.c.case_id).with_for_update()
+        connection.execute(locked).all()
+        connection.execute(update(cases).where(*its_cases, ~or_(*has_candidate)).values(status=CaseStatus.VOID.value))
 
 
 def _forget_in_pairs(connection: Connection, gallery_id: str, subject_id: str) -> int:
@@ -164,12 +195,17 @@ def _clear_encounters(
         .where(enrolments.c.gallery_id == gallery_id, enrolments.c.encounter_id.in_(encounter_ids))
         .scalar_subquery()
     )
+    _locked_elsewhere(
+        connection,
+        candidates_elsewhere.c.gallery_id == gallery_id,
+        candidates_elsewhere.c.enrolment_id.in_(enrolment_ids),
+    )
     its_cases = select(cases.c.case_id).where(cases.c.gallery_id == gallery_id, cases.c.enrolment_id.in_(enrolment_ids))
     connection.execute(delete(case_pairs).where(case_pairs.c.case_id.in_(its_cases.scalar_subquery())))
-    counts = {"samples": sample_count}
-    for table in (cases, candidates):
+    counts = Counter({"samples": sample_count})
+    for table, part in ((cases, "cases"), (candidates, "candidates"), (candidates_elsewhere, "candidates")):
         of_enrolments = delete(table).where(table.c.gallery_id == gallery_id, table.c.enrolment_id.in_(enrolment_ids))
-        counts[table.name] = connection.execute(of_enrolments).rowcount
+        counts[part] += connection.execute(of_enrolments).rowcount
     for table in (enrolments, encounters):
         of_encounters = delete(table).where(*_of_encounters(table, gallery_id, encounter_ids))
         counts[table.name] = connection.execute(of_encounters).rowcount
@@ -222,6 +258,7 @@ def move_encounter(
         EncounterNotFound: there is no such encounter in this gallery.
         EncounterWithdrawn: it was withdrawn and cannot get another status.
         EncounterOutdated: others came while it was inactive.
+        LegalHold: it was to be withdrawn, and its subject or gallery is held.
     """
     is_encounter = _of_encounters(encounters, gallery_id, [encounter_id])
     row = connection.execute(select(encounters).where(*is_encounter)).one_or_none()
@@ -233,6 +270,8 @@ def move_encounter(
         raise EncounterWithdrawn("a withdrawn encounter cannot get another status")
     if status is EncounterStatus.ACTIVE and _others_came(connection, row):
         raise EncounterOutdated("others were enrolled while this encounter was inactive: enrol the sample again")
+    if status is EncounterStatus.WITHDRAWN:
+        expect_no_hold(connection, gallery_id, row.subject_id)
     count_encounters(connection, gallery_id, [encounter_id], -1)
     if status is EncounterStatus.WITHDRAWN:
         moved = _withdraw(connection, row, Sealing(cipher, gallery_id))
@@ -250,7 +289,13 @@ def move_encounter(
 
 
 def _others_came(connection: Connection, row: AnyRow) -> bool:
-    """Whether an encounter of another subject became active after this one became inactive."""
+    """Whether an encounter of another subject became active after this one became inactive.
+
+    Or somebody was enrolled elsewhere who was compared with this gallery too, and so without this encounter.
+    """
+    searched = select(galleries.c.searched_seq).where(galleries.c.gallery_id == row.gallery_id)
+    if connection.execute(searched).scalar_one() >= row.status_seq:
+        return True
     later = select(encounters.c.encounter_id).where(
         encounters.c.gallery_id == row.gallery_id,
         encounters.c.status_seq > row.status_seq,
@@ -277,11 +322,15 @@ def _withdraw(connection: Connection, row: AnyRow, sealing: Sealing) -> Moved:
         )
     )
     subject_id = select(encounters.c.subject_id).where(*_of_encounters(encounters, gallery_id, [encounter_id]))
-    for table in (candidates, case_pairs):
+    for table, column in (
+        (candidates, candidates.c.gallery_id),
+        (candidates_elsewhere, candidates_elsewhere.c.other_gallery_id),
+        (case_pairs, case_pairs.c.gallery_id),
+    ):
         connection.execute(
             update(table)
             .where(
-                table.c.gallery_id == gallery_id,
+                column == gallery_id,
                 table.c.subject_id == subject_id.scalar_subquery(),
                 table.c.encounter_id == encounter_id,
             )

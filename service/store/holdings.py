@@ -11,7 +11,16 @@ from service.store.reading import CASE_ROWS, ENROLMENT_ROWS, build_enrolments, r
 from service.store.records import build_encounters, build_subjects
 from service.store.rows import to_case
 from service.store.sealing import Sealing
-from service.store.tables import candidates, case_pairs, cases, encounters, enrolments, samples, subjects
+from service.store.tables import (
+    candidates,
+    candidates_elsewhere,
+    case_pairs,
+    cases,
+    encounters,
+    enrolments,
+    samples,
+    subjects,
+)
 
 
 def held_about(connection: Connection, gallery_id: str, subject_id: str, cipher: SubjectCipher) -> Held:
@@ -51,7 +60,13 @@ def _cases_of_others(gallery_id: str, subject_id: str) -> Select[*tuple[Any, ...
         candidates.c.gallery_id == gallery_id,
         candidates.c.subject_id == subject_id,
     )
-    is_duplicate = and_(cases.c.kind == CaseKind.DUPLICATE.value, is_candidate)
+    is_elsewhere = exists().where(
+        candidates_elsewhere.c.gallery_id == cases.c.gallery_id,
+        candidates_elsewhere.c.enrolment_id == cases.c.enrolment_id,
+        candidates_elsewhere.c.other_gallery_id == gallery_id,
+        candidates_elsewhere.c.subject_id == subject_id,
+    )
+    is_duplicate = and_(cases.c.kind == CaseKind.DUPLICATE.value, or_(is_candidate, is_elsewhere))
     return CASE_ROWS.where(or_(is_pair, is_duplicate)).order_by(cases.c.case_id)
 
 

@@ -1,6 +1,9 @@
-"""Reads of the record on one connection: what a search and a decision need."""
+"""Reads of the record on one connection: what a search and a decision need.
 
-from collections.abc import Iterable, Sequence
+A little over 300 lines: what a transaction reads stands in one place.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +12,7 @@ from sqlalchemy import Connection, Select, and_, bindparam, func, select
 
 from service.domain import (
     Band,
+    Candidate,
     CaptureFacts,
     CaseKind,
     Change,
@@ -28,6 +32,7 @@ from service.store.rows import AnyRow, gallery_of, to_candidate, to_embedding, t
 from service.store.sealing import Sealing
 from service.store.tables import (
     candidates,
+    candidates_elsewhere,
     case_pairs,
     cases,
     changes,
@@ -113,6 +118,10 @@ _PROBES_OF_PACK = _PROBES.where(templates_table.c.pack_id == bindparam("of_pack"
 _IS_SEEN = and_(
     encounters.c.gallery_id == candidates.c.gallery_id, encounters.c.encounter_id == candidates.c.encounter_id
 )
+_IS_SEEN_ELSEWHERE = and_(
+    encounters.c.gallery_id == candidates_elsewhere.c.other_gallery_id,
+    encounters.c.encounter_id == candidates_elsewhere.c.encounter_id,
+)
 
 
 def read_gallery(connection: Connection, gallery_id: str) -> Gallery:
@@ -126,16 +135,17 @@ def read_gallery(connection: Connection, gallery_id: str) -> Gallery:
 def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[AnyRow]) -> list[Enrolment]:
     """Return the enrolments of `ENROLMENT_ROWS`, in that order, with their candidates and cases."""
     rows = list(rows)
-    found: dict[str, list[AnyRow]] = {row.enrolment_id: [] for row in rows}
+    captures = {row.enrolment_id: CaptureFacts(captured_at=row.captured_at) for row in rows}
+    found: dict[str, list[Candidate]] = {row.enrolment_id: [] for row in rows}
     case_ids: dict[str, list[int]] = {row.enrolment_id: [] for row in rows}
     for part in in_parts(list(found)):
-        for candidate in connection.execute(
+        for row in connection.execute(
             select(candidates, encounters.c.birth_year, encounters.c.captured_at)
             .select_from(candidates.outerjoin(encounters, _IS_SEEN))
             .where(candidates.c.gallery_id == gallery_id, candidates.c.enrolment_id.in_(part))
             .order_by(candidates.c.rank)
         ):
-            found[candidate.enrolment_id].append(candidate)
+            found[row.enrolment_id].append(to_candidate(row, captures[row.enrolment_id]))
         for case in connection.execute(
             select(cases.c.enrolment_id, cases.c.case_id)
             .where(
@@ -147,14 +157,29 @@ def build_enrolments(connection: Connection, gallery_id: str, rows: Iterable[Any
             .order_by(cases.c.case_id)
         ):
             case_ids[case.enrolment_id].append(case.case_id)
-    return [
-        to_enrolment(
-            row,
-            [to_candidate(each, CaptureFacts(captured_at=row.captured_at)) for each in found[row.enrolment_id]],
-            case_ids[row.enrolment_id],
-        )
-        for row in rows
-    ]
+    _add_those_elsewhere(connection, gallery_id, rows, captures, found)
+    return [to_enrolment(row, found[row.enrolment_id], case_ids[row.enrolment_id]) for row in rows]
+
+
+def _add_those_elsewhere(
+    connection: Connection,
+    gallery_id: str,
+    rows: Sequence[AnyRow],
+    captures: Mapping[str, CaptureFacts],
+    found: Mapping[str, list[Candidate]],
+) -> None:
+    """Put the candidates of other galleries, of the enrolments that searched some, into their places in `found`."""
+    wide = [row.enrolment_id for row in rows if (row.searched or {}).get("galleries")]
+    for part in in_parts(wide):
+        of_part = candidates_elsewhere.c.enrolment_id.in_(part)
+        for row in connection.execute(
+            select(candidates_elsewhere, encounters.c.birth_year, encounters.c.captured_at)
+            .select_from(candidates_elsewhere.outerjoin(encounters, _IS_SEEN_ELSEWHERE))
+            .where(candidates_elsewhere.c.gallery_id == gallery_id, of_part)
+        ):
+            found[row.enrolment_id].append(to_candidate(row, captures[row.enrolment_id], row.other_gallery_id))
+    for enrolment_id in wide:
+        found[enrolment_id].sort(key=lambda each: each.rank)
 
 
 def _of_pack(wanted: Select[*tuple[Any, ...]], pack_id: str | None) -> Select[*tuple[Any, ...]]:

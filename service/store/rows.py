@@ -43,6 +43,7 @@ from service.domain import (
     Reference,
     SampleFinding,
     Searched,
+    SearchedGallery,
     SearchFilter,
     Sweep,
     TemplateFacts,
@@ -55,7 +56,7 @@ _NOTHING = CaptureFacts()
 
 
 def flat(
-    value: Quality | Box | PresentationAttack | Thresholds | Searched | SearchFilter | Continuity,
+    value: Quality | Box | PresentationAttack | Thresholds | Searched | SearchedGallery | SearchFilter | Continuity,
 ) -> dict[str, Any]:
     """Return the fields of a noun that holds no others; ten times as fast as `dataclasses.asdict`."""
     return {name: getattr(value, name) for name in value.__slots__}
@@ -63,12 +64,17 @@ def flat(
 
 def searched_json(searched: Searched) -> dict[str, Any]:
     values = flat(searched)
-    return values if searched.filter is None else {**values, "filter": flat(searched.filter)}
+    values["galleries"] = [flat(each) for each in searched.galleries]
+    if searched.filter is not None:
+        values["filter"] = flat(searched.filter)
+    return values
 
 
 def to_searched(data: Mapping[str, Any]) -> Searched:
-    limited = data.get("filter")  # missing in what was recorded before there were filters
-    return Searched(**{**data, "filter": SearchFilter(**limited) if limited else None})
+    # both are missing in what was recorded before they could be
+    limited, galleries = data.get("filter"), data.get("galleries", ())
+    several = tuple(SearchedGallery(**each) for each in galleries)
+    return Searched(**{**data, "filter": SearchFilter(**limited) if limited else None, "galleries": several})
 
 
 def to_capture(row: AnyRow) -> CaptureFacts:
@@ -178,8 +184,14 @@ def candidate_columns(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def to_candidate(row: AnyRow, probe: CaptureFacts = _NOTHING) -> Candidate:
-    """Return the candidate with its age as its encounter says it now: nothing of it outlives an erasure."""
+def to_candidate(row: AnyRow, probe: CaptureFacts = _NOTHING, gallery_id: str | None = None) -> Candidate:
+    """Return the candidate with its age as its encounter says it now: nothing of it outlives an erasure.
+
+    Args:
+        row: of the candidate and of its encounter.
+        probe: of the enrolment that found it.
+        gallery_id: where it is, if elsewhere.
+    """
     capture = CaptureFacts(None, row.birth_year, row.captured_at)
     return Candidate(
         rank=row.rank,
@@ -188,6 +200,7 @@ def to_candidate(row: AnyRow, probe: CaptureFacts = _NOTHING) -> Candidate:
         reference_id=row.reference_id,
         score=row.score,
         false_match=FalseMatchRate(row.fmr, row.fmr_upper, row.extrapolated),
+        gallery_id=gallery_id,
         pair_score=row.pair_score,
         age_at_capture=age_at_capture(capture),
         years_between=years_between(capture, probe),

@@ -1,7 +1,8 @@
 """What of the record is encrypted, and to which place each value is bound: elsewhere it does not open.
 
 A template is bound to its gallery, encounter, sample and pack; a sample to its gallery, encounter and position; the
-facts of an encounter that callers write freely, and the digest of its request, to its gallery and encounter.
+facts of an encounter that callers write freely, and the digest of its request, to its gallery and encounter. The words
+of an agreement tell of no subject: they are sealed under the gallery's own key, and bound to the agreement.
 """
 
 import json
@@ -48,6 +49,10 @@ def sample_context(gallery_id: str, encounter_id: str, position: int) -> bytes:
 
 def facts_context(gallery_id: str, encounter_id: str) -> bytes:
     return f"facts\0{gallery_id}\0{encounter_id}".encode()
+
+
+def agreement_context(gallery_id: str, agreement_id: str) -> bytes:
+    return f"agreement\0{gallery_id}\0{agreement_id}".encode()
 
 
 class Sealing:

@@ -5,7 +5,7 @@ Over 300 lines on purpose: each use of the record opens its transaction here.
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ from service.import_request import ImportBlock, ImportSource, ImportState
 from service.plain_cipher import NO_KEYS, PlainCipher
 from service.ports import KeptCalibration, SubjectCipher
 from service.store import calibrating, deciding, record_keys
+from service.store.agreements import SqlAgreements
 from service.store.auditing import Recorder
 from service.store.checkpoints import Checkpoints
 from service.store.clients import SqlClients
@@ -27,6 +28,7 @@ from service.store.encrypting import encrypt_block, purge, unencrypted_count
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
 from service.store.erasures import erasure_by, first_erasing, oldest_undestroyed, subjects_under, undestroyed
 from service.store.holdings import held_about, kept_sample
+from service.store.holds import SqlHolds
 from service.store.importing import check_import, import_state, write_block
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.migrating import SqlMigrating
@@ -36,6 +38,8 @@ from service.store.planner_statistics import tell_planner
 from service.store.rate_counts import add_rate_counts
 from service.store.reading import SqlReading, read_gallery
 from service.store.records import SqlRecords
+from service.store.retaining import SqlRetention
+from service.store.retention_runs import SqlRetentionRuns
 from service.store.rows import gallery_settings, new_gallery_columns, to_gallery
 from service.store.sweeping import SqlSweeping
 from service.store.tables import galleries, key_destructions
@@ -91,7 +95,12 @@ class SqlStore(SqlRecords):
         # since when SQLite's log may hold what was erased: a process that was killed may have left some
         self._log_due_since: datetime | None = clock() if self._is_sqlite else None
         self.clients = SqlClients(self._reading, self._write_transaction)
+        ways = self._reading, self._write_transaction, self._utc_now
+        self.holds = SqlHolds(*ways, cipher, recorder=recorder, destroy_keys=self.destroy_keys)
+        self.retention = SqlRetention(*ways, recorder)
+        self.retention_runs = SqlRetentionRuns(*ways, recorder, self._empty_log)
         self._kept: Connection | None = None  # on SQLite, to write with: getting one takes as long as a statement
+        self.agreements = SqlAgreements(self._reading, self._write_transaction, cipher, recorder)
         # on SQLite every transaction is a snapshot by nature
         self._reads = (
             engine
@@ -156,8 +165,8 @@ class SqlStore(SqlRecords):
             yield SqlReading(connection, self._cipher)
 
     @contextmanager
-    def writing(self, gallery_id: str) -> Iterator[SqlWriting]:
-        """Hold the gallery's lock and its next number; commit on leaving after a change.
+    def writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[SqlWriting]:
+        """Hold the gallery's lock and its next number, and the locks of others; commit on leaving after a change.
 
         An exception rolls back; so does leaving without a change. Neither uses up a number.
 
@@ -176,7 +185,8 @@ class SqlStore(SqlRecords):
         """Do the same and leave what follows an erasure to `finish_erasures`."""
         with self._write_transaction() as connection:
             self._expect_bare(connection)
-            writing = SqlWriting(connection, gallery_id, self._clock().astimezone(UTC), self._cipher, self._recorder)
+            now = self._clock().astimezone(UTC)
+            writing = SqlWriting(connection, gallery_id, now, self._cipher, self._recorder, also=also)
             yield writing
             if not writing.has_changed:
                 connection.rollback()
@@ -444,6 +454,9 @@ class SqlStore(SqlRecords):
         """Return all galleries in the order of their ids."""
         with self._reading() as connection:
             return [to_gallery(row) for row in connection.execute(select(galleries).order_by(galleries.c.gallery_id))]
+
+    def _utc_now(self) -> datetime:
+        return self._clock().astimezone(UTC)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, Join, Table, func, insert, select, update
+from sqlalchemy import Column, Connection, Join, func, insert, select, update
 
 from service.audit_chain import AuditEvent, Detail, NewEntry
 from service.domain import CaseKind, CaseStatus, FoundPair, Gallery, JobState, Lease, Sweep, SweepStep
@@ -15,7 +15,17 @@ from service.store.parts import IDS_PER_STATEMENT, in_parts
 from service.store.reading import SqlReading, read_gallery
 from service.store.rows import AnyRow, candidate_columns, to_sweep
 from service.store.standby_cases import SWEEP_KIND
-from service.store.tables import candidates, case_pairs, cases, encounters, enrolments, galleries, jobs, templates
+from service.store.tables import (
+    candidates,
+    candidates_elsewhere,
+    case_pairs,
+    cases,
+    encounters,
+    enrolments,
+    galleries,
+    jobs,
+    templates,
+)
 
 PairKey = frozenset[tuple[str, str | None]]
 """Two subjects, each with its gallery."""
@@ -187,28 +197,37 @@ class SqlSweeping(SqlReading):
             candidates,
             (candidates.c.gallery_id == cases.c.gallery_id) & (candidates.c.enrolment_id == cases.c.enrolment_id),
         )
+        elsewhere = candidates_elsewhere.c.other_gallery_id
+        duplicates_elsewhere = of_enrolment.join(
+            candidates_elsewhere,
+            (candidates_elsewhere.c.gallery_id == cases.c.gallery_id)
+            & (candidates_elsewhere.c.enrolment_id == cases.c.enrolment_id),
+        )
         of_pair = of_enrolment.join(case_pairs, case_pairs.c.case_id == cases.c.case_id)
         found: set[PairKey] = set()
         # a sweep the other way round has its cases in the other gallery
         for way in {(self._gallery_id, self._searched_id), (self._searched_id, self._gallery_id)}:
             for kind in (CaseKind.SWEEP, CaseKind.MIGRATION):
-                found |= self._pairs_in(way, ids, case_pairs, of_pair, kind)
+                found |= self._pairs_in(way, ids, case_pairs.c.gallery_id, of_pair, kind)
             if self._other_gallery_id is None:
-                found |= self._pairs_in(way, ids, candidates, duplicates, CaseKind.DUPLICATE)
+                found |= self._pairs_in(way, ids, candidates.c.gallery_id, duplicates, CaseKind.DUPLICATE)
+            else:
+                found |= self._pairs_in(way, ids, elsewhere, duplicates_elsewhere, CaseKind.DUPLICATE)
         return found
 
     def _pairs_in(
-        self, way: tuple[str, str], ids: set[str | None], table: Table, joined: Join, kind: CaseKind
+        self, way: tuple[str, str], ids: set[str | None], column: Column[str], joined: Join, kind: CaseKind
     ) -> set[PairKey]:
-        """Return the pairs in the cases of the one gallery whose candidates, in `table`, are in the other."""
+        """Return the pairs in the cases of the one gallery whose candidates are in the other, as `column` says."""
         gallery_id, other_id = way
+        table = column.table
         rows = self._connection.execute(
             select(encounters.c.subject_id, table.c.subject_id.label("other"))
             .select_from(joined)
             .where(
                 cases.c.gallery_id == gallery_id,
                 cases.c.kind == kind.value,
-                table.c.gallery_id == other_id,
+                column == other_id,
                 table.c.subject_id.in_(ids),
                 encounters.c.subject_id.in_(ids),
             )

@@ -109,6 +109,8 @@ galleries = Table(
     Column("standby_calibration_id", Text),
     Column("standby_template_count", BigInteger, nullable=False, server_default="0"),
     Column("paired_count", BigInteger, nullable=False, server_default="0"),
+    # the last change that an enrolment into another gallery has seen, which searched this one too
+    Column("searched_seq", BigInteger, nullable=False, server_default="0"),
 )
 
 # templates searched now by what is known of their person; those of whom nothing is known are in no row
@@ -242,6 +244,28 @@ candidates = Table(
     _of_enrolment(),
     _of_subject(),
     Index(None, "gallery_id", "subject_id"),
+)
+
+# those of an enrolment that searched further galleries too, each in the gallery of its subject
+candidates_elsewhere = Table(
+    "candidates_elsewhere",
+    metadata,
+    Column("gallery_id", Identifier, primary_key=True),  # of the enrolment
+    Column("enrolment_id", Identifier, primary_key=True),
+    Column("rank", Integer, primary_key=True, autoincrement=False),  # among all candidates of the enrolment
+    Column("other_gallery_id", Identifier, nullable=False),
+    Column("subject_id", Identifier),  # the three ids are null once that subject was erased
+    Column("encounter_id", Identifier),
+    Column("reference_id", BigInteger),
+    Column("score", Double, nullable=False),
+    Column("fmr", Double, nullable=False),
+    Column("fmr_upper", Double, nullable=False),
+    Column("extrapolated", Boolean, nullable=False),
+    Column("pair_score", Double),  # as of a candidate
+    Column("pack_id", Text),
+    _of_enrolment(),
+    ForeignKeyConstraint(["other_gallery_id", "subject_id"], ["subjects.gallery_id", "subjects.subject_id"]),
+    Index(None, "other_gallery_id", "subject_id"),
 )
 
 cases = Table(
@@ -470,4 +494,120 @@ rate_counts = Table(
     Column("counter", Identifier, primary_key=True),
     Column("total", BigInteger, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
+)
+
+# who may search whose gallery; never changed, only ended
+agreements = Table(
+    "agreements",
+    metadata,
+    Column("agreement_id", Identifier, primary_key=True),
+    Column("gallery_id", Identifier, ForeignKey("galleries.gallery_id"), nullable=False),
+    Column("partner_id", Identifier, nullable=False),  # the client that may search
+    Column("purpose", Text, nullable=False),
+    Column("description", LargeBinary),  # sealed under the gallery's key
+    Column("disclosure", Text, nullable=False),
+    Column("starts_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),
+    Column("searches_per_day", Integer, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("ended_by", Text),
+    Index(None, "gallery_id", "agreement_id"),
+    Index(None, "partner_id", "agreement_id"),
+)
+
+# each search under an agreement; nothing of whom it was for
+agreement_uses = Table(
+    "agreement_uses",
+    metadata,
+    Column("use_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("agreement_id", Identifier, ForeignKey("agreements.agreement_id"), nullable=False),
+    Column("used_by", Text, nullable=False),
+    Column("used_at", UtcDateTime, nullable=False),
+    Column("purpose", Text),
+    Column("request_id", Text),
+    Column("outcome", Text),  # null: under way, or cut off
+    Column("complete", Boolean),
+    Column("error_code", Text),
+    Index(None, "agreement_id", "use_id"),
+    Index(None, "agreement_id", "used_at"),
+    sqlite_autoincrement=True,
+)
+# how long a gallery keeps whom; no row: for ever
+retention_rules = Table(
+    "retention_rules",
+    metadata,
+    _in_gallery(),
+    Column("retain_days", Integer),
+    Column("retain_samples_days", Integer),
+    Column("campaign_ends_at", UtcDateTime),
+    Column("automatic", Boolean, nullable=False),
+    Column("version", BigInteger, nullable=False),  # each change is another: a report names the one it was made from
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("looked_at", UtcDateTime),  # when it was last seen by itself whether anybody is due
+)
+
+# what a rule would erase, and what became of it
+retention_reports = Table(
+    "retention_reports",
+    metadata,
+    Column("report_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("gallery_id", Identifier, ForeignKey("galleries.gallery_id"), nullable=False),
+    Column("rule_version", BigInteger, nullable=False),
+    Column("retain_days", Integer),
+    Column("retain_samples_days", Integer),
+    Column("campaign_ends_at", UtcDateTime),
+    Column("rule_changed_at", UtcDateTime),
+    Column("automatic", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("made_seq", BigInteger, nullable=False),
+    Column("acts_at", UtcDateTime),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("due_subjects", BigInteger, nullable=False),
+    Column("due_encounters", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    Column("erased_subjects", BigInteger, nullable=False),
+    Column("erased_samples", BigInteger, nullable=False),
+    Column("skipped_held", BigInteger, nullable=False),
+    Column("skipped_seen_again", BigInteger, nullable=False),
+    Column("already_gone", BigInteger, nullable=False),
+    Column("job_id", RowNumber, ForeignKey("jobs.job_id")),
+    Index(None, "gallery_id", "report_id"),
+    Index(None, "state"),
+    Index(None, "job_id"),
+    sqlite_autoincrement=True,
+)
+
+# the lines of a report; each goes with its subject
+retention_items = Table(
+    "retention_items",
+    metadata,
+    Column("item_id", RowNumber, Identity(always=False), primary_key=True),
+    Column("report_id", RowNumber, ForeignKey("retention_reports.report_id"), nullable=False),
+    Column("gallery_id", Identifier, nullable=False),
+    Column("subject_id", Identifier, nullable=False),
+    Column("encounter_id", Identifier),  # whose samples; null: the whole subject
+    Column("reason", Text, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("is_held", Boolean, nullable=False),
+    Column("skipped", Text),
+    _of_subject(),
+    Index(None, "report_id", "item_id"),
+    Index(None, "gallery_id", "subject_id"),
+    sqlite_autoincrement=True,
+)
+
+# what may not be erased
+legal_holds = Table(
+    "legal_holds",
+    metadata,
+    _in_gallery(),
+    Column("subject_id", Identifier, primary_key=True),  # empty: the whole gallery
+    Column("reason", LargeBinary, nullable=False),  # sealed
+    Column("key_id", Identifier),  # of the data key that only a hold on a gallery has; a subject's has the subject's
+    Column("set_by", Text, nullable=False),
+    Column("set_at", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
 )

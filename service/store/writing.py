@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, insert, select, update
 
 from service.audit_chain import AuditEvent, NewEntry, SeenSubject
-from service.audit_people import enrolment_recorded
+from service.audit_people import enrolment_recorded, searched_by_another
 from service.domain import (
     CaseStatus,
     Encounter,
@@ -32,6 +32,7 @@ from service.store.calibrating import record_thresholds
 from service.store.counts import Growth, growth_of
 from service.store.erasing import clear_subject, move_encounter
 from service.store.erasures import insert_erasure
+from service.store.holds import expect_no_hold
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.metadata_counts import count_in
 from service.store.prepared import Prepared
@@ -50,6 +51,7 @@ from service.store.several import searched_counts, several_growth
 from service.store.standby_cases import open_standby_cases
 from service.store.tables import (
     candidates,
+    candidates_elsewhere,
     cases,
     changes,
     encounters,
@@ -82,6 +84,7 @@ _INSERT_TEMPLATE = Prepared(insert(templates).returning(templates.c.reference_id
 _INSERT_SAMPLE = Prepared(insert(samples))
 _INSERT_ENROLMENT = Prepared(insert(enrolments))
 _INSERT_CANDIDATE = Prepared(insert(candidates))
+_INSERT_CANDIDATE_ELSEWHERE = Prepared(insert(candidates_elsewhere))
 _INSERT_CASE = Prepared(insert(cases).returning(cases.c.case_id))
 _INSERT_CHANGE = Prepared(insert(changes))
 
@@ -90,15 +93,26 @@ class SqlWriting(SqlReading):
     """`service.ports.Writing` on one connection. The store commits it, and only if a change was made."""
 
     def __init__(
-        self, connection: Connection, gallery_id: str, now: datetime, cipher: SubjectCipher, recorder: Recorder
+        self,
+        connection: Connection,
+        gallery_id: str,
+        now: datetime,
+        cipher: SubjectCipher,
+        recorder: Recorder,
+        *,
+        also: Sequence[str] = (),
     ) -> None:
-        """Take the gallery's lock, and with it its next number. Raises GalleryNotFound."""
+        """Take the gallery's lock, and with it its next number, and the locks of others. Raises GalleryNotFound."""
         super().__init__(connection, cipher)
         self._sealing = Sealing(cipher, gallery_id)
-        if (row := _LOCK.one_or_none(connection, {"locked": gallery_id})) is None:
-            raise GalleryNotFound("there is no such gallery")
+        self._locked: dict[str, Gallery] = {}
+        # in one order, so that no two who name each other's gallery wait for each other
+        for each in sorted({gallery_id, *also}):
+            if (row := _LOCK.one_or_none(connection, {"locked": each})) is None:
+                raise GalleryNotFound("there is no such gallery")
+            self._locked[each] = gallery_of(row)
         self._gallery_id = gallery_id
-        self._before = gallery_of(row)
+        self._before = self._locked[gallery_id]
         self._seq = self._before.last_seq + 1
         self._now = now
         self._recorder = recorder
@@ -110,6 +124,11 @@ class SqlWriting(SqlReading):
         return self._seq
 
     @property
+    def connection(self) -> Connection:
+        """For what else belongs into the transaction."""
+        return self._connection
+
+    @property
     def has_changed(self) -> bool:
         return self._has_changed
 
@@ -118,8 +137,8 @@ class SqlWriting(SqlReading):
         return self._has_erased
 
     def gallery(self, gallery_id: str) -> Gallery:
-        """Return the gallery as it was when its lock was taken: `last_seq` is the change before this one."""
-        return self._before if gallery_id == self._gallery_id else super().gallery(gallery_id)
+        """Return a gallery as it was when its lock was taken: `last_seq` is the change before this one."""
+        return self._locked[gallery_id] if gallery_id in self._locked else super().gallery(gallery_id)
 
     def insert_enrolment(self, enrolment: NewEnrolment) -> Enrolment:
         """Write an enrolment with everything it brings, as this transaction's change.
@@ -147,11 +166,10 @@ class SqlWriting(SqlReading):
         searched = {enrolment.subject_id: growth.samples} if is_new else self._searched(enrolment.subject_id)
         several = several_growth(searched, {enrolment.subject_id: growth.samples})
         self._record_change("enrolment", added=added, growth=growth, several=several, model_id=model_id)
+        self._note_searches()
         if self._seq % CHANGES_BETWEEN_PURGES == 0:
             purge_keys(self._connection, self._gallery_id, self._now)
-        # last: they take the head of the chain
-        self._record_thresholds(enrolment.threshold_change)
-        self._record(enrolment_recorded(enrolment, len(case_ids)), (enrolment.subject_id, key_id))
+        self._record_enrolment(enrolment, len(case_ids), key_id)  # last: it takes the heads of the chains
         return Enrolment(
             enrolment_id=enrolment.enrolment_id,
             gallery_id=self._gallery_id,
@@ -170,6 +188,25 @@ class SqlWriting(SqlReading):
             created_at=self._now,
         )
 
+    def _record_enrolment(self, enrolment: NewEnrolment, case_count: int, key_id: str | None) -> None:
+        """Write into the chain of every gallery whose lock is held, in the order of their names."""
+        for each in sorted(self._locked):
+            if each == self._gallery_id:
+                self._record_thresholds(enrolment.threshold_change)
+                self._record(enrolment_recorded(enrolment, case_count), (enrolment.subject_id, key_id))
+            else:
+                entry = searched_by_another(enrolment, self._gallery_id, each)
+                self._recorder.write(self._connection, each, entry, self._now)
+
+    def _note_searches(self) -> None:
+        """Note how far the other galleries were seen: an encounter that was out of them then is not made active again.
+
+        Else it and whoever was enrolled here would never have been compared.
+        """
+        for each in sorted(self._locked.keys() - {self._gallery_id}):
+            seen = update(galleries).where(galleries.c.gallery_id == each)
+            self._connection.execute(seen.values(searched_seq=self._locked[each].last_seq))
+
     def erase_subject(
         self, subject_id: str, terms: ErasureTerms | None = None, replayed: LedgerLine | None = None
     ) -> Erasure:
@@ -185,9 +222,12 @@ class SqlWriting(SqlReading):
 
         Raises:
             SubjectNotFound
+            LegalHold
             IdempotencyKeyReused: a request of the same key erased somebody else.
         """
         self._expect_no_change()
+        if replayed is None:  # a hold came too late for what was erased before the restore
+            expect_no_hold(self._connection, self._gallery_id, subject_id)
         cleared = clear_subject(self._connection, self._gallery_id, subject_id)
         moved, parts = cleared.moved, cleared.parts
         growth = growth_of(self._before, moved.active).negated()
@@ -223,6 +263,7 @@ class SqlWriting(SqlReading):
             EncounterNotFound: there is no such encounter in this gallery.
             EncounterWithdrawn: it was withdrawn and cannot get another status.
             EncounterOutdated: others came while it was inactive, and were not compared with it.
+            LegalHold: it was to be withdrawn, and its subject or gallery is held.
         """
         self._expect_no_change()
         encounter, moved = move_encounter(
@@ -319,7 +360,12 @@ class SqlWriting(SqlReading):
             },
         )
         for candidate in enrolment.candidates:
-            _INSERT_CANDIDATE.run(self._connection, {**owner, **candidate_columns(candidate)})
+            values = {**owner, **candidate_columns(candidate)}
+            if candidate.gallery_id is None:
+                _INSERT_CANDIDATE.run(self._connection, values)
+            else:
+                elsewhere = {**values, "other_gallery_id": candidate.gallery_id}
+                _INSERT_CANDIDATE_ELSEWHERE.run(self._connection, elsewhere)
 
     def _insert_cases(self, enrolment: NewEnrolment) -> list[int]:
         owner = {"gallery_id": self._gallery_id, "enrolment_id": enrolment.enrolment_id}

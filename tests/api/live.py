@@ -14,6 +14,7 @@ from service.api.tls import Certificate
 from service.app import create_app
 from service.cli.serving import server_config
 from service.settings import Settings
+from tests.api.credentials import header
 from tests.fake_embedder import PACK_ID, fake_packs
 
 _START_S = 30
@@ -43,7 +44,14 @@ def _config(app: FastAPI) -> uvicorn.Config:
 @contextmanager
 def served(settings: Settings, certificate: Certificate | None = None) -> Iterator[int]:
     """Serve the fake application as `biodedup serve` does, with its limits of connections; the value is its port."""
-    with _running(server_config(fake_app(settings), settings, certificate)) as port:
+    with serving_app(fake_app(settings), settings, certificate) as port:
+        yield port
+
+
+@contextmanager
+def serving_app(app: FastAPI, settings: Settings, certificate: Certificate | None = None) -> Iterator[int]:
+    """The same with an application that was made with these settings."""
+    with _running(server_config(app, settings, certificate)) as port:
         yield port
 
 
@@ -69,3 +77,13 @@ def wait_until_ready(client: httpx.Client) -> None:
     while client.get("/readyz").status_code != 200:
         assert time.monotonic() < deadline, "the service did not become ready"
         time.sleep(0.01)
+
+
+@contextmanager
+def asking(folder: Path, **settings: object) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
+    """A service that asks who calls: a client of it, and the header of its admin."""
+    keys: list[str] = []
+    app = create_app(fake_settings(folder / "var", auth="on", **settings), packs=fake_packs(), on_first_key=keys.append)
+    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        wait_until_ready(client)
+        yield client, header(keys[0])

@@ -37,6 +37,7 @@ def test_a_new_person_is_unique(client: httpx.Client, gallery: str) -> None:
         "complete": True,
         "miss_bound": 0.0,
         "filter": None,
+        "galleries": [],
     }
     assert body["samples"][0]["rejection_code"] is None
     assert body["samples"][0]["quality"]["face_width_px"] == 90.0
@@ -55,6 +56,46 @@ def test_another_photo_of_an_enrolled_person_is_a_duplicate_with_its_rates(enrol
     assert candidate["score"] >= second["thresholds"]["duplicate"]
     assert 0 < candidate["fmr"] <= candidate["fmr_upper"] < 1e-6
     assert len(second["case_ids"]) == 1
+
+
+def other_gallery(client: httpx.Client, gallery: str, number: int) -> str:
+    name = f"{gallery.rsplit('/', 1)[1]}-{number}"
+    assert client.post("/v1/galleries", json={"gallery_id": name}).status_code == 201
+    return name
+
+
+@pytest.mark.parametrize("form", ["json", "one field", "repeated field"])
+def test_further_galleries_are_searched_too(client: httpx.Client, gallery: str, form: str) -> None:
+    first, second = (other_gallery(client, gallery, number) for number in (1, 2))
+    client.post(f"/v1/galleries/{second}/enrolments", files={"sample": b"anna/1"}, data={"subject_id": "S-1"})
+    if form == "json":
+        answer = client.post(f"{gallery}/enrolments", json=as_json([b"anna/2"], also_search=[first, second]))
+    else:
+        names = f"{first},{second}" if form == "one field" else [first, second]
+        answer = client.post(f"{gallery}/enrolments", files={"sample": b"anna/2"}, data={"also_search": names})
+
+    assert answer.status_code == 201, answer.text
+    body = answer.json()
+    assert body["outcome"] == "DUPLICATE"
+    assert [(each["gallery_id"], each["subject_id"]) for each in body["candidates"]] == [(second, "S-1")]
+    assert [(each["gallery_id"], each["gallery_size"]) for each in body["searched"]["galleries"]] == [
+        (body["gallery_id"], 0),
+        (first, 0),
+        (second, 1),
+    ]
+    assert client.get(f"{gallery}/enrolments/{body['enrolment_id']}").json() == body
+
+
+@pytest.mark.parametrize("names", ["no such/name", "Camp", ",", "a,,b", ",".join(f"g{n}" for n in range(9)), "a,a"])
+def test_what_names_no_galleries_is_refused(client: httpx.Client, gallery: str, names: str) -> None:
+    answer = client.post(f"{gallery}/enrolments", files={"sample": b"anna/1"}, data={"also_search": names})
+    assert problem_of(answer, 422) == "invalid_request"
+    assert "also_search" in answer.json()["message"]
+
+
+def test_an_unknown_further_gallery_is_not_found(client: httpx.Client, gallery: str) -> None:
+    answer = client.post(f"{gallery}/enrolments", json=as_json([b"anna/1"], also_search=["nowhere"]))
+    assert problem_of(answer, 404) == "gallery_not_found"
 
 
 def test_json_and_form_say_the_same(client: httpx.Client, gallery: str) -> None:

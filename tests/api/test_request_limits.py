@@ -1,30 +1,16 @@
 """Limits are each client's own, and whoever guesses keys is stopped without locking out the desks beside it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from service.app import create_app
 from tests.api.credentials import header
-from tests.api.live import fake_settings, running, wait_until_ready
+from tests.api.live import asking
 from tests.api.problems import problem_of
-from tests.fake_embedder import fake_packs
 
 WRONG = header("bdk_0123456789abcdef_" + "A" * 43)
 _NOBODY = "127.0.0.1"
-
-
-@contextmanager
-def asking(folder: Path, **settings: object) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
-    """A service that asks who calls: a client of it, and the header of its admin."""
-    keys: list[str] = []
-    app = create_app(fake_settings(folder / "var", auth="on", **settings), packs=fake_packs(), on_first_key=keys.append)
-    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
-        wait_until_ready(client)
-        yield client, header(keys[0])
 
 
 def made(client: httpx.Client, admin: dict[str, str], name: str) -> dict[str, str]:

@@ -73,6 +73,11 @@ def test_a_client_is_added_listed_rotated_and_revoked(as_admin: Service) -> None
     assert "revoked" in run("clients", "list").stdout
 
 
+def test_a_client_without_a_role_may_nothing_but_what_agreements_say(as_admin: Service) -> None:
+    key = new_key("add", "partner-agency")
+    assert [status(as_admin, key, path) for path in ("/v1/agreements", "/v1/galleries")] == [200, 403]
+
+
 def test_what_cannot_be_done_is_said_in_one_line(as_admin: Service) -> None:
     new_key("add", "taken", "--role", "operator")
     for arguments, code in (

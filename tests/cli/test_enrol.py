@@ -83,6 +83,28 @@ def test_the_report_names_every_file_with_its_answer(
         assert words in result.stdout
 
 
+def test_a_person_of_a_further_gallery_is_flagged_and_the_journal_knows_the_difference(
+    server: Server, gallery: str, tmp_path: Path
+) -> None:
+    put(tmp_path / "north" / "ada" / "1.jpg", to_jpeg(face_of(0)))
+    put(tmp_path / "south" / "zoe" / "1.jpg", recapture(face_of(0), seed=2))
+    for name in ("north", "south"):
+        assert run("gallery", "create", f"{gallery}-{name}", "--url", server.url).exit_code == 0
+    assert run("enrol", tmp_path / "north", "-g", f"{gallery}-north", "--url", server.url).exit_code == 0
+    report = tmp_path / "report.csv"
+    into = ("enrol", tmp_path / "south", "-g", f"{gallery}-south", "--url", server.url, "--report", report)
+
+    result = run(*into, "--also-search", f"{gallery}-north")
+
+    assert result.exit_code == 0, result.stderr
+    (row,) = read_report(report).values()
+    assert (row["result"], row["candidate_subject_id"]) == ("flagged", "ada")
+    assert row["candidate_gallery_id"] == f"{gallery}-north"
+    plain = run(*into)
+    assert plain.exit_code == 1  # not answered from the journal: the encounter was enrolled by another request
+    assert "encounter_exists" in plain.stdout
+
+
 def test_photographs_of_one_subject_are_sent_in_their_order(server: Server, gallery: str, tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     for number in range(6):

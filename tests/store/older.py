@@ -1,7 +1,7 @@
 """A record as an earlier version left it: what the code of today writes, in the columns that there were then."""
 
 from alembic import command
-from sqlalchemy import MetaData, insert, select
+from sqlalchemy import MetaData, delete, insert, select
 
 from service.store.migrations.upgrade import _config
 from service.store.sql_store import SqlStore
@@ -26,6 +26,7 @@ def copy_rows(newest: SqlStore, older: SqlStore) -> None:
                 continue
             columns = [table.c[column.name] for column in known.tables[table.name].columns]
             rows = [dict(row._mapping) for row in read.execute(select(*columns))]
+            write.execute(delete(table))  # what a migration itself put there, such as the service's chain
             if rows:
                 write.execute(insert(table), rows)
         write.commit()

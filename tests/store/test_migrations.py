@@ -15,7 +15,16 @@ from sqlalchemy import text
 from service.access import Client, ClientKey, Grant, Role
 from service.audit_chain import AuditEvent, NewEntry
 from service.audit_check import check_chain
-from service.domain import Band, CaseKind, EncounterFacts, EncounterStatus, QualityGate
+from service.domain import (
+    Band,
+    CaseKind,
+    CaseStatus,
+    EncounterFacts,
+    EncounterStatus,
+    QualityGate,
+    Searched,
+    SearchedGallery,
+)
 from service.errors import StoreUnavailable
 from service.store.sql_store import SqlStore
 from service.store.tables import metadata
@@ -33,6 +42,7 @@ from tests.store.building import (
 )
 from tests.store.older import copy_rows, migrate_to
 
+BEFORE_PARTNERS = "0014"
 _FIRST_MEASURES = (
     "face_width_px", "inter_eye_px", "detector_score", "sharpness", "brightness", "yaw_deg", "pitch_deg", "roll_deg",
     "face_count",
@@ -250,6 +260,34 @@ def test_a_record_of_before_there_were_clients_keeps_its_people_and_gets_clients
     client = Client("desk", (Grant(Role.ENROLLER, frozenset({"camp"})),), START, keys=(key,))
     store.clients.add(client)
     assert store.clients.of_key("k1") == client
+
+
+def test_a_record_of_before_partners_is_searched_by_others_from_now_on(store: SqlStore, newest: SqlStore) -> None:
+    first = enrol(newest, new_enrolment("a"))
+    found = enrol(newest, new_enrolment("b", candidates=[candidate_of(first)]))
+    inactive = enrol(newest, new_enrolment("c"))
+    with newest.writing("camp") as writing:
+        writing.set_encounter_status(inactive.encounter_id, EncounterStatus.INACTIVE)
+    migrate_to(store, BEFORE_PARTNERS)
+    copy_rows(newest, store)
+
+    store.migrate()
+
+    assert store.enrolment("camp", found.enrolment_id) == found
+    with store.writing("camp") as writing:  # nobody elsewhere was compared with the gallery meanwhile
+        writing.set_encounter_status(inactive.encounter_id, EncounterStatus.ACTIVE)
+    store.create_gallery(new_gallery("abroad"))
+    elsewhere = replace(candidate_of(first), gallery_id="camp")
+    with store.writing("abroad", ["camp"]) as writing:
+        wide = replace(Searched(3, 0, complete=True), galleries=(SearchedGallery("camp", 3, 4, True, 0.0),))
+        # without a template or an earlier case: copied rows do not move PostgreSQL's numbers on
+        new = new_enrolment("d", templates=[], candidates=[elsewhere], cases=[CaseKind.DUPLICATE])
+        new = replace(new, searched=wide)
+        enrolled = writing.insert_enrolment(new)
+    assert store.enrolment("abroad", enrolled.enrolment_id).candidates == (elsewhere,)
+    with store.writing("camp") as writing:
+        writing.erase_subject(first.subject_id)
+    assert store.case("abroad", enrolled.case_ids[0]).status is CaseStatus.VOID
 
 
 def test_several_that_start_at_once_migrate_once(url: str) -> None:

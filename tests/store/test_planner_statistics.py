@@ -14,7 +14,7 @@ from service.store.planner_statistics import LARGE
 from service.store.sql_store import SqlStore
 from tests.store.building import START, Clock, candidate_of, enrol, new_enrolment, open_store
 
-_WHOLE_GALLERY = re.compile(rf"(SCAN|SEARCH) ({'|'.join(LARGE)})\b(?!.*\((gallery_id=\? AND|rowid))")
+_WHOLE_GALLERY = re.compile(rf"(SCAN|SEARCH) ({'|'.join(LARGE)})\b(?!.*\(((other_)?gallery_id=\? AND|rowid))")
 
 
 @pytest.fixture

@@ -1,0 +1,156 @@
+"""The use case of sharing agreements: one agency searches another's gallery, at a stated level of disclosure."""
+
+import math
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from service.access import Caller
+from service.acting import acting_as, current_actor
+from service.agreement import Agreement, AgreementUse, Disclosure, NewUse, Terms, UseOutcome, UseResult
+from service.domain import CaptureFacts, Page
+from service.errors import BiodedupError, IndexUnavailable, InvalidRequest, Overloaded, SampleRejected
+from service.identification import Identification, IdentificationService
+from service.ports import Agreements
+
+STEP_S = 0.5
+"""What came of a search under `hit_or_no_hit` is written and answered at whole steps after it began: how long it took
+tells nothing."""
+
+# what a failure may say: of the sample, of the request, and that too many wait; anything else would tell of the gallery
+_OF_THE_REQUEST = (SampleRejected, InvalidRequest, Overloaded)
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerAnswer:
+    """What was found, and the agreement that says how much of it may be told."""
+
+    agreement: Agreement
+    found: Identification
+
+    @property
+    def is_hit(self) -> bool:
+        return bool(self.found.decision.candidates)
+
+
+class AgreementService:
+    """Makes, ends and lists agreements, and searches under them.
+
+    Args:
+        agreements: the record of them.
+        identification: searches.
+        clock: time zone aware.
+        step_s: between two moments at which `hit_or_no_hit` is answered.
+        seconds: a clock that never goes back.
+        sleep: waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        agreements: Agreements,
+        identification: IdentificationService,
+        clock: Callable[[], datetime],
+        *,
+        step_s: float = STEP_S,
+        seconds: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._agreements = agreements
+        self._identification = identification
+        self._clock = clock
+        self._step_s = step_s
+        self._seconds = seconds
+        self._sleep = sleep
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    def make(self, gallery_id: str, terms: Terms) -> Agreement:
+        """Make an agreement about a gallery, in the name of whoever acts. Raises GalleryNotFound, InvalidRequest."""
+        now = self._clock()
+        if terms.ends_at <= max(terms.starts_at, now):
+            raise InvalidRequest("ends_at: an agreement ends after it begins, and in the future")
+        agreement = Agreement(uuid.uuid4().hex, gallery_id, terms, current_actor().client_id, now)
+        self._agreements.add(agreement)
+        return agreement
+
+    def end(self, gallery_id: str, agreement_id: str) -> Agreement:
+        """End an agreement now; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
+        return self._agreements.end(gallery_id, agreement_id, current_actor().client_id, self._clock())
+
+    def of_gallery(self, gallery_id: str, after: str | None, limit: int) -> Page[Agreement]:
+        """Raises GalleryNotFound."""
+        return self._agreements.of_gallery(gallery_id, after, limit)
+
+    def of_partner(self, partner_id: str, after: str | None, limit: int) -> Page[Agreement]:
+        """Return the agreements under which a client may search, those to come and those that ended too."""
+        return self._agreements.of_partner(partner_id, after, limit)
+
+    def uses(
+        self,
+        agreement_id: str,
+        after: str | None,
+        limit: int,
+        *,
+        gallery_id: str | None = None,
+        partner_id: str | None = None,
+    ) -> Page[AgreementUse]:
+        """Return the searches under an agreement, oldest first, for its gallery or for its partner.
+
+        Raises:
+            AgreementNotFound: there is none, or it is of another gallery or partner.
+        """
+        return self._agreements.uses(agreement_id, after, limit, gallery_id=gallery_id, partner_id=partner_id)
+
+    def search(self, agreement_id: str, caller: Caller, sample: bytes, capture: CaptureFacts) -> PartnerAnswer:
+        """Search the gallery of an agreement. Nothing is recorded of the probe; that it was searched is.
+
+        Raises:
+            AgreementNotFound: there is none that this caller may use now, whatever the reason.
+            PurposeNotAgreed, AgreementLimitReached, SampleRejected, InvalidRequest, Overloaded
+            IndexUnavailable: whatever else kept the gallery from being searched.
+        """
+        start = self._seconds()
+        actor = current_actor()
+        use = NewUse(agreement_id, caller.client_id, actor.purpose, actor.request_id, self._clock())
+        agreement, use_id = self._agreements.begin_use(use)
+        with acting_as(replace(actor, agreement_id=agreement_id)):
+            found = self._identify(agreement, use_id, caller, sample, capture)
+            answer = PartnerAnswer(agreement, found)
+            if agreement.terms.disclosure is Disclosure.HIT_OR_NO_HIT:
+                # before the use is finished: the partner may watch its own list of uses, or its own audit trail
+                self._wait_since(start)
+            outcome = UseOutcome.HIT if answer.is_hit else UseOutcome.NO_HIT
+            self._finish(use_id, UseResult(outcome, found.searched.complete), caller)
+        return answer
+
+    def _identify(
+        self, agreement: Agreement, use_id: int, caller: Caller, sample: bytes, capture: CaptureFacts
+    ) -> Identification:
+        """Return what is found, and let a failure tell nothing of the other agency's gallery."""
+        try:
+            return self._identification.identify(agreement.gallery_id, sample, capture)
+        except BiodedupError as error:
+            told = error if isinstance(error, _OF_THE_REQUEST) else _unavailable()
+            self._finish(use_id, UseResult(UseOutcome.FAILED, None, told.code), caller)
+            if told is error:
+                raise
+            raise told from error
+
+    def _finish(self, use_id: int, result: UseResult, caller: Caller) -> None:
+        """Note what came of a use. Raises IndexUnavailable."""
+        try:
+            self._agreements.finish_use(use_id, result, self._clock(), caller.named_gallery_ids)
+        except BiodedupError as error:  # such as a chain that takes no entry: nothing is answered without one
+            raise _unavailable() from error
+
+    def _wait_since(self, start: float) -> None:
+        """Wait for the next whole step: how many candidates were looked up must not be told by the time it took."""
+        taken = self._seconds() - start
+        self._sleep(math.ceil(taken / self._step_s) * self._step_s - taken)
+
+
+def _unavailable() -> IndexUnavailable:
+    return IndexUnavailable("the gallery cannot be searched now; try again")

@@ -1,0 +1,1 @@
+"""Attacks on the service: each finds nothing, and finds the hole that is planted for it."""
