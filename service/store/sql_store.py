@@ -174,14 +174,14 @@ class SqlStore(SqlRecords):
             GalleryNotFound: there is no such gallery.
             StoreUnavailable: the database does not answer.
         """
-        with self._writing(gallery_id) as writing:
+        with self._writing(gallery_id, also) as writing:
             yield writing
         if writing.has_erased:
             self._empty_log()
             self.destroy_keys()
 
     @contextmanager
-    def _writing(self, gallery_id: str) -> Iterator[SqlWriting]:
+    def _writing(self, gallery_id: str, also: Sequence[str] = ()) -> Iterator[SqlWriting]:
         """Do the same and leave what follows an erasure to `finish_erasures`."""
         with self._write_transaction() as connection:
             self._expect_bare(connection)
