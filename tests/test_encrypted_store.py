@@ -474,7 +474,7 @@ def test_a_key_whose_destruction_was_interrupted_is_destroyed_at_the_next_start(
 ) -> None:
     store, key_id = erased_key
     with monkeypatch.context() as stopped:
-        stopped.setattr(SqlStore, "destroy_keys", lambda _self: (_ for _ in ()).throw(KeyboardInterrupt))
+        stopped.setattr(store, "destroy_keys", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt), store.writing("camp") as tx:
             tx.erase_subject("s-planted-2")
     assert keys_in(var, key_id) == ([key_id], [])

@@ -1,11 +1,10 @@
 """Enrolments: send the samples of a person, learn whether the person is already enrolled."""
 
-import hashlib
 from dataclasses import replace
 
 from fastapi import APIRouter, Response
 
-from service.access import LOCAL, Caller
+from service.access import Caller
 from service.api.access import ALSO_SEARCHERS, PEOPLE_SEERS, require
 from service.api.bodies import AnyBody
 from service.api.context import ServiceDep
@@ -13,7 +12,15 @@ from service.api.error_responses import SAMPLE_ERRORS, responses
 from service.api.guarded_route import CallerDep, GuardedRoute
 from service.api.openapi_bodies import ENROLMENT_BODY
 from service.api.ordinary_route import OrdinaryRoute
-from service.api.parameters import DEFAULT_LIMIT, AfterNumber, EnrolmentPath, GalleryPath, IdempotencyKey, Limit
+from service.api.parameters import (
+    DEFAULT_LIMIT,
+    AfterNumber,
+    EnrolmentPath,
+    GalleryPath,
+    IdempotencyKey,
+    Limit,
+    own_name,
+)
 from service.api.samples import enrolment_request
 from service.api.schemas import EnrolmentOut, EnrolmentsOut, answer
 from service.audit_chain import AuditEvent
@@ -48,20 +55,13 @@ def create_enrolment(
     A repeat with the same `Idempotency-Key` or `encounter_id` and the same content gets the first answer. A sample
     without a usable face is an error with its own code, unless another sample of the request is usable.
     """
-    name = None if idempotency_key is None else _of_caller(caller, idempotency_key)
+    name = own_name(caller, idempotency_key)
     request = enrolment_request(gallery_id, body, name, max_samples=service.max_samples)
     for each in request.also_search:
         require(caller, ALSO_SEARCHERS, each)
     found = service.enrolment.enrol(request)
     headers = {"Idempotency-Replayed": "true"} if found.is_replay else None
     return answer(EnrolmentOut.of(found.enrolment), 201, headers)
-
-
-def _of_caller(caller: Caller, idempotency_key: str) -> str:
-    """Return the name under which it is kept: two clients that count from 1 must not get each other's answers."""
-    if caller == LOCAL:
-        return idempotency_key
-    return hashlib.sha256(f"{caller.client_id}\0{idempotency_key}".encode()).hexdigest()
 
 
 router.add_api_route(

@@ -1,10 +1,12 @@
 """The parameters that routes share: identifiers, pages, headers; each with its limits."""
 
+import hashlib
 from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import StringConstraints
 
+from service.access import LOCAL, Caller
 from service.errors import InvalidRequest
 
 GALLERY_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
@@ -58,5 +60,13 @@ async def _read_idempotency_key(request: Request, idempotency_key: _KeyHeader = 
 
 
 IdempotencyKey = Annotated[str | None, Depends(_read_idempotency_key)]
+
+
+def own_name(caller: Caller, idempotency_key: str | None) -> str | None:
+    """Return the name a request is kept under: two clients that count from 1 must not get each other's answers."""
+    if idempotency_key is None or caller == LOCAL:
+        return idempotency_key
+    return hashlib.sha256(f"{caller.client_id}\0{idempotency_key}".encode()).hexdigest()
+
 
 DEFAULT_LIMIT = 50

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Response
 
 from service.api.context import ServiceDep
 from service.api.error_responses import responses
-from service.api.guarded_route import GuardedRoute
-from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, IdempotencyKey, Limit, SubjectPath
+from service.api.guarded_route import CallerDep, GuardedRoute
+from service.api.parameters import DEFAULT_LIMIT, AfterId, GalleryPath, IdempotencyKey, Limit, SubjectPath, own_name
 from service.api.receipts import ReceiptOut
 from service.api.schemas import HeldOut, OneSubjectOut, SubjectOut, SubjectsOut, answer
 from service.audit_chain import AuditEvent, SeenSubject
@@ -65,12 +65,16 @@ def read_subject(service: ServiceDep, gallery_id: GalleryPath, subject_id: Subje
     ),
 )
 def erase_subject(
-    service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath, idempotency_key: IdempotencyKey
+    service: ServiceDep,
+    caller: CallerDep,
+    gallery_id: GalleryPath,
+    subject_id: SubjectPath,
+    idempotency_key: IdempotencyKey,
 ) -> Response:
     """Erase all that is held of a subject: encounters, samples, templates, the data key. It cannot be undone.
 
     The answer is a signed receipt; keep its bytes as they are. The service keeps nothing from which it follows: with an
     Idempotency-Key of random letters a repeat gets it again, however late; without one it finds no such subject.
     """
-    erased = service.erasure.erase_subject(gallery_id, subject_id, idempotency_key)
+    erased = service.erasure.erase_subject(gallery_id, subject_id, own_name(caller, idempotency_key))
     return Response(erased.receipt, media_type="application/json")

@@ -108,7 +108,6 @@ def test_help_names_options_and_commands_in_full_in_a_narrow_terminal(
         ["models", "migrate", "cut-over", "default", "--accept-missing", "-1"],
         ["gallery", "set", "default"],
         ["gallery", "create", "a", "--review-fpir", "2"],
-        ["clients", "add", "desk"],
         ["clients", "add", "desk", "--role", "chief"],
         ["clients", "add", "desk", "--role", "enroller:ca mp"],
         ["clients", "add", "desk", "--role", "enroller", "--expires", "90"],

@@ -22,8 +22,8 @@ from service.errors import (
 )
 from service.ports import Agreements
 from service.store import tables
-from tests.fakes import FakeStore
-from tests.store.building import KINDS, START, AnyStore, Clock, new_gallery, open_store
+from service.store.sql_store import SqlStore
+from tests.store.building import KINDS, SQL_KINDS, START, AnyStore, Clock, new_gallery, open_store
 
 PARTNER = "client:partner"
 TERMS = Terms(
@@ -277,9 +277,8 @@ def test_uses_that_are_noted_in_many_chains_at_once_do_not_wait_for_each_other_f
         assert sum(each[0] == "agreement.used" for each in entries(store, chain)) == 40
 
 
-def test_the_words_of_an_agreement_are_encrypted(store: AnyStore, agreements: Agreements) -> None:
-    if isinstance(store, FakeStore):
-        pytest.skip("it has no rows")
+@pytest.mark.parametrize("store", SQL_KINDS, indirect=True)  # another has no rows
+def test_the_words_of_an_agreement_are_encrypted(store: SqlStore, agreements: Agreements) -> None:
     other = replace(MADE, agreement_id="b" * 32, terms=replace(TERMS, description=None))
     agreements.add(other)
 

@@ -302,4 +302,16 @@ def _names_of_requests(target: Target) -> list[str]:
     repeat = enrol(one, b"dora/1")
     if repeat.json().get("enrolment_id") != first.json()["enrolment_id"]:
         found.append("a repeat by the same client gets another answer")
+    return [*found, *_names_of_erasures(target, f"/v1/galleries/{HERE}/subjects/{first.json()['subject_id']}")]
+
+
+def _names_of_erasures(target: Target, path: str) -> list[str]:
+    one, other = (target.key(Role.SUPERVISOR, galleries=(HERE,)) for _ in range(2))
+    name = {"Idempotency-Key": f"erase-{one[4:20]}"}
+    receipt = target.ask("DELETE", path, one, headers=name)
+    found = [] if receipt.status_code == 200 else [f"an erasure is answered {receipt.status_code}"]
+    if target.ask("DELETE", path, other, headers=name).status_code != 404:
+        found.append("the receipt of an erasure is given to another client")
+    if target.ask("DELETE", path, one, headers=name).content != receipt.content:
+        found.append("a repeated erasure gets another receipt")
     return found

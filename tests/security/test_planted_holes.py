@@ -29,12 +29,13 @@ from service.api import (
     request_checks,
     samples,
     strictness,
+    subjects,
     sweeps,
 )
 from service.api.connections import PatientProtocol
 from service.api.middleware import RequestMiddleware
 from service.api_keys import ApiKeys
-from service.cli import subjects
+from service.cli import subjects as subject_commands
 from service.errors import Unauthenticated
 from service.evaluation import report
 from service.logs import log_event
@@ -213,7 +214,11 @@ def keys_that_never_end(patch: Patch) -> None:
 
 
 def one_room_for_the_names_of_requests(patch: Patch) -> None:
-    patch.setattr(enrolments, "_of_caller", lambda _caller, name: name)
+    patch.setattr(enrolments, "own_name", lambda _caller, name: name)
+
+
+def one_room_for_the_names_of_erasures(patch: Patch) -> None:
+    patch.setattr(subjects, "own_name", lambda _caller, name: name)
 
 
 def tokens_that_are_remembered(patch: Patch) -> None:
@@ -232,6 +237,7 @@ _REPLAY_HOLES = {
     "an expired key is let in": keys_that_never_end,
     "a token is let in after its end": tokens_that_are_remembered,
     "the Idempotency-Key of another client is known, and in the way": one_room_for_the_names_of_requests,
+    "the receipt of an erasure is given to another client": one_room_for_the_names_of_erasures,
 }
 
 
@@ -445,7 +451,7 @@ def browser() -> Iterator[Browser]:
 
 
 def templates_that_escape_nothing(patch: Patch) -> None:
-    for module in (subjects, report):
+    for module in (subject_commands, report):
         patch.setattr(module, "Environment", lambda autoescape, **options: Environment(autoescape=False, **options))
 
 
