@@ -116,7 +116,7 @@ class AgreementService:
         actor = current_actor()
         use = NewUse(agreement_id, caller.client_id, actor.purpose, actor.request_id, self._clock())
         agreement, use_id = self._agreements.begin_use(use)
-        with acting_as(replace(actor, agreement_id=agreement_id)):
+        with acting_as(replace(actor, purpose=agreement.terms.purpose, agreement_id=agreement_id)):
             found = self._identify(agreement, use_id, caller, sample, capture)
             answer = PartnerAnswer(agreement, found)
             if agreement.terms.disclosure is Disclosure.HIT_OR_NO_HIT:

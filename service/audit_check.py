@@ -41,9 +41,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class ChainReport:
-    """What a check found. `reached` is the last entry up to which everything is right."""
+    """What a check found."""
 
     reached: ChainPoint
+    """Up to here everything is right. Where a chain was written anew, that is the last anchor that was met."""
     fault: Fault | None
     anchors_met: int
 
@@ -65,7 +66,7 @@ def check_chain(
             end was cut off, so a check of a part is given those of the part.
     """
     left = iter(entries)
-    reached, met = start, 0
+    reached, vouched, met = start, start, 0
     anchors = anchors or {}
     for entry in left:
         fault = _fault_at(entry, left, reached, end)
@@ -74,8 +75,8 @@ def check_chain(
         anchored = anchors.get(entry.seq)
         if anchored is not None:
             if anchored != entry.hash:
-                return ChainReport(reached, Fault(FaultKind.REWRITTEN, entry.seq), met)
-            met += 1
+                return ChainReport(vouched, Fault(FaultKind.REWRITTEN, entry.seq), met)
+            met, vouched = met + 1, ChainPoint(entry.seq, entry.hash)
         reached = ChainPoint(entry.seq, entry.hash)
     return ChainReport(reached, _fault_at_end(reached, end, anchors), met)
 

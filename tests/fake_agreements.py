@@ -90,7 +90,7 @@ class FakeAgreements:
                 raise AgreementLimitReached("no search is left today (UTC)", retry_after_s=wait_s)
             number = next(self._numbers)
             self._uses[number] = AgreementUse(
-                number, use.agreement_id, use.partner_id, use.used_at, use.purpose, use.request_id
+                number, use.agreement_id, use.partner_id, use.used_at, found.terms.purpose, use.request_id
             )
             return found, number
 

@@ -99,7 +99,7 @@ RULES: tuple[Rule, ...] = tuple(
             (ENROLLER,),
             "The work of a registration desk; in each further gallery that it searches, too.",
         ),
-        ("POST", f"{_G}/identifications", Scope.GALLERY, (ENROLLER,), "The same question, recorded nowhere."),
+        ("POST", f"{_G}/identifications", Scope.GALLERY, (ENROLLER,), "The same question; enrols nobody."),
         ("POST", f"{_G}/verifications", Scope.GALLERY, (ENROLLER,), "Is the person who they say they are?"),
         (
             "GET",

@@ -12,7 +12,7 @@ from service.api.request_schemas import TEXT_PATTERN, Body, Instant
 from service.api.sample_schemas import Out
 from service.api.schemas import PageOut
 
-ClientId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$")]
+ClientId = Annotated[str, StringConstraints(pattern=r"^(local|(client|oidc):[!-~]{1,193})$")]
 PurposeCode = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Description = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=TEXT_PATTERN)]
 DisclosureName = Literal["hit_or_no_hit", "candidate_references", "full"]
@@ -21,7 +21,9 @@ DisclosureName = Literal["hit_or_no_hit", "candidate_references", "full"]
 class AgreementIn(Body):
     """What two agencies agreed."""
 
-    partner_id: ClientId = Field(description="The client that may search, such as `client:partner-agency`.")
+    partner_id: ClientId = Field(
+        description="The client that may search: `client:NAME` of an API key, or `oidc:SUBJECT` of a token."
+    )
     purpose: PurposeCode = Field(description="What for, as a code; a search that names another one is refused.")
     description: Description | None = Field(None, description="In words. Nothing of any person.")
     disclosure: DisclosureName = Field(description="What an answer tells: docs/partners.md.")

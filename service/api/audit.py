@@ -96,7 +96,7 @@ class AuditVerificationOut(Out):
     chain: str
     result: FaultKind | str = Field(description="`whole`, or what was done to the chain.")
     fault_seq: int | None = Field(description="The first entry that is not as it was written, or is not there.")
-    reached_seq: int = Field(description="Up to here everything is right.")
+    reached_seq: int = Field(description="Up to here everything is right; `rewritten`: as far as an anchor says so.")
     reached_hash: str
     head_seq: int = Field(description="How many entries the chain had when the verification began.")
     anchors_met: int

@@ -24,6 +24,6 @@ router = APIRouter(tags=["identifications"], route_class=GuardedRoute)
     openapi_extra=IDENTIFICATION_BODY,
 )
 def create_identification(service: ServiceDep, gallery_id: GalleryPath, body: AnyBody) -> Response:
-    """Return every subject at or above the gallery's review threshold, best first. Nothing is recorded."""
+    """Return every subject at or above the gallery's review threshold, best first. It enrols nobody."""
     found = service.identification.identify(gallery_id, *identification_request(body))
     return answer(IdentificationOut(**identification_fields(found)))

@@ -25,7 +25,7 @@ router = APIRouter(tags=["verifications"], route_class=GuardedRoute)
     openapi_extra=VERIFICATION_BODY,
 )
 def create_verification(service: ServiceDep, gallery_id: GalleryPath, body: AnyBody) -> Response:
-    """Compare 1:1 at `verification_fmr`, the gallery's own if none is given. Nothing is recorded."""
+    """Compare 1:1 at `verification_fmr`, the gallery's own if none is given. It enrols nobody."""
     asked = verification_request(body)
     if asked.reference_sample is not None:
         found = service.verification.verify_samples(

@@ -15,10 +15,10 @@ a test calls each row with each role, in another gallery, and with credentials t
 |---|---|
 | `enroller` | a registration system: enrols, identifies, verifies, and reads its own answers again |
 | `analyst` | reviews flagged pairs: reads people and cases, and decides |
-| `supervisor` | what an analyst may; and erases people, and takes encounters out |
+| `supervisor` | what an analyst may; and erases people, takes encounters out, sets retention rules and legal holds |
 | `auditor` | reads settings, reports, the audit trail and who may call; changes nothing |
 | `operator` | runs the service: index, metrics, sweeps, models; sees nobody |
-| `admin` | what an operator may; and galleries, error rates, calibrations, clients; sees nobody |
+| `admin` | what an operator may; and galleries, error rates, calibrations, clients, agreements, trail; sees nobody |
 
 A caller has each role in named galleries (`analyst:camp`) or in all (`analyst:*`). An administrator of all galleries
 can make a client with any role, and so give itself any right: watch `biodedup clients list`.

@@ -130,7 +130,7 @@ def search_as_partner(client: ServiceClient, agreement: str, sample: Path, field
     elif answer.get("candidates"):
         lines = [[str(each["rank"]), plain(each["subject_id"])] for each in answer["candidates"]]
         out.print(table("Candidates", ["rank", "subject"], lines))
-    out.print("[bold]Hit[/bold]: the partner may know this person." if is_hit else "[bold]No hit[/bold].")
+    out.print("[bold]Hit[/bold]: the other agency may know this person." if is_hit else "[bold]No hit[/bold].")
     out.print("Identification only: nobody was enrolled, and the search is noted on both sides.")
     if not complete:
         warn(["not everything could be searched: no hit does not say that the person is unknown"])

@@ -11,10 +11,10 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from service.audit_anchors import read_anchors
 from service.audit_chain import SERVICE_CHAIN, AuditEntry
-from service.audit_check import check_chain
+from service.audit_check import FaultKind, check_chain
 from service.cli.client import DEFAULT_URL, Json, ServiceClient, UrlOption, gallery_path
 from service.cli.failures import CommandFailed
-from service.cli.show import console, plain, warn
+from service.cli.show import console, for_owner, plain, warn
 from service.errors import AuditChainBroken
 
 _MOST_ANCHORS = 900  # a request takes 1000, and the last of a chain says of all before it
@@ -71,6 +71,8 @@ def verify(
     else:
         with ServiceClient(url) as client:
             broken = _verify_chains(client, gallery, known)
+    if not known and not broken:
+        warn(["without --anchors nobody can tell whether a whole chain was written anew, or its end cut off"])
     if broken:
         raise CommandFailed(
             f"{len(broken)} of the chains {'is' if len(broken) == 1 else 'are'} not as written: "
@@ -150,7 +152,10 @@ def _verify_chain(client: ServiceClient, gallery: str | None, anchors: Mapping[s
             if found["is_finished"]:
                 break
             body = {"after_seq": found["reached_seq"], "after_hash": found["reached_hash"]}
-    _say(chain, found["result"], found["fault_seq"], found["reached_seq"], met)
+    right = found["reached_seq"]
+    if found["result"] == FaultKind.REWRITTEN:  # the parts before were whole, and perhaps no anchor says that of them
+        right = max((seq for seq in own if seq <= right), default=0)
+    _say(chain, found["result"], found["fault_seq"], right, met)
     return bool(found["result"] == "whole")
 
 
@@ -168,8 +173,8 @@ def _verify_file(path: Path, anchors: Mapping[str, Anchors]) -> list[str]:
         with path.open(encoding="utf-8") as lines:
             first = AuditEntry.from_line(next(iter(lines), ""))
         own = anchors.get(first.chain, {})
-        if not own:
-            warn([f"without an anchor of {first.chain} nobody can tell whether the end of the file was cut off"])
+        if anchors and not own:
+            warn([f"the file has no anchor of {first.chain}"])
         with path.open(encoding="utf-8") as lines, _progress(first.chain, path.stat().st_size) as (bar, task):
             report = check_chain(_entries(lines, first.chain, bar, task), anchors=own)
     except (OSError, ValueError) as error:
@@ -195,9 +200,10 @@ def _say(chain: str, result: str, fault_seq: int | None, reached_seq: int, met: 
     if result == "whole":
         console().print(f"{plain(chain)}: [green]whole[/green], {reached_seq:,} entries{anchored}")
         return
+    where = "or before" if result == FaultKind.REWRITTEN else ""
     console().print(
-        f"{plain(chain)}: [red]{plain(result).upper()}[/red] at entry {fault_seq:,}; up to {reached_seq:,} everything "
-        f"is as it was written{anchored}"
+        f"{plain(chain)}: [red]{plain(result).upper()}[/red] at entry {fault_seq:,} {where}".rstrip()
+        + f"; up to {reached_seq:,} everything is as it was written{anchored}"
     )
 
 
@@ -213,7 +219,7 @@ def _written(path: Path) -> Iterator[Callable[[bytes], object]]:
     """Give what writes to a file that is there as a whole or not at all. Raises CommandFailed."""
     partial = path.with_name(path.name + ".part")
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=for_owner) as file:
             yield file.write
         partial.replace(path)
     except OSError as error:

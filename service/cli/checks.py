@@ -67,6 +67,7 @@ def findings(url: str) -> Iterator[Finding]:
     yield Finding(OK, "settings", "valid")
     folder = _var_folder(settings.var_dir)
     yield folder
+    yield _apart(settings)
     running = _service(url)
     galleries: list[Gallery] = []
     if running.ready is not None:
@@ -152,6 +153,21 @@ def _var_folder(var_dir: Path) -> Finding:
     if existing.stat().st_mode & 0o077:
         return Finding(WARN, "var folder", f"others on this machine can look into {var_dir}", f"chmod 700 {var_dir}")
     return Finding(OK, "var folder", f"{var_dir} can be written")
+
+
+def _apart(settings: Settings) -> Finding:
+    """Look what of the record and its keys would be in one backup of the folder."""
+    in_folder = {
+        "the record": settings.database_url is None,
+        "the key store": settings.key_database_url is None,
+        "the master key": settings.master_key_source == "file",
+        "the ledger of erasures": settings.ledger_dir is None,
+    }
+    together = [name for name, is_inside in in_folder.items() if is_inside]
+    if len(together) < 2:
+        return Finding(OK, "backups", "the record, its keys and the ledger of erasures lie apart")
+    advice = 'Right for a first try. Before real people: "Backups" in docs/encryption.md.'
+    return Finding(WARN, "backups", f"{', '.join(together)} lie in one folder", advice)
 
 
 def _service(url: str) -> _Running:

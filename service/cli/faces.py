@@ -49,7 +49,7 @@ def identify(
     agreement: AgreementOption = None,
     url: UrlOption = DEFAULT_URL,
 ) -> None:
-    """Who is this? Search a gallery for the face in FILE. Nothing is recorded.
+    """Who is this? Search a gallery for the face in FILE. It enrols nobody.
 
     Example: biodedup identify visitor.jpg --gallery default
 

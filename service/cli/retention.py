@@ -254,8 +254,8 @@ def _print_report(report: Json) -> None:
     out = console()
     out.print(
         f"Report {report['report_id']}, made {plain(report['made_at'])}, is {plain(report['state'])}: "
-        f"{report['due_subjects']:,} subjects and the photographs of {report['due_encounters']:,} encounters are due; "
-        f"{report['held']:,} are under legal hold and stay."
+        f"{report['due_subjects']:,} subjects and the photographs of {report['due_encounters']:,} encounters were due "
+        f"when it was made; {report['held']:,} were under legal hold and stay."
     )
     if report["state"] == "made":
         when = f" The service acts on it at {plain(report['acts_at'])}." if report["acts_at"] else ""
@@ -275,12 +275,17 @@ def _print_lines(client: ServiceClient, gallery: str, report: Json) -> None:
     if not page["items"]:
         return
     rows = [
-        [plain(line["subject_id"]), plain(line["encounter_id"] or "all"), _REASONS[line["reason"]],
+        [plain(line["subject_id"]), _goes(line), _REASONS[line["reason"]],
          plain(line["due_at"]), _stays(line)]
         for line in page["items"]
     ]  # fmt: skip
     title = "Due" if page["next_after"] is None else f"Due, the first {len(rows)}"
-    console().print(table(title, ["subject", "photographs of", "why", "since", "stays"], rows))
+    console().print(table(title, ["subject", "goes", "why", "since", "stays"], rows))
+
+
+def _goes(line: Json) -> str:
+    encounter_id = line["encounter_id"]
+    return "the person, whole" if encounter_id is None else f"photographs of {plain(encounter_id)}"
 
 
 def _stays(line: Json) -> str:

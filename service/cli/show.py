@@ -1,6 +1,7 @@
 """Tables and sentences for people: scores, thresholds and chances of a false match in plain words."""
 
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -55,11 +56,17 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     """Return a table. Cells may hold rich markup, so whatever comes from outside must be escaped by `plain`."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
+        whole = column == "agreement"  # to be copied
         right = column in {"score", "threshold", "rank", "templates", "subjects", "open cases"}
-        made.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
+        made.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right or whole)
     for row in rows:
         made.add_row(*row)
     return made
+
+
+def for_owner(path: str, flags: int) -> int:
+    """Open a file that names people, as `open(..., opener=for_owner)`: a new one is for its owner alone."""
+    return os.open(path, flags, 0o600)
 
 
 def plain(text: object) -> str:

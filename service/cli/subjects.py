@@ -10,14 +10,27 @@ from typing import Annotated, BinaryIO
 import typer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from service import errors
 from service.cli.client import DEFAULT_URL, GalleryOption, ServiceClient, UrlOption, gallery_path
 from service.cli.failures import CommandFailed
-from service.cli.show import console, plain
+from service.cli.show import console, for_owner, plain
 
 SubjectArgument = Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's id.", show_default=False)]
 FolderOption = Annotated[
     Path, typer.Option("--out", help="Folder for the two files.", file_okay=False, show_default=True)
 ]
+
+_REFUSED = {
+    each.code
+    for each in (
+        errors.GalleryNotFound,
+        errors.SubjectNotFound,
+        errors.IdempotencyKeyReused,
+        errors.InvalidRequest,
+        errors.Unauthenticated,
+        errors.Forbidden,
+    )
+}
 
 subject_commands = typer.Typer(
     no_args_is_help=True,
@@ -51,7 +64,8 @@ def report(
     try:
         out.mkdir(parents=True, exist_ok=True)
         for suffix, content in pages.items():
-            (out / f"{stem}{suffix}").write_text(content, encoding="utf-8")
+            with open(out / f"{stem}{suffix}", "w", encoding="utf-8", opener=for_owner) as file:
+                file.write(content)
     except OSError as error:
         raise CommandFailed(f"{plain(out)} cannot be written", "source_unreadable") from error
     console().print(
@@ -93,7 +107,10 @@ def erase(
         try:
             content = client.erase(gallery_path(gallery, "subjects", subject), chosen)
         except CommandFailed as failure:
-            failure.advice = f"To ask again for the same receipt: --idempotency-key {chosen}"
+            if failure.code == errors.LegalHold.code:
+                failure.advice = "A supervisor lifts it: biodedup retention lift --help"
+            elif failure.code not in _REFUSED:  # it may have been done all the same
+                failure.advice = f"To ask again for the same receipt: --idempotency-key {chosen}"
             raise
         file.write(content)
     console().print(f"{plain(subject)} is erased. The receipt is in {plain(receipt)}")
@@ -103,7 +120,7 @@ def erase(
 def _kept(path: Path) -> Iterator[BinaryIO]:
     """Give a new file to write, before anything is erased; an empty one is left by nobody. Raises CommandFailed."""
     try:
-        with path.open("xb") as file:
+        with open(path, "xb", opener=for_owner) as file:
             yield file
     except OSError as error:
         raise CommandFailed(f"{plain(path)} cannot be written", "report_unwritable") from error

@@ -122,7 +122,7 @@ class SqlAgreements:
                 "agreement_id": use.agreement_id,
                 "used_by": use.partner_id,
                 "used_at": use.used_at,
-                "purpose": use.purpose,
+                "purpose": found.terms.purpose,
                 "request_id": use.request_id,
             }
             use_id: int = connection.execute(

@@ -309,6 +309,7 @@ def test_the_searches_of_a_day_run_out(owner: httpx.Client, partner: httpx.Clien
         {"searches_per_day": 0},
         {"purpose": "two words"},
         {"partner_id": ""},
+        {"partner_id": "partner-agency"},
         {"unknown": 1},
     ],
 )

@@ -140,6 +140,22 @@ def test_check_beside_a_running_service_asks_it(here: Path, models_dir: Path, mo
     assert "the service says: in order" in result.stdout
 
 
+def test_check_says_what_would_be_in_one_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIODEDUP_VAR_DIR", str(tmp_path / "var"))
+    for name, value, said in [
+        ("LEDGER_DIR", str(tmp_path / "ledger"), "the record, the key store, the master key lie in one folder"),
+        ("MASTER_KEY_SOURCE", "env", "the record, the key store lie in one folder"),
+        (
+            "KEY_DATABASE_URL",
+            f"sqlite:///{tmp_path}/keys.sqlite",
+            "the record, its keys and the ledger of erasures lie apart",
+        ),
+    ]:
+        monkeypatch.setenv(f"BIODEDUP_{name}", value)
+        lines = run("check", "--url", "http://127.0.0.1:9").stdout.splitlines()
+        assert [line for line in lines if " backups " in line and line.endswith(said)], lines
+
+
 def test_check_leaves_a_database_alone_that_a_service_owns(
     server: Server, models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_who_rewrites_the_whole_chain_is_caught_by_an_anchor_alone(ten_thousand:
     report = check_chain(forged, end=end_of(forged), anchors=anchors)
     assert_fault(report, FaultKind.REWRITTEN, 5000)
     assert report.anchors_met == 4
+    assert report.reached.seq == 4000  # what lies between this anchor and the next one is proven by nothing
 
 
 def test_who_cuts_off_the_end_and_its_head_is_caught_by_an_anchor_alone(ten_thousand: Entries) -> None:
