@@ -190,6 +190,7 @@ def test_the_trail_of_the_service_and_a_spreadsheet_can_be_exported(camp: str, t
     assert (tmp_path / "camp.csv").read_text().startswith("chain,seq,created_at,event")
     assert run("audit", "export", "-g", "nowhere", "--out", tmp_path / "none.jsonl").exit_code == 1
     assert sorted(each.name for each in tmp_path.glob("*.*")) == ["camp.csv", "service.jsonl"]
+    assert (tmp_path / "camp.csv").stat().st_mode & 0o077 == 0
 
 
 def test_a_person_gets_a_report_to_read_and_one_for_machines(camp: str, tmp_path: Path) -> None:
@@ -200,4 +201,5 @@ def test_a_person_gets_a_report_to_read_and_one_for_machines(camp: str, tmp_path
     assert [each["event"] for each in found["looks"]][-2:] == ["subject.viewed", "subject.reported"]
     assert "&lt;b&gt;Gate&lt;/b&gt; 4" in page
     assert page.count("subject.viewed") == 9
+    assert {each.stat().st_mode & 0o077 for each in (tmp_path / "reports").iterdir()} == {0}
     assert run("subject", "report", "nobody", "-g", camp, "--out", tmp_path).exit_code == 1

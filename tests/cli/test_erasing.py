@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.cli.client import ServiceClient
+from service.cli.failures import CommandFailed
 from service.receipts import verified
 from service.signing import PublicKey
 from tests.api.live import fake_app, fake_settings, running, wait_until_ready
@@ -58,6 +60,7 @@ def test_an_erased_person_is_gone_and_the_receipt_verifies_offline(live: Live, t
     name, receipt, pem = live.enrol(), tmp_path / "receipt.json", tmp_path / "receipts.pem"
     erase(live, name, receipt)
     assert not live.is_there(name)
+    assert receipt.stat().st_mode & 0o077 == 0  # it names a person
 
     pem.write_text(run("receipts", "public-key", "--url", live.url).stdout)
     offline = run("receipts", "verify", receipt, "--public-key", pem, "--url", "http://127.0.0.1:1")
@@ -104,11 +107,28 @@ def test_nobody_is_erased_without_a_place_for_the_receipt_or_a_yes(live: Live, t
     assert live.is_there(name)
 
 
-def test_an_erasure_that_fails_leaves_no_empty_receipt_and_says_how_to_ask_again(live: Live, tmp_path: Path) -> None:
-    result = run("subject", "erase", "nobody", "--receipt", tmp_path / "r.json", "--yes", "--url", live.url)
-    assert result.exit_code == 1
-    assert "subject_not_found" in result.stderr
-    assert "--idempotency-key" in result.stderr
+def test_a_refused_erasure_leaves_no_empty_receipt_and_says_what_to_do(live: Live, tmp_path: Path) -> None:
+    held = live.enrol()
+    assert (
+        run("retention", "hold", "default", "--subject", held, "--reason", "appeal", "--url", live.url).exit_code == 0
+    )
+    for name, code, advice in [("nobody", "subject_not_found", ""), (held, "legal_hold", "biodedup retention lift")]:
+        result = run("subject", "erase", name, "--receipt", tmp_path / "r.json", "--yes", "--url", live.url)
+        assert (result.exit_code, code in result.stderr, advice in result.stderr) == (1, True, True)
+        assert "--idempotency-key" not in result.stderr  # there is no receipt to ask for
+        assert list(tmp_path.glob("r.json")) == []
+
+
+def test_an_erasure_whose_answer_was_lost_says_how_to_ask_again(
+    live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> bytes:
+        raise CommandFailed("no service answers", "no_service")
+
+    name = live.enrol()
+    monkeypatch.setattr(ServiceClient, "erase", lost)
+    result = run("subject", "erase", name, "--receipt", tmp_path / "r.json", "--yes", "--url", live.url)
+    assert (result.exit_code, "--idempotency-key" in result.stderr) == (1, True)
     assert list(tmp_path.glob("r.json")) == []
 
 
