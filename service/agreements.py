@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from service.access import Caller
+from service.access import LOCAL, Caller
 from service.acting import acting_as, current_actor
 from service.agreement import Agreement, AgreementUse, Disclosure, NewUse, Terms, UseOutcome, UseResult
 from service.domain import CaptureFacts, Page
 from service.errors import BiodedupError, IndexUnavailable, InvalidRequest, Overloaded, SampleRejected
-from service.identification import Identification, IdentificationService
+from service.identification import NO_FACTS, Identification, IdentificationService
 from service.ports import Agreements
 
 STEP_S = 0.5
@@ -72,7 +72,10 @@ class AgreementService:
         now = self._clock()
         if terms.ends_at <= max(terms.starts_at, now):
             raise InvalidRequest("ends_at: an agreement ends after it begins, and in the future")
-        agreement = Agreement(uuid.uuid4().hex, gallery_id, terms, current_actor().client_id, now)
+        actor = current_actor().client_id
+        if actor == terms.partner_id != LOCAL.client_id:
+            raise InvalidRequest("partner_id: nobody makes an agreement with itself")
+        agreement = Agreement(uuid.uuid4().hex, gallery_id, terms, actor, now)
         self._agreements.add(agreement)
         return agreement
 
@@ -130,8 +133,10 @@ class AgreementService:
         self, agreement: Agreement, use_id: int, caller: Caller, sample: bytes, capture: CaptureFacts
     ) -> Identification:
         """Return what is found, and let a failure tell nothing of the other agency's gallery."""
+        # sex and year of birth lower the threshold for whom they fit: a hit would tell that they do
+        known = capture if agreement.terms.disclosure is Disclosure.FULL else NO_FACTS
         try:
-            return self._identification.identify(agreement.gallery_id, sample, capture)
+            return self._identification.identify(agreement.gallery_id, sample, known)
         except BiodedupError as error:
             told = error if isinstance(error, _OF_THE_REQUEST) else _unavailable()
             self._finish(use_id, UseResult(UseOutcome.FAILED, None, told.code), caller)

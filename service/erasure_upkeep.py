@@ -136,16 +136,20 @@ class ErasureUpkeep:
         return since is not None and since + within / 2 <= self._clock()
 
     def _tell(self) -> None:
-        waiting: dict[str, tuple[Iterable[datetime | None], timedelta]] = {
-            "keys": ([self._record.oldest_undestroyed()], AT_ONCE),
-            "log": ([self._record.log_due_since], AT_ONCE),
-            "key_store": ([self._keys.unpurged_since()], max(self._purge_within, AT_ONCE)),
-            "index": (map(self._first_erasing, self._record.gallery_heads()), self._compact_within),
+        waiting: dict[str, tuple[Callable[[], Iterable[datetime | None]], timedelta]] = {
+            "keys": (lambda: [self._record.oldest_undestroyed()], AT_ONCE),
+            "log": (lambda: [self._record.log_due_since], AT_ONCE),
+            "key_store": (lambda: [self._keys.unpurged_since()], max(self._purge_within, AT_ONCE)),
+            "index": (lambda: map(self._first_erasing, self._record.gallery_heads()), self._compact_within),
         }
-        now = self._clock()
         for part, (moments, within) in waiting.items():
-            late = [(now - since - within).total_seconds() for since in moments if since is not None]
-            self._metrics.erasure_overdue.labels(part=part).set(max([0.0, *late]))
+            # each by itself: a key store that does not answer must not hide that keys wait for it
+            self._try(partial(self._tell_part, part, moments, within))
+
+    def _tell_part(self, part: str, moments: Callable[[], Iterable[datetime | None]], within: timedelta) -> None:
+        now = self._clock()
+        late = [(now - since - within).total_seconds() for since in moments() if since is not None]
+        self._metrics.erasure_overdue.labels(part=part).set(max([0.0, *late]))
 
     def _try(self, act: Callable[[], None]) -> None:
         try:

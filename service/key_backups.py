@@ -52,14 +52,13 @@ def write_backup(keys_url: str, folder: Path, now: datetime) -> tuple[Path, int]
 def delete_old(folder: Path, now: datetime, kept: timedelta) -> list[Path]:
     """Delete the backups of this folder that would be older than `kept` within a day; return which these were.
 
-    Their age is what their name says. No other file is touched. Raises VarUnusable.
+    Their age is what their name says. The newest stays, whatever its age: without any, a lost key store would take the
+    whole record along. No other file is touched. Raises VarUnusable.
     """
     gone = []
     try:
-        for path in sorted(folder.iterdir()):
-            named = _NAME.fullmatch(path.name)
-            if named is None:
-                continue
+        named_so = [(path, named) for path in sorted(folder.iterdir()) if (named := _NAME.fullmatch(path.name))]
+        for path, named in named_so[:-1]:
             made = datetime.strptime(named[1], _STAMP).replace(tzinfo=UTC)
             if now - made > kept - BETWEEN_BACKUPS:
                 path.unlink()

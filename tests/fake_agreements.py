@@ -72,7 +72,9 @@ class FakeAgreements:
     def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
         with self._lock:
             found = self._agreements.get(use.agreement_id)
-            is_active = found is not None and found.state(use.used_at) is AgreementState.ACTIVE
+            is_active = (
+                found is not None and found.ended_at is None and found.state(use.used_at) is AgreementState.ACTIVE
+            )
             if found is None or not is_active or found.terms.partner_id != use.partner_id:
                 raise AgreementNotFound("there is no such agreement")
             if use.purpose not in {None, found.terms.purpose}:

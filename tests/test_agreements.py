@@ -25,6 +25,7 @@ from service.errors import (
     PurposeNotAgreed,
     StoreUnavailable,
 )
+from service.identification import Identification
 from service.ports import Agreements
 from service.store.sql_store import SqlStore
 from tests.fakes import FakeStore
@@ -101,6 +102,31 @@ def test_a_partner_is_told_of_a_person_and_nothing_is_recorded_of_the_probe() ->
     assert sharing.world.gallery().last_seq == 1
     assert not sharing.search(agreement, 2).is_hit
     assert sharing.outcomes(agreement) == [(UseOutcome.HIT, True, None), (UseOutcome.NO_HIT, True, None)]
+
+
+def test_nobody_makes_an_agreement_with_itself() -> None:
+    sharing = Sharing()
+    with pytest.raises(InvalidRequest, match="itself"):
+        sharing.make(partner_id=ADMIN.client_id)
+
+
+@pytest.mark.parametrize("disclosure", Disclosure)
+def test_what_a_partner_says_of_a_person_lowers_no_threshold_unless_all_is_told(
+    disclosure: Disclosure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharing, given = Sharing(), []
+    agreement = sharing.make(disclosure)
+    identify = sharing.world.identification.identify
+
+    def noted(gallery_id: str, sample: bytes, capture: CaptureFacts) -> Identification:
+        given.append(capture)
+        return identify(gallery_id, sample, capture)
+
+    monkeypatch.setattr(sharing.world.identification, "identify", noted)
+    facts = CaptureFacts(birth_year=1990)
+    with acting_as(Actor(PARTNER)):
+        sharing.service.search(agreement.agreement_id, CALLER, sample_of(1, 9), facts)
+    assert given == [facts if disclosure is Disclosure.FULL else NOBODY]
 
 
 def test_who_made_it_and_who_ended_it_is_kept() -> None:

@@ -227,3 +227,13 @@ def test_who_is_enrolled_again_after_an_erasure_stays(url: str, var: Path) -> No
     for _ in range(2):
         with record_of(var, url) as store:
             assert "s-1" in people(store)
+
+
+def test_a_replay_leaves_alone_who_was_enrolled_anew_since_it_looked(url: str, var: Path) -> None:
+    with record_of(var, url) as store:
+        key_id = key_of(store, "s-1")
+        erase(store, "s-1")
+        enrol(store, new_enrolment("again", "s-1"))
+        line = ledger_of(var).read()[key_id]
+        store.erase_again("camp", "s-1", line)  # as another process does that had read the restored record before
+        assert "s-1" in people(store)

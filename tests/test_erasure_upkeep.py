@@ -159,6 +159,22 @@ def test_keys_that_could_not_be_destroyed_are_destroyed_later(scene: Scene, monk
     assert (scene.store.oldest_undestroyed(), scene.overdue()) == (None, {})
 
 
+def test_a_key_store_that_does_not_answer_hides_no_keys_that_wait_for_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreUnavailable("the key store does not answer")
+
+    scene.world.enrol(1, subject_id="s")
+    monkeypatch.setattr(scene.store._cipher, "destroy", refuse)
+    monkeypatch.setattr(scene.keys, "unpurged_since", refuse)
+    with pytest.raises(StoreUnavailable):
+        scene.world.erasure.erase_subject(GALLERY, "s")
+    scene.care.fails = True
+    scene.after(hours=WITHIN.total_seconds() / 3600 + 1)
+    assert set(scene.overdue()) == {"keys", "index"}
+
+
 def test_a_log_that_a_reader_kept_is_emptied_later(scene: Scene) -> None:
     scene.world.enrol(1, subject_id="planted-s")
     with closing(sqlite3.connect(scene.path)) as reader:

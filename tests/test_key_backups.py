@@ -134,6 +134,13 @@ def test_backups_go_a_day_before_they_are_too_old_and_nothing_else_does(tmp_path
     assert (tmp_path / f"biodedup-keys-{NOW:%Y%m%dT%H%M%SZ}.sqlite").exists()
 
 
+def test_the_newest_backup_stays_whatever_its_age(tmp_path: Path) -> None:
+    for age in (500, 400):
+        (tmp_path / f"biodedup-keys-{NOW - timedelta(days=age):%Y%m%dT%H%M%SZ}.sqlite").write_text("")
+    assert [path.name[14:18] for path in delete_old(tmp_path, NOW, timedelta(days=2))] == ["2024"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_the_wrapped_key_of_who_was_erased_is_not_in_the_next_backup(
     store: SqlKeyStore, url: str, tmp_path: Path
 ) -> None:

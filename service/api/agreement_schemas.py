@@ -12,7 +12,7 @@ from service.api.request_schemas import TEXT_PATTERN, Body, Instant
 from service.api.sample_schemas import Out
 from service.api.schemas import PageOut
 
-ClientId = Annotated[str, StringConstraints(pattern=r"^(local|(client|oidc):[!-~]{1,193})$")]
+ClientId = Annotated[str, StringConstraints(pattern=r"^(local|(client|oidc):[!-~]{1,255})$")]
 PurposeCode = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Description = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=TEXT_PATTERN)]
 DisclosureName = Literal["hit_or_no_hit", "candidate_references", "full"]

@@ -85,8 +85,12 @@ def backup_keys(
             advice="Name a folder on another disk: who copies the record must not copy its keys.",
         )
     now = datetime.now(UTC)
-    path, count = write_backup(keys_url(settings), folder, now)
-    gone = delete_old(folder, now, timedelta(days=settings.key_backup_days))
+    gone = []
+    try:
+        path, count = write_backup(keys_url(settings), folder, now)
+    finally:
+        if folder.is_dir():  # also where no new one could be written: receipts say when the old ones end
+            gone = delete_old(folder, now, timedelta(days=settings.key_backup_days))
     console().print(f"{count:,} subject keys are in {plain(path)}; {len(gone):,} older copies were deleted.")
 
 

@@ -109,6 +109,7 @@ class SqlAgreements:
             if (
                 found is None
                 or found.terms.partner_id != use.partner_id
+                or found.ended_at is not None  # whatever this process's clock said when the request came
                 or found.state(use.used_at) is not AgreementState.ACTIVE
             ):
                 raise AgreementNotFound("there is no such agreement")

@@ -24,7 +24,7 @@ from service.domain import (
     ThresholdChange,
 )
 from service.erasure_ledger import LedgerLine
-from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused
+from service.errors import EncounterExists, GalleryNotFound, IdempotencyKeyReused, SubjectNotFound
 from service.ports import SubjectCipher
 from service.receipts import ErasureTerms, erasure_record
 from service.store.auditing import Recorder, forget_subject
@@ -221,13 +221,15 @@ class SqlWriting(SqlReading):
             replayed: what the ledger says of the erasure before a restore that this one repeats.
 
         Raises:
-            SubjectNotFound
+            SubjectNotFound: there is none, or for a replay: it was enrolled anew since, under another key.
             LegalHold
             IdempotencyKeyReused: a request of the same key erased somebody else.
         """
         self._expect_no_change()
         if replayed is None:  # a hold came too late for what was erased before the restore
             expect_no_hold(self._connection, self._gallery_id, subject_id)
+        elif key_of(self._connection, self._gallery_id, subject_id) != replayed.key_id:
+            raise SubjectNotFound("there is no such subject under this key")
         cleared = clear_subject(self._connection, self._gallery_id, subject_id)
         moved, parts = cleared.moved, cleared.parts
         growth = growth_of(self._before, moved.active).negated()

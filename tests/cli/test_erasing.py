@@ -167,6 +167,17 @@ def test_without_a_key_store_there_is_nothing_to_back_up(tmp_path: Path, monkeyp
     assert not (tmp_path / "none" / "keys" / "keys.sqlite").exists()
 
 
+def test_a_backup_that_fails_deletes_what_is_too_old_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIODEDUP_VAR_DIR", str(tmp_path / "none"))
+    (tmp_path / "backups").mkdir(mode=0o700)
+    for year in (2020, 2021):
+        (tmp_path / "backups" / f"biodedup-keys-{year}0101T000000Z.sqlite").write_text("")
+    assert run("keys", "backup", tmp_path / "backups").exit_code == 1
+    assert [each.name[14:18] for each in (tmp_path / "backups").iterdir()] == ["2021"]
+
+
 def test_the_trail_tells_of_the_erasure_by_the_digest_of_its_receipt(live: Live, tmp_path: Path) -> None:
     name, receipt = live.enrol(), tmp_path / "receipt.json"
     erase(live, name, receipt)
