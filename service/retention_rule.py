@@ -10,6 +10,9 @@ from service.domain import JobState
 REPORT_HOLDS = timedelta(hours=24)
 """How long a report may be acted on; and how long an automatic one is shown before it is."""
 
+RUN_ENDS_WITHIN = timedelta(hours=48)
+"""After the last moment at which a report could be acted on: a run that was interrupted for longer does not go on."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:

@@ -433,6 +433,20 @@ def test_a_run_stops_when_the_rule_changes(retention: RetentionService, store: S
     assert len(people_in(store)) == 5
 
 
+def test_a_run_that_was_interrupted_for_days_does_not_go_on(
+    retention: RetentionService, store: SqlStore, clock: Clock
+) -> None:
+    fill(store, clock)
+    retention.set_rule(RULE)
+    report = retention.report(GALLERY)
+    retention.run(GALLERY, report.report_id)
+    clock.pass_by(hours=24 + 48, microseconds=1)
+    runner_of(retention, clock).work()
+    ended = retention.report_of(GALLERY, report.report_id)
+    assert (ended.state, ended.error_code, ended.erased_subjects) == (ReportState.FAILED, "retention_report_expired", 0)
+    assert len(people_in(store)) == 6
+
+
 def test_a_hold_on_the_gallery_stops_a_run(retention: RetentionService, store: SqlStore, clock: Clock) -> None:
     fill(store, clock)
     retention.set_rule(RULE)

@@ -11,6 +11,7 @@ from service.domain import JobState, Lease
 from service.errors import RetentionReportExpired, RetentionRuleChanged, RetentionUnderway
 from service.ports import Writing
 from service.retention_rule import (
+    RUN_ENDS_WITHIN,
     ReportState,
     RetentionItem,
     RetentionReport,
@@ -128,7 +129,7 @@ class SqlRetentionRuns:
         """Within the transaction that erases a subject: see that it still may be, and count the line as done.
 
         Raises:
-            RunLost, SeenAgain, RetentionRuleChanged
+            RunLost, SeenAgain, RetentionRuleChanged, RetentionReportExpired
             LegalHold: the subject or the gallery was put on hold.
         """
         assert isinstance(writing, SqlWriting), "of this record"
@@ -149,7 +150,7 @@ class SqlRetentionRuns:
         """Erase the samples of the encounter of a line; its templates stay. Return how many these were.
 
         Raises:
-            RunLost, RetentionRuleChanged
+            RunLost, RetentionRuleChanged, RetentionReportExpired
             LegalHold: the subject or the gallery was put on hold.
         """
         encounter_id = item.due.encounter_id
@@ -177,7 +178,7 @@ class SqlRetentionRuns:
         """Leave a line alone and say why.
 
         Raises:
-            RunLost, RetentionRuleChanged
+            RunLost, RetentionRuleChanged, RetentionReportExpired
             LegalHold: the whole gallery was put on hold: nothing of it is left to do.
         """
         with self._writing() as connection:
@@ -233,10 +234,17 @@ class SqlRetentionRuns:
             raise RetentionUnderway("a retention run of this gallery has not ended yet")
 
     def _expect_going_on(self, connection: Connection, run: RetentionRun, lease: Lease) -> RetentionReport:
-        """Return the report of a run that this process works on. Raises RunLost, RetentionRuleChanged."""
+        """Return the report of a run that this process works on.
+
+        Raises:
+            RunLost, RetentionRuleChanged
+            RetentionReportExpired: the run was interrupted for long, or came back with a restore.
+        """
         _expect_owner(connection, run, lease)
         report = read_report(connection, run.gallery_id, run.report_id)
         _expect_rule(connection, report)
+        if self._clock() > report.expires_at + RUN_ENDS_WITHIN:
+            raise RetentionReportExpired("the report is too old to go on by: make another one")
         return report
 
     def _move(self, connection: Connection, run: RetentionRun, item: RetentionItem, lease: Lease) -> None:
