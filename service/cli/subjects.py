@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from service import errors
 from service.cli.client import DEFAULT_URL, GalleryOption, ServiceClient, UrlOption, gallery_path
 from service.cli.failures import CommandFailed
-from service.cli.show import console, for_owner, plain
+from service.cli.show import console, for_owner, plain, warn
 
 SubjectArgument = Annotated[str, typer.Argument(metavar="SUBJECT", help="The subject's id.", show_default=False)]
 FolderOption = Annotated[
@@ -105,14 +105,20 @@ def erase(
     chosen = key or str(uuid.uuid4())
     with ServiceClient(url) as client, _kept(receipt) as file:
         try:
-            content = client.erase(gallery_path(gallery, "subjects", subject), chosen)
+            file.write(client.erase(gallery_path(gallery, "subjects", subject), chosen))
+            file.flush()
         except CommandFailed as failure:
             if failure.code == errors.LegalHold.code:
                 failure.advice = "A supervisor lifts it: biodedup retention lift --help"
             elif failure.code not in _REFUSED:  # it may have been done all the same
                 failure.advice = f"To ask again for the same receipt: --idempotency-key {chosen}"
             raise
-        file.write(content)
+        except (
+            OSError,
+            KeyboardInterrupt,
+        ):  # a full disk, Ctrl-C: the person may be erased, and the receipt is not here
+            warn([f"to ask for the receipt again: --idempotency-key {chosen}"])
+            raise
     console().print(f"{plain(subject)} is erased. The receipt is in {plain(receipt)}")
 
 

@@ -132,6 +132,24 @@ def test_an_erasure_whose_answer_was_lost_says_how_to_ask_again(
     assert list(tmp_path.glob("r.json")) == []
 
 
+@pytest.mark.parametrize("met", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "ctrl-c"])
+def test_a_receipt_that_could_not_be_kept_can_be_asked_for_again(
+    live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, met: BaseException
+) -> None:
+    name, erase_there = live.enrol(), ServiceClient.erase
+
+    def erased_and_lost(client: ServiceClient, path: str, key: str) -> bytes:
+        erase_there(client, path, key)
+        raise met
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ServiceClient, "erase", erased_and_lost)
+        result = run("subject", "erase", name, "--receipt", tmp_path / "r.json", "--yes", "--url", live.url)
+    assert result.exit_code != 0
+    key = result.stderr.replace("\n", " ").split("--idempotency-key")[1].split()[0]
+    erase(live, name, tmp_path / "again.json", "--idempotency-key", key)
+
+
 def test_keys_are_backed_up_beside_the_running_service(
     live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
