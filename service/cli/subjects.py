@@ -113,10 +113,8 @@ def erase(
             elif failure.code not in _REFUSED:  # it may have been done all the same
                 failure.advice = f"To ask again for the same receipt: --idempotency-key {chosen}"
             raise
-        except (
-            OSError,
-            KeyboardInterrupt,
-        ):  # a full disk, Ctrl-C: the person may be erased, and the receipt is not here
+        except (OSError, KeyboardInterrupt):
+            # a full disk, Ctrl-C: the person may be erased, and the receipt is not here
             warn([f"to ask for the receipt again: --idempotency-key {chosen}"])
             raise
     console().print(f"{plain(subject)} is erased. The receipt is in {plain(receipt)}")
