@@ -9,11 +9,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from service.audit_chain import moment_text
+from service.domain import ErasedParts, ErasureRecord
 from service.durable_files import sync_folder
 from service.errors import LedgerCorrupt, VarUnusable
 from service.logs import log_event
@@ -22,11 +24,15 @@ from service.var_lock import make_var_folder
 LEDGER_FILE = "erasures.jsonl"
 _NAMES = ("time", "gallery", "key_id", "receipt_id", "digest")
 _TEXT = rb'(?:null|"([^"\\\x00-\x1f\x7f-\xff]*)")'
+_NUMBER = rb"(?:0|[1-9][0-9]*)"
 # in one form alone, and quicker than as JSON: a start reads all lines
 _LINE = re.compile(
-    rb'\{"time":%(text)b,"gallery":%(text)b,"key_id":"([0-9a-f]{32})","receipt_id":%(text)b,"digest":%(text)b\}\n'
-    % {b"text": _TEXT}
+    rb'\{"time":%(text)b,"gallery":%(text)b,"key_id":"([0-9a-f]{32})","receipt_id":%(text)b,"digest":%(text)b'
+    rb'(?:,"repeat":\{"repeat_digest":%(text)b,"seq":(%(number)b),"compacted_by":%(text)b,'
+    rb'"key_backups_until":%(text)b,"parts":(\{(?:"[a-z_]+":%(number)b,?)+\}),"public_key_id":%(text)b\})?\}\n'
+    % {b"text": _TEXT, b"number": _NUMBER}
 )
+_REPEAT = ("repeat_digest", "seq", "compacted_by", "key_backups_until", "parts", "public_key_id")
 _BLOCK = 65_536
 
 _log = logging.getLogger(__name__)
@@ -41,12 +47,18 @@ class LedgerLine:
     gallery: str | None = None
     receipt_id: str | None = None
     digest: str | None = None
+    record: ErasureRecord | None = None
+    """The whole of it, where the same request may come again: so that it is known after a restore, too."""
 
     def text(self) -> str:
         """Return the line as it is written."""
-        time = None if self.time is None else moment_text(self.time)
-        values = (time, self.gallery, self.key_id, self.receipt_id, self.digest)
-        return json.dumps(dict(zip(_NAMES, values, strict=True)), separators=(",", ":")) + "\n"
+        values: tuple[object, ...] = (self.time, self.gallery, self.key_id, self.receipt_id, self.digest)
+        line = dict(zip(_NAMES, values, strict=True))
+        if self.record is not None:
+            line["repeat"] = {name: getattr(self.record, name) for name in _REPEAT} | {
+                "parts": asdict(self.record.parts)
+            }
+        return json.dumps(line, separators=(",", ":"), default=_time_text) + "\n"
 
 
 class ErasureLedger:
@@ -123,8 +135,13 @@ def ledger_of(folder: Path) -> dict[str, LedgerLine]:
 
 
 def _lines_of(texts: Iterable[bytes]) -> dict[str, LedgerLine]:
-    lines = [_line_of(text, number) for number, text in enumerate(texts, 1)]
-    return {line.key_id: line for line in lines}
+    lines: dict[str, LedgerLine] = {}
+    for number, text in enumerate(texts, 1):
+        line = _line_of(text, number)
+        # a key may stand there twice: what one line says of the request, the other must not hide
+        if line.record is not None or line.key_id not in lines or lines[line.key_id].record is None:
+            lines[line.key_id] = line
+    return lines
 
 
 def _unusable(error: OSError) -> VarUnusable:
@@ -153,12 +170,37 @@ def _line_of(text: bytes, number: int) -> LedgerLine:
     found = _LINE.fullmatch(text)
     if found is None:
         raise _corrupt(number)
-    time, gallery, key_id, receipt_id, digest = (None if each is None else each.decode() for each in found.groups())
+    values = [None if each is None else each.decode() for each in found.groups()]
+    time, gallery, key_id, receipt_id, digest = values[:5]
+    repeat = dict(zip(_REPEAT, values[5:], strict=True))
     try:
         moment = None if time is None else datetime.fromisoformat(time)
-    except ValueError as error:
+        line = LedgerLine(key_id or "", moment, gallery, receipt_id, digest)
+        return line if repeat["parts"] is None else replace(line, record=_record_of(line, **repeat))
+    except (ValueError, TypeError) as error:
         raise _corrupt(number) from error
-    return LedgerLine(key_id or "", moment, gallery, receipt_id, digest)
+
+
+def _record_of(line: LedgerLine, **repeat: str | None) -> ErasureRecord:
+    """Return the whole of an erasure. Raises ValueError, TypeError: the line says something else."""
+    known: dict[str, Any] = {
+        "receipt_id": line.receipt_id,
+        "gallery_id": line.gallery,
+        "key_id": line.key_id,
+        "erased_at": line.time,
+        "digest": line.digest,
+        **repeat,
+    }
+    if None in known.values():
+        raise ValueError("a request that can be repeated is told whole")
+    known |= {name: datetime.fromisoformat(known[name]) for name in ("compacted_by", "key_backups_until")}
+    return ErasureRecord(**known | {"seq": int(known["seq"]), "parts": ErasedParts(**json.loads(known["parts"]))})
+
+
+def _time_text(value: object) -> str:
+    if not isinstance(value, datetime):
+        raise TypeError("neither text, number nor time")
+    return moment_text(value)
 
 
 def _corrupt(number: int) -> LedgerCorrupt:

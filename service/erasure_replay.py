@@ -35,6 +35,8 @@ def replay(
         StoreUnavailable, VarUnusable
     """
     destroyed = keys.all_destroyed()
+    if not destroyed.keys() <= lines.keys():
+        lines = ledger.read()  # another process may have erased since, and written its line before
     lacking = [LedgerLine(key_id, when) for key_id, when in destroyed.items() if key_id not in lines]
     if lacking:
         ledger.append(lacking)
@@ -50,6 +52,8 @@ def replay(
             log_event(_log, "erasure.replaying", level=logging.WARNING, done=done, total=len(returned))
         store.erase_again(gallery_id, subject_id, lines[key_id])
         on_replayed()
+    # and who was enrolled and erased after the backup: a repeat of that request must not erase who has the id now
+    store.restore_erasures([line.record for line in lines.values() if line.record is not None])
     store.finish_erasures()
     undone = [key_id for key_id in lines if key_id not in destroyed]
     if undone:

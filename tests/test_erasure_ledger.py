@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from service.domain import ErasedParts, ErasureRecord
 from service.erasure_ledger import LEDGER_FILE, ErasureLedger, LedgerLine, ledger_of
 from service.errors import LedgerCorrupt, VarUnusable
 
@@ -35,6 +37,51 @@ def test_lines_are_found_by_their_keys(ledger: ErasureLedger) -> None:
     ledger.append([line(1), line(2)])
     ledger.append([line(3), LedgerLine("ab" * 16, None)])
     assert ledger.read() == {each.key_id: each for each in (line(1), line(2), line(3), LedgerLine("ab" * 16, None))}
+
+
+PARTS = ErasedParts(
+    data_keys=1, encounters=1, enrolments=1, templates=2, index_places=2, samples=0, candidates=0, cases=0, mentions=3
+)
+
+
+def repeatable(number: int) -> LedgerLine:
+    known = {"key_id": f"{number:032x}", "receipt_id": f"receipt-{number}", "digest": "d" * 64}
+    record = ErasureRecord(
+        **known, gallery_id="camp", seq=7, erased_at=NOW, compacted_by=NOW, key_backups_until=NOW, parts=PARTS,
+        public_key_id="k" * 16, repeat_digest="e" * 64,
+    )  # fmt: skip
+    return replace(line(number), record=record)
+
+
+def test_a_line_of_a_request_that_may_come_again_keeps_the_whole_erasure(ledger: ErasureLedger) -> None:
+    ledger.append([line(1), repeatable(2), LedgerLine("ab" * 16, None)])
+    ledger.append([line(2)])  # as of the key store, which knows less
+    assert ledger.read() == {each.key_id: each for each in (line(1), repeatable(2), LedgerLine("ab" * 16, None))}
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ('"seq":7,', ""),
+        ('"seq":7', '"seq": 7'),
+        ('"seq":7', '"seq":7,"further":1'),
+        ('"templates":2', '"template":2'),
+        ('"parts":{', '"parts":[{'),
+        ('"receipt-2"', "null"),
+        ('"compacted_by":"2026', '"compacted_by":"20x6'),
+        ('"repeat":{', '"repeats":{'),
+    ],
+)
+def test_a_damaged_line_of_a_request_is_told_by_its_number(
+    ledger: ErasureLedger, tmp_path: Path, part: str, other: str
+) -> None:
+    ledger.append([line(1), repeatable(2)])
+    path = tmp_path / "ledger" / LEDGER_FILE
+    text = path.read_text()
+    assert part in text
+    path.write_text(text.replace(part, other))
+    with pytest.raises(LedgerCorrupt, match="line 2 "):
+        ledger.read()
 
 
 def test_a_line_names_no_subject_and_is_for_its_owner_only(file: Path) -> None:

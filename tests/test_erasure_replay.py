@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from service.erasure_ledger import LEDGER_FILE, ErasureLedger
-from service.errors import LedgerCorrupt, SubjectNotFound
+from service.errors import IdempotencyKeyReused, LedgerCorrupt, SubjectNotFound
 from service.store.sql_store import SqlStore
 from tests import postgres
 from tests.records import record_of
 from tests.store.building import SQL_KINDS, enrol, new_enrolment, new_gallery, new_template
 from tests.test_encrypted_store import bytes_in, keys_in
+from tests.world import World
 
 PEOPLE = 6
 ERASED = ("s-1", "s-4")
@@ -227,6 +228,31 @@ def test_who_is_enrolled_again_after_an_erasure_stays(url: str, var: Path) -> No
     for _ in range(2):
         with record_of(var, url) as store:
             assert "s-1" in people(store)
+
+
+@pytest.mark.parametrize("enrolled", ["before the backup", "after the backup"])
+def test_a_repeat_after_a_restore_gets_the_same_receipt_and_erases_nobody_anew(
+    url: str, var: Path, enrolled: str
+) -> None:
+    with record_of(var, url) as store:
+        world = World.beside(store)
+        subject_id = "s-1" if enrolled == "before the backup" else "s-late"
+        restore = back_up(var, url, "record")
+        if enrolled == "after the backup":
+            enrol(store, new_enrolment("late"))
+        first = world.erasure.erase_subject("camp", subject_id, "once")
+        erase(store, "s-4")  # without a key: nobody can repeat it
+    restore()
+
+    for _ in range(2):  # the second start finds what the first wrote
+        with record_of(var, url) as store:
+            if subject_id not in people(store):
+                enrol(store, new_enrolment("anew", subject_id))
+            again = World.beside(store).erasure.erase_subject("camp", subject_id, "once")
+            assert again.receipt == first.receipt
+            assert subject_id in people(store)
+            with pytest.raises(IdempotencyKeyReused):
+                World.beside(store).erasure.erase_subject("camp", "s-2", "once")
 
 
 def test_a_replay_leaves_alone_who_was_enrolled_anew_since_it_looked(url: str, var: Path) -> None:

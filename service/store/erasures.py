@@ -1,7 +1,7 @@
 """The register of erasures in the record: what was erased when, and nothing that leads to a person."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select
@@ -20,11 +20,24 @@ ERASING_KINDS = ("erasure", "withdrawn")
 
 def insert_erasure(connection: Connection, record: ErasureRecord) -> None:
     """Raises IdempotencyKeyReused: the request that this one seems to repeat erased somebody else."""
-    row = {name: getattr(record, name) for name in record.__slots__} | {"parts": asdict(record.parts)}
     try:
-        connection.execute(insert(erasures), row)
+        connection.execute(insert(erasures), _row_of(record))
     except IntegrityError as error:
         raise IdempotencyKeyReused("the Idempotency-Key was used for another request") from error
+
+
+def restore_erasures(connection: Connection, records: Sequence[ErasureRecord]) -> None:
+    """Write what the register lacks of these erasures, so that a repeat of the request is known."""
+    known = set(connection.execute(select(erasures.c.receipt_id)).scalars())
+    for record in records:
+        if record.receipt_id not in known and not is_repeated(connection, record):
+            connection.execute(insert(erasures), _row_of(record))
+
+
+def is_repeated(connection: Connection, record: ErasureRecord) -> bool:
+    """Whether the register knows another erasure, or this one, by the same request."""
+    digest = record.repeat_digest
+    return digest is not None and erasure_by(connection, record.gallery_id, digest) is not None
 
 
 def erasure_by(connection: Connection, gallery_id: str, repeat_digest: str) -> ErasureRecord | None:
@@ -32,6 +45,10 @@ def erasure_by(connection: Connection, gallery_id: str, repeat_digest: str) -> E
     wanted = erasures.c.gallery_id == gallery_id, erasures.c.repeat_digest == repeat_digest
     row = connection.execute(select(erasures).where(*wanted)).one_or_none()
     return None if row is None else _record_of(row)
+
+
+def _row_of(record: ErasureRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in record.__slots__} | {"parts": asdict(record.parts)}
 
 
 def _record_of(row: AnyRow) -> ErasureRecord:
@@ -43,10 +60,15 @@ def undestroyed(connection: Connection) -> list[LedgerLine]:
     """Return what the ledger is to say of the keys that are noted to be destroyed."""
     of_key = key_destructions.outerjoin(erasures, erasures.c.key_id == key_destructions.c.key_id)
     wanted = select(key_destructions.c.key_id.label("noted"), erasures).select_from(of_key)
-    return [
-        LedgerLine(row.noted, row.erased_at, row.gallery_id, row.receipt_id, row.digest)
-        for row in connection.execute(wanted)
-    ]
+    return [_line_of(row) for row in connection.execute(wanted)]
+
+
+def _line_of(row: AnyRow) -> LedgerLine:
+    columns = dict(row._mapping)
+    line = LedgerLine(columns.pop("noted"), row.erased_at, row.gallery_id, row.receipt_id, row.digest)
+    if row.repeat_digest is None:
+        return line
+    return replace(line, record=ErasureRecord(**columns | {"parts": ErasedParts(**row.parts)}))
 
 
 def oldest_undestroyed(connection: Connection) -> datetime | None:

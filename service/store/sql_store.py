@@ -26,7 +26,14 @@ from service.store.checkpoints import Checkpoints
 from service.store.clients import SqlClients
 from service.store.encrypting import encrypt_block, purge, unencrypted_count
 from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, translated
-from service.store.erasures import erasure_by, first_erasing, oldest_undestroyed, subjects_under, undestroyed
+from service.store.erasures import (
+    erasure_by,
+    first_erasing,
+    oldest_undestroyed,
+    restore_erasures,
+    subjects_under,
+    undestroyed,
+)
 from service.store.holdings import held_about, kept_sample
 from service.store.holds import SqlHolds
 from service.store.importing import check_import, import_state, write_block
@@ -324,6 +331,16 @@ class SqlStore(SqlRecords):
         with suppress(SubjectNotFound), self._writing(gallery_id) as writing:
             # another process may be repeating it too
             writing.erase_subject(subject_id, replayed=line)
+
+    def restore_erasures(self, records: Sequence[ErasureRecord]) -> None:
+        """Write what the register lacks of these erasures: those of a time that a restore took away.
+
+        Raises:
+            StoreUnavailable
+        """
+        if records:
+            with self._write_transaction() as connection:
+                restore_erasures(connection, records)
 
     def import_state(self, gallery_id: str, source_id: str) -> ImportState:
         """Return how far the import of a source is, also when it never began. Raises GalleryNotFound."""

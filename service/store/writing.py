@@ -17,6 +17,7 @@ from service.domain import (
     EncounterStatus,
     Enrolment,
     Erasure,
+    ErasureRecord,
     Gallery,
     NewEnrolment,
     NewTemplate,
@@ -31,7 +32,7 @@ from service.store.auditing import Recorder, forget_subject
 from service.store.calibrating import record_thresholds
 from service.store.counts import Growth, growth_of
 from service.store.erasing import clear_subject, move_encounter
-from service.store.erasures import insert_erasure
+from service.store.erasures import insert_erasure, is_repeated
 from service.store.holds import expect_no_hold
 from service.store.keys import insert_key, insert_or_ignore, purge_keys
 from service.store.metadata_counts import count_in
@@ -247,14 +248,19 @@ class SqlWriting(SqlReading):
             now=self._now,
         )
         if replayed is not None:
-            record = replace(
-                record, receipt_id=replayed.receipt_id or record.receipt_id, digest=replayed.digest or record.digest
-            )
+            record = self._as_before(record, replayed)
         insert_erasure(self._connection, record)
         event = AuditEvent.SUBJECT_ERASED if replayed is None else AuditEvent.SUBJECT_ERASED_AGAIN
         counts = {"encounters": parts.encounters, "templates": parts.templates, "samples": parts.samples}
         self._record(NewEntry(event, details={**counts, "receipt_digest": record.digest}))
         return Erasure(record)
+
+    def _as_before(self, again: ErasureRecord, line: LedgerLine) -> ErasureRecord:
+        """Return what the register keeps of an erasure that is repeated: what its receipt says, if that is known."""
+        if line.record is None:
+            return replace(again, receipt_id=line.receipt_id or again.receipt_id, digest=line.digest or again.digest)
+        before = replace(line.record, seq=again.seq)
+        return replace(before, repeat_digest=None) if is_repeated(self._connection, before) else before
 
     def set_encounter_status(self, encounter_id: str, status: EncounterStatus) -> Encounter:
         """Take an encounter out of the search, back into it, or withdraw it for good.
