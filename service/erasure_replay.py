@@ -22,7 +22,8 @@ def replay(
 ) -> None:
     """Compare the ledger with record and key store by the ids of keys, and erase what came back.
 
-    The ledger also gets what it lacks of the keys that were destroyed, so that either of the two can be lost.
+    The ledger also gets what it lacks of the keys that were destroyed, so that either of the two can be lost. Of
+    several processes that start at once one does it, and the others wait.
 
     Args:
         store: of the record, migrated and with its keys.
@@ -34,6 +35,17 @@ def replay(
     Raises:
         StoreUnavailable, VarUnusable
     """
+    with store.replaying():
+        _replay(store, keys, ledger, lines, on_replayed)
+
+
+def _replay(
+    store: SqlStore,
+    keys: KeyStore,
+    ledger: ErasureLedger,
+    lines: dict[str, LedgerLine],
+    on_replayed: Callable[[], None],
+) -> None:
     destroyed = keys.all_destroyed()
     if not destroyed.keys() <= lines.keys():
         lines = ledger.read()  # another process may have erased since, and written its line before

@@ -5,7 +5,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -253,6 +255,49 @@ def test_a_repeat_after_a_restore_gets_the_same_receipt_and_erases_nobody_anew(
             assert subject_id in people(store)
             with pytest.raises(IdempotencyKeyReused):
                 World.beside(store).erasure.erase_subject("camp", "s-2", "once")
+
+
+def test_of_two_processes_that_start_at_once_one_replays_and_the_other_finds_it_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, var = postgres.fresh_database(is_migrated=False), tmp_path / "var"
+    with record_of(var, url) as store:
+        store.create_gallery(new_gallery())
+        enrol(store, new_enrolment("1"))
+        restore = back_up(var, url, "record")
+        erase(store, "s-1")
+    restore()
+    renewed: list[SqlStore] = []
+    others: list[Future[list[str]]] = []
+    renew = SqlStore.renew_timelines
+
+    def start_another(store: SqlStore) -> None:
+        renewed.append(store)
+        if len(renewed) == 1:
+            others.append(pool.submit(started, var, url))
+            wait_until_one_waits(store)
+        renew(store)
+
+    monkeypatch.setattr(SqlStore, "renew_timelines", start_another)
+    with ThreadPoolExecutor(1) as pool:
+        assert started(var, url) == []
+        assert others[0].result(timeout=60) == []
+    assert len(renewed) == 1
+
+
+def started(var: Path, url: str) -> list[str]:
+    with record_of(var, url) as store:
+        return people(store)
+
+
+def wait_until_one_waits(store: SqlStore) -> None:
+    for _ in range(100):
+        with store._reading() as connection:
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            if connection.exec_driver_sql(waiting).scalar_one():
+                return
+        time.sleep(0.1)
+    raise AssertionError("the other process does not wait")
 
 
 def test_a_replay_leaves_alone_who_was_enrolled_anew_since_it_looked(url: str, var: Path) -> None:

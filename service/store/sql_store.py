@@ -6,7 +6,7 @@ Over 300 lines on purpose: each use of the record opens its transaction here.
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, inspect, select, text, update
@@ -53,6 +53,7 @@ from service.store.tables import galleries, key_destructions
 from service.store.writing import SqlWriting
 
 _MIGRATION_LOCK = 0x62696F6465647570  # any constant that no other user of the database takes
+_REPLAY_LOCK = 0x62696F6465647265
 
 
 def _now() -> datetime:
@@ -158,7 +159,9 @@ class SqlStore(SqlRecords):
     def renew_timelines(self) -> None:
         """Begin another history of every gallery, after a restore: indexes of the old one are thrown away."""
         with self._write_transaction() as connection:
-            for row in connection.execute(select(galleries.c.gallery_id, galleries.c.standby_pack_id)).all():
+            # in the order in which others lock several galleries: else two would wait for each other
+            in_order = select(galleries.c.gallery_id, galleries.c.standby_pack_id).order_by(galleries.c.gallery_id)
+            for row in connection.execute(in_order).all():
                 timelines = {"timeline_id": uuid.uuid4().hex}
                 if row.standby_pack_id is not None:
                     timelines["standby_timeline_id"] = uuid.uuid4().hex
@@ -331,6 +334,26 @@ class SqlStore(SqlRecords):
         with suppress(SubjectNotFound), self._writing(gallery_id) as writing:
             # another process may be repeating it too
             writing.erase_subject(subject_id, replayed=line)
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Let no other process repeat erasures at the same time: it waits, and then finds them done.
+
+        SQLite's record has one service at a time (`service.var_lock`).
+
+        Raises:
+            StoreUnavailable
+        """
+        if self._is_sqlite:
+            yield
+            return
+        with ExitStack() as held:
+            with translated():
+                connection = held.enter_context(self._engine.connect())
+                # a replay may take minutes, and so may who waits for it; the lock ends with the transaction
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _REPLAY_LOCK})
+            yield
 
     def restore_erasures(self, records: Sequence[ErasureRecord]) -> None:
         """Write what the register lacks of these erasures: those of a time that a restore took away.
