@@ -24,9 +24,6 @@ from service.ports import GalleryKey, KeyStore, MasterKey, SubjectKey
 POOL_KEYS = 256
 """Data keys that one transaction of the key store writes ahead."""
 
-POOL_AGE_S = 3600.0
-"""Keys that lie ready for longer are not used any more: what no subject has is swept away (`KEPT_UNUSED`)."""
-
 CACHED_KEYS = 20_000
 """Data keys of subjects that are kept unwrapped: those that were drawn or asked for last."""
 
@@ -78,7 +75,9 @@ class KeyRing:
         self._lock = threading.Lock()  # of what is below
         self._galleries: dict[tuple[str, int], bytes] = {}
         self._newest: dict[str, int] = {}
-        self._pools: dict[str, tuple[float, list[str]]] = {}
+        self._pools: dict[
+            str, list[str]
+        ] = {}  # ready, oldest first: each is given to a subject or, at the end, discarded
         self._keys: OrderedDict[str, bytes] = OrderedDict()
 
     @property
@@ -144,19 +143,17 @@ class KeyRing:
     def take_keys(self, gallery_id: str, count: int) -> list[str | None]:
         """Return ids of new keys; see `service.ports.SubjectCipher`."""
         with self._lock:
-            drawn_at, pool = self._pools.get(gallery_id, (0.0, []))
-            if time.monotonic() - drawn_at > POOL_AGE_S:
-                pool = []
+            pool = self._pools.setdefault(gallery_id, [])
             if len(pool) < count:
-                drawn_at, pool = time.monotonic(), self._draw(gallery_id, max(count, POOL_KEYS))
-            taken, left = pool[:count], pool[count:]
-            self._pools[gallery_id] = drawn_at, left
-        return list(taken)
+                pool += self._draw(gallery_id, max(count - len(pool), POOL_KEYS))
+            taken: list[str | None] = [*pool[:count]]
+            del pool[:count]
+        return taken
 
     def give_back(self, gallery_id: str, key_ids: Sequence[str | None]) -> None:
         with self._lock:
             if gallery_id in self._pools:
-                self._pools[gallery_id][1].extend(each for each in key_ids if each is not None)
+                self._pools[gallery_id].extend(each for each in key_ids if each is not None)
 
     def seal(self, gallery_id: str, key_id: str | None, plain: bytes, context: bytes) -> bytes:
         """Return a value sealed; see `service.ports.SubjectCipher`."""
@@ -210,7 +207,7 @@ class KeyRing:
     def close(self) -> None:
         """Forget all keys; those that lie ready go from the key store, too."""
         with self._lock:
-            ready = [each for _, pool in self._pools.values() for each in pool]
+            ready = [each for pool in self._pools.values() for each in pool]
             self._pools.clear()
             self._keys.clear()
             self._galleries.clear()

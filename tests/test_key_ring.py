@@ -2,14 +2,13 @@
 
 import itertools
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from service.errors import KeyDestroyed, KeyRotationUnderway, KeysMissing, MasterKeyUnusable, Undecipherable
-from service.key_ring import POOL_AGE_S, POOL_KEYS, SEALED_BYTES, KeyRing
+from service.key_ring import POOL_KEYS, SEALED_BYTES, KeyRing
 from service.ports import SubjectKey
 from tests.fake_keys import FakeKeyStore, FakeMasterKey
 
@@ -136,14 +135,13 @@ def test_a_key_that_was_given_back_is_given_again(ring: KeyRing, store: Counting
     assert store.writes == 1
 
 
-def test_keys_that_lay_ready_too_long_are_not_given(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = taken(ring)
-    now = time.monotonic()
-    monkeypatch.setattr("service.key_ring.time.monotonic", lambda: now + POOL_AGE_S + 1)
-    stale = {each for _, pool in ring._pools.values() for each in pool}
+def test_every_key_that_was_drawn_is_given_or_gone_in_the_end(ring: KeyRing, store: CountingStore) -> None:
+    given = [*ring.take_keys("camp", POOL_KEYS - 1), *ring.take_keys("camp", 2), *ring.take_keys("camp", 3 * POOL_KEYS)]
+    assert len(given) == len(set(given)) == 4 * POOL_KEYS + 1
 
-    assert before not in stale
-    assert taken(ring) not in stale
+    ring.close()
+
+    assert set(store._subject_keys) == set(given)
 
 
 def test_what_lay_ready_is_gone_after_the_ring_was_closed(ring: KeyRing, store: CountingStore) -> None:
