@@ -47,7 +47,9 @@ class ErasedRecord(Protocol):
 
 
 class PurgedKeys(Protocol):
-    """A key store that can leave nothing of destroyed keys."""
+    """Keys of which nothing is left, in memory and in files, once they are destroyed."""
+
+    def forget_destroyed(self) -> None: ...
 
     def unpurged_since(self) -> datetime | None: ...
 
@@ -99,6 +101,7 @@ class ErasureUpkeep:
     def look(self) -> None:
         """Do what is due, then say how far anything is beyond its time. What fails is logged and tried again."""
         self._try(self._record.finish_erasures)
+        self._try(self._keys.forget_destroyed)  # those that another process destroyed
         self._try(self._purge_keys)
         self._try(self._compact_due)
         self._try(self._tell)

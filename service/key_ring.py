@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -192,6 +192,15 @@ class KeyRing:
     def destroy(self, key_ids: Sequence[str]) -> None:
         """Destroy the keys of erased subjects. Raises StoreUnavailable."""
         self._store.destroy(key_ids)
+        self._forget(key_ids)
+
+    def forget_destroyed(self) -> None:
+        """Drop from memory the keys that another process destroyed meanwhile. Raises StoreUnavailable."""
+        with self._lock:
+            kept = list(self._keys)
+        self._forget(self._store.destroyed(kept))
+
+    def _forget(self, key_ids: Iterable[str]) -> None:
         with self._lock:
             for each in key_ids:
                 self._keys.pop(each, None)

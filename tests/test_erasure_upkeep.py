@@ -24,7 +24,10 @@ class SlowKeys:
 
     def __init__(self) -> None:
         self.since: datetime | None = None
-        self.purged = 0
+        self.purged = self.forgotten = 0
+
+    def forget_destroyed(self) -> None:
+        self.forgotten += 1
 
     def unpurged_since(self) -> datetime | None:
         return self.since
@@ -92,6 +95,12 @@ def test_an_index_is_made_compact_after_half_of_its_time(scene: Scene) -> None:
     assert scene.care.compacted == 1
     scene.after(hours=40)
     assert (scene.care.compacted, scene.overdue()) == (1, {})
+
+
+def test_each_look_forgets_the_keys_that_another_process_destroyed(scene: Scene) -> None:
+    before = scene.keys.forgotten
+    scene.after(seconds=15)
+    assert scene.keys.forgotten == before + 1
 
 
 def test_many_erasures_cost_one_compaction_and_later_ones_another(scene: Scene) -> None:

@@ -167,6 +167,17 @@ def test_after_a_destruction_nobody_opens_a_value_again(
             each.seal("camp", gone[5:21].hex(), PLAIN, CONTEXT)
 
 
+def test_a_key_that_another_process_destroyed_is_forgotten_too(ring: KeyRing, master: FakeMasterKey) -> None:
+    gone, kept = (ring.seal("camp", taken(ring), PLAIN, CONTEXT) for _ in range(2))
+    KeyRing(ring._store, master).destroy([gone[5:21].hex()])
+    assert ring.open("camp", gone, CONTEXT) == PLAIN  # it is in memory
+
+    ring.forget_destroyed()
+
+    assert ring.open_all("camp", [(gone, CONTEXT), (kept, CONTEXT)]) == [None, PLAIN]
+    assert kept[5:21].hex() in ring._keys
+
+
 def test_a_lost_key_is_not_taken_for_a_destroyed_one(
     ring: KeyRing, store: CountingStore, master: FakeMasterKey
 ) -> None:
