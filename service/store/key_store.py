@@ -167,12 +167,12 @@ class SqlKeyStore:
 
     def destroy(self, key_ids: Sequence[str]) -> None:
         """Destroy keys for good and remember that. Raises StoreUnavailable."""
-        now = datetime.now(UTC)
-        rows = [{"key_id": each, "destroyed_at": now} for each in key_ids]
-        if not rows:
+        if not key_ids:
             return
         with self._transaction(writes=True) as connection:
             _delete(connection, key_ids)
+            now = self._now(connection)  # after the deletion: a purge that has begun by then waits for this transaction
+            rows = [{"key_id": each, "destroyed_at": now} for each in key_ids]
             connection.execute(insert_or_ignore(connection.dialect.name, destroyed_keys), rows)
         if self._is_sqlite:
             self._unpurged_since = self._unpurged_since or now
@@ -207,7 +207,8 @@ class SqlKeyStore:
             if empty_log(self._engine):
                 self._unpurged_since = None
             return
-        began = datetime.now(UTC)
+        with self._transaction(writes=False) as connection:
+            began = self._now(connection)
         try:
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("VACUUM FULL subject_keys")
@@ -217,6 +218,13 @@ class SqlKeyStore:
         with self._transaction(writes=True) as connection:
             connection.execute(insert_or_ignore(connection.dialect.name, facts), fact)
             connection.execute(update(facts).where(facts.c.name == _PURGED_AT).values(value=fact["value"]))
+
+    def _now(self, connection: Connection) -> datetime:
+        """Return the time: one clock for all processes that share the database, whatever their machines say."""
+        if self._is_sqlite:
+            return datetime.now(UTC)
+        now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return now.astimezone(UTC)
 
     def destroyed(self, key_ids: Sequence[str]) -> set[str]:
         """Return those of the keys that `destroy` destroyed. Raises StoreUnavailable."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,36 @@ def test_a_discarded_key_is_gone_and_was_not_destroyed(store: KeyStore) -> None:
     store.discard([key.key_id])
 
     assert (store.subject_keys([key.key_id]), store.destroyed([key.key_id])) == ({}, set())
+
+
+class WrongClock(datetime):
+    """The clock of a machine that is a day behind, or ahead."""
+
+    off = timedelta(days=-1)
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # no more than is needed
+        return datetime.now(tz) + cls.off
+
+
+@pytest.mark.parametrize("off", [-1, 1], ids=["behind", "ahead"])
+def test_what_a_process_of_a_wrong_clock_destroyed_or_purged_is_purged_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, off: int
+) -> None:
+    url = postgres.fresh_database(is_migrated=False)
+    with closing(SqlKeyStore(url)) as store, closing(SqlKeyStore(url)) as other:
+        keys = keys_of(2)
+        store.add_subject_keys(keys)
+        with monkeypatch.context() as wrong:
+            wrong.setattr("service.store.key_store.datetime", WrongClock)
+            wrong.setattr(WrongClock, "off", timedelta(days=off))
+            store.destroy([keys[0].key_id])
+            (at,) = store.all_destroyed().values()
+            assert abs(datetime.now(UTC) - at) < timedelta(hours=1)
+            store.purge()
+        assert other.unpurged_since() is None
+        other.destroy([keys[1].key_id])
+        assert other.unpurged_since() is not None
 
 
 def test_of_gallery_keys_that_are_added_at_once_one_stays(store: KeyStore) -> None:
