@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from service.audit_chain import AuditEvent
 from service.domain import EncounterStatus, JobState, Lease
@@ -207,6 +208,27 @@ def test_a_newer_report_takes_the_place_of_an_earlier_one(
     assert lines_of(retention, first) == {}
     with pytest.raises(RetentionReportExpired):
         retention.run(GALLERY, first.report_id)
+
+
+def test_the_lines_of_an_earlier_report_are_dropped_in_parts(
+    retention: RetentionService, store: SqlStore, clock: Clock
+) -> None:
+    for number in range(7):
+        see(store, f"{number}")
+    clock.pass_by(days=200)
+    retention.set_rule(RULE)
+    first = retention.report(GALLERY)
+    store.retention._block_size = 3
+    dropped: list[int] = []
+
+    @event.listens_for(store._engine, "after_cursor_execute")
+    def note(_connection: object, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE FROM retention_items"):
+            dropped.append(cursor.rowcount)
+
+    assert retention.report(GALLERY).due_subjects == 7
+    assert dropped == [3, 3, 1]
+    assert lines_of(retention, first) == {}
 
 
 def test_a_report_that_was_begun_twice_is_finished_once(store: SqlStore, world: World) -> None:

@@ -111,7 +111,9 @@ class SqlRetention:
                 for name, value in _limits(wanted).items()
             }
             self._record(connection, AuditEvent.RETENTION_CHANGED, wanted.gallery_id, None, details)
-            return read_rule(connection, wanted.gallery_id)
+            changed = read_rule(connection, wanted.gallery_id)
+        self._drop_lines(wanted.gallery_id)
+        return changed
 
     # a report: begun, filled block by block, finished
 
@@ -140,7 +142,9 @@ class SqlRetention:
                 **dict.fromkeys(COUNTS, 0),
             }
             made = insert(retention_reports).values(row).returning(retention_reports.c.report_id)
-            return read_report(connection, gallery_id, connection.execute(made).scalar_one())
+            begun = read_report(connection, gallery_id, connection.execute(made).scalar_one())
+        self._drop_lines(gallery_id)
+        return begun
 
     def extend_report(self, report: RetentionReport, after: str) -> str | None:
         """Add what is due of the next subjects by id; return the last of these, None where there are no more.
@@ -275,16 +279,36 @@ class SqlRetention:
         return RetentionFigures(bool(whole), of_subjects, due_subjects, due_encounters, acts_at)
 
     def _put_aside(self, connection: Connection, gallery_id: str, kinds: set[bool]) -> None:
-        """Supersede the reports that nobody acted on, automatic ones or not, and drop the lines nobody needs now."""
+        """Supersede the reports that nobody acted on, automatic ones or not; then `_drop_lines`."""
         columns = retention_reports.c
         is_open = columns.gallery_id == gallery_id, columns.automatic.in_(kinds), columns.state.in_(_OPEN_STATES)
         superseded = update(retention_reports).where(*is_open)
         connection.execute(superseded.values(state=ReportState.SUPERSEDED.value))
+
+    def _drop_lines(self, gallery_id: str) -> None:
+        """Drop the lines that nobody needs now, in parts: enrolments get their turn in between.
+
+        What a kill leaves goes with the next report.
+        """
+        columns = retention_reports.c
         needed = select(columns.report_id).where(
             columns.gallery_id == gallery_id, columns.state.in_((*_OPEN_STATES, ReportState.RUNNING.value))
         )
         lines = retention_items.c.gallery_id == gallery_id, retention_items.c.report_id.not_in(needed.scalar_subquery())
-        connection.execute(delete(retention_items).where(*lines))
+        with self._reading() as connection:
+            wanted = select(retention_items.c.report_id).where(*lines).distinct()
+            report_ids = list(connection.execute(wanted).scalars())
+        for report_id in report_ids:
+            while self._drop_part(gallery_id, report_id) == self._block_size:
+                pass
+
+    def _drop_part(self, gallery_id: str, report_id: int) -> int:
+        """Drop some lines of a report and return how many."""
+        lines = select(retention_items.c.item_id).where(retention_items.c.report_id == report_id)
+        part = lines.limit(self._block_size).scalar_subquery()
+        with self._writing() as connection:
+            lock_gallery(connection, gallery_id)
+            return connection.execute(delete(retention_items).where(retention_items.c.item_id.in_(part))).rowcount
 
     def _insert_items(
         self, connection: Connection, report: RetentionReport, due: Sequence[Due], held: set[str]
