@@ -45,17 +45,32 @@ class ErasureService:
             earlier = self._earlier(gallery_id, subject_id, idempotency_key, terms)
             if earlier is not None:
                 return earlier
-            with self._store.writing(gallery_id) as writing:
-                before(writing)
-                erasure = writing.erase_subject(subject_id, terms)
+            erasure = self._erase(gallery_id, subject_id, terms, before)
         except SubjectNotFound:
             # the same request may have come a moment earlier
             earlier = self._earlier(gallery_id, subject_id, idempotency_key, terms)
             if earlier is None:
                 raise
             return earlier
-        self._keeper.follow(gallery_id)
         return self._with_receipt(erasure, subject_id, terms.nonce)
+
+    def _erase(
+        self, gallery_id: str, subject_id: str, terms: ErasureTerms, before: Callable[[Writing], None]
+    ) -> Erasure:
+        """Erase in the record, then in the index: there also if the ledger or the key store fails after the commit."""
+        erasure: Erasure | None = None
+        try:
+            with self._store.writing(gallery_id) as writing:
+                before(writing)
+                erasure = writing.erase_subject(subject_id, terms)
+            return erasure
+        finally:
+            if erasure is not None:
+                self._keeper.follow(gallery_id)
+
+    def finish_earlier(self) -> None:
+        """Destroy the keys of what was erased before, ledger first. Raises StoreUnavailable, VarUnusable."""
+        self._store.destroy_keys()
 
     def _earlier(
         self, gallery_id: str, subject_id: str, idempotency_key: str | None, terms: ErasureTerms

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
 from service.domain import Lease
-from service.errors import BiodedupError, Unavailable
+from service.errors import BiodedupError, Unavailable, VarUnusable
 from service.logs import log_event
 
 LEASE_PERIOD = timedelta(seconds=60)  # renewed with every block, which takes seconds at most
@@ -147,7 +147,7 @@ class JobRunner(Generic[J]):
             self._let_requests_pass()
             try:
                 moved = self._jobs.advance(job, self._lease())
-            except Unavailable as error:
+            except (Unavailable, VarUnusable) as error:  # a disk that is full may get room
                 failures += 1
                 if failures > _RETRIES:
                     self._fail(job, error)

@@ -170,8 +170,9 @@ class RetentionService:
         Raises:
             RetentionRuleChanged: the run must not go on.
             LegalHold: the same, since the whole gallery was put on hold.
-            StoreUnavailable
+            StoreUnavailable, VarUnusable
         """
+        self._erasure.finish_earlier()  # while the ledger cannot be written, nobody else is erased
         lines = self._runs.lines_left(job, BLOCK_LINES)
         try:
             with acting_as(_ACTOR):

@@ -12,6 +12,7 @@ from service.errors import (
     IdempotencyKeyReused,
     StoreUnavailable,
     SubjectNotFound,
+    VarUnusable,
 )
 from service.key_ring import KeyRing
 from service.receipts import verified
@@ -123,6 +124,24 @@ def test_the_same_request_at_the_same_time_gets_the_same_receipt() -> None:
     others: list[Erasure] = []
     store.before_writing = lambda: others.append(world.erasure.erase_subject(GALLERY, "s", "once"))
     assert world.erasure.erase_subject(GALLERY, "s", "once") == others[0]
+
+
+def test_the_index_follows_an_erasure_whose_key_could_not_be_destroyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path}/record.sqlite", cipher=KeyRing(FakeKeyStore(), FakeMasterKey()))
+    store.migrate()
+    world = World(store)
+    world.enrol(1, subject_id="s")
+
+    def refuse(_lines: object) -> None:
+        raise VarUnusable("the disk is full")
+
+    monkeypatch.setattr(store, "_on_erased", refuse)
+    with pytest.raises(VarUnusable):
+        world.erasure.erase_subject(GALLERY, "s")
+    assert len(world.indexes[0]) == 0
+    store.close()
 
 
 def test_an_erasure_whose_key_could_not_be_destroyed_is_whole_when_it_is_asked_for_again(

@@ -23,6 +23,7 @@ from service.errors import (
     RetentionUnderway,
     SampleNotFound,
     SubjectNotFound,
+    VarUnusable,
 )
 from service.retention import LOOK_EVERY, RetentionService
 from service.retention_rule import (
@@ -467,6 +468,27 @@ def test_a_run_that_was_interrupted_for_days_does_not_go_on(
     ended = retention.report_of(GALLERY, report.report_id)
     assert (ended.state, ended.error_code, ended.erased_subjects) == (ReportState.FAILED, "retention_report_expired", 0)
     assert len(people_in(store)) == 6
+
+
+def test_a_run_waits_while_the_ledger_cannot_be_written(
+    retention: RetentionService, store: SqlStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store, clock)
+    retention.set_rule(RULE)
+    report = retention.report(GALLERY)
+    retention.run(GALLERY, report.report_id)
+    left: list[int] = []
+
+    def full_twice(_lines: object) -> None:
+        left.append(len(people_in(store)))
+        if len(left) < 3:
+            raise VarUnusable("the ledger of erasures cannot be written: the disk is full")
+
+    monkeypatch.setattr(store, "_on_erased", full_twice)
+    runner_of(retention, clock).work()
+    ended = retention.report_of(GALLERY, report.report_id)
+    assert (ended.state, ended.erased_subjects) == (ReportState.DONE, 3)
+    assert left == [5, 5, 5, 4, 3]  # the second line only once the first is in the ledger
 
 
 def test_a_hold_on_the_gallery_stops_a_run(retention: RetentionService, store: SqlStore, clock: Clock) -> None:
