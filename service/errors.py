@@ -19,7 +19,7 @@ BiodedupError
 │   └── GalleryExists  EncounterExists  IdempotencyKeyReused  NoReference  EncounterWithdrawn  EncounterOutdated
 │       SweepUnderway  GalleriesNotComparable  CalibrationUnfit  MigrationUnderway  MigrationNotReady
 │       PeopleWouldBeMissed  CaseVoid  KeyRotationUnderway  ClientExists  PurposeNotAgreed  LegalHold
-│       RetentionRuleChanged  RetentionReportExpired  RetentionUnderway
+│       RetentionRuleChanged  RetentionReportExpired  RetentionUnderway  ClockDoubtful
 ├── Overloaded                        the queue is full: come back later
 ├── RateLimited                       the client had its share of this minute: come back later
 ├── AgreementLimitReached             a partner's searches of the day are used up
@@ -364,6 +364,12 @@ class RetentionUnderway(Conflict):
     """One retention run of a gallery at a time."""
 
     code = "retention_underway"
+
+
+class ClockDoubtful(Conflict):
+    """The clock of the machine is earlier than what was recorded last: nobody's age can be told by it."""
+
+    code = "clock_doubtful"
 
 
 class Overloaded(BiodedupError):

@@ -904,7 +904,12 @@ class RetentionRecord(Protocol):
         ...
 
     def begin_report(self, gallery_id: str, *, automatic: bool) -> RetentionReport:
-        """Begin a report; earlier ones of this kind that were not acted on are superseded. Raises GalleryNotFound."""
+        """Begin a report; earlier ones of this kind that were not acted on are superseded.
+
+        Raises:
+            GalleryNotFound
+            ClockDoubtful: the clock is earlier than the gallery's last change.
+        """
         ...
 
     def extend_report(self, report: RetentionReport, after: str) -> str | None:
@@ -938,8 +943,12 @@ class RetentionRecord(Protocol):
     def claim_look(self, not_since: datetime) -> list[str]:
         """Return the galleries whose automatic rule was not looked at since, and note that it is now.
 
-        Left out are those with an automatic report that waits to be acted on.
+        Left out are those with an automatic report that waits to be acted on, and `doubtful_looks`.
         """
+        ...
+
+    def doubtful_looks(self) -> list[str]:
+        """Return the galleries whose automatic rule waits for a human's report, since the clock may have jumped."""
         ...
 
     def reports_to_act_on(self) -> list[RetentionReport]:

@@ -59,6 +59,7 @@ class RetentionService:
         self._erasure = erasure
         self._metrics = metrics
         self._clock = clock
+        self._doubtful: set[str] = set()  # galleries of which it was said
         self.news = threading.Event()
         """Set when a run was begun, or a rule set that may be automatic."""
 
@@ -84,7 +85,7 @@ class RetentionService:
         """Return what would be erased by the rule as it is, and erase nothing.
 
         Raises:
-            GalleryNotFound
+            GalleryNotFound, ClockDoubtful
             RetentionReportExpired: another report was begun meanwhile.
         """
         made = self._make(gallery_id, automatic=False)
@@ -111,6 +112,7 @@ class RetentionService:
 
         Raises:
             GalleryNotFound, RetentionReportNotFound, RetentionReportExpired, RetentionRuleChanged, RetentionUnderway
+            ClockDoubtful
             LegalHold: the whole gallery is held.
         """
         report = self._runs.begin_run(gallery_id, report_id)
@@ -120,10 +122,18 @@ class RetentionService:
     def look(self) -> None:
         """Make the automatic reports that are due, and begin the runs of those that were shown for a day."""
         with acting_as(_ACTOR):
+            self._tell_doubtful()
             for gallery_id in self._record.claim_look(self._clock() - LOOK_EVERY):
                 self._attempt(gallery_id, partial(self._make, gallery_id, automatic=True))
             for report in self._record.reports_to_act_on():
                 self._attempt(report.gallery_id, partial(self.run, report.gallery_id, report.report_id))
+
+    def _tell_doubtful(self) -> None:
+        """Say once of each gallery that its rule waits for a human."""
+        doubtful = set(self._record.doubtful_looks())
+        for gallery_id in sorted(doubtful - self._doubtful):
+            log_event(_log, "retention.clock_doubtful", level=logging.ERROR, gallery_id=gallery_id)
+        self._doubtful = doubtful
 
     def _attempt(self, gallery_id: str, act: Callable[[], object]) -> None:
         """Do it; a gallery in which it fails keeps no other from being looked at."""

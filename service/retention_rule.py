@@ -13,6 +13,12 @@ REPORT_HOLDS = timedelta(hours=24)
 RUN_ENDS_WITHIN = timedelta(hours=48)
 """After the last moment at which a report could be acted on: a run that was interrupted for longer does not go on."""
 
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""By how much the clocks of several processes may differ."""
+
+LONGEST_PAUSE = timedelta(days=30)
+"""Between two looks at an automatic rule. After a longer one the service was off, or its clock jumped: a human says."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:

@@ -12,6 +12,7 @@ from sqlalchemy import event, select
 from service.audit_chain import AuditEvent
 from service.domain import EncounterStatus, JobState, Lease
 from service.errors import (
+    ClockDoubtful,
     EncounterNotFound,
     GalleryNotFound,
     HoldNotFound,
@@ -659,6 +660,63 @@ def test_a_gallery_is_looked_at_four_times_a_day(retention: RetentionService, st
     assert store.retention.claim_look(clock.now - LOOK_EVERY) == []
     clock.pass_by(hours=6)
     assert store.retention.claim_look(clock.now - LOOK_EVERY) == [GALLERY]
+
+
+# clocks
+
+
+def test_a_clock_before_the_last_change_makes_no_report_and_begins_no_run(
+    retention: RetentionService, store: SqlStore, clock: Clock
+) -> None:
+    fill(store, clock)
+    retention.set_rule(RULE)
+    report = retention.report(GALLERY)
+    clock.pass_by(minutes=-5)
+    retention.report(GALLERY)
+    clock.pass_by(microseconds=-1)
+    with pytest.raises(ClockDoubtful):
+        retention.report(GALLERY)
+    with pytest.raises(ClockDoubtful):
+        retention.run(GALLERY, report.report_id + 1)
+
+
+def test_a_run_stops_where_the_clock_goes_back(retention: RetentionService, store: SqlStore, clock: Clock) -> None:
+    fill(store, clock)
+    retention.set_rule(RULE)
+    report = retention.report(GALLERY)
+    retention.run(GALLERY, report.report_id)
+    clock.pass_by(days=-1)
+    runner_of(retention, clock).work()
+    ended = retention.report_of(GALLERY, report.report_id)
+    assert (ended.state, ended.error_code, ended.erased_subjects) == (ReportState.FAILED, "clock_doubtful", 0)
+
+
+@pytest.mark.parametrize("jump_days", [9_500, 31, -60])
+def test_after_a_jump_of_the_clock_nothing_is_erased_before_a_human_has_looked(
+    retention: RetentionService, store: SqlStore, clock: Clock, caplog: pytest.LogCaptureFixture, jump_days: int
+) -> None:
+    def pass_by(hours: float) -> None:
+        clock.pass_by(hours=hours)
+        retention.look()
+        runner_of(retention, clock).work()
+
+    retention.set_rule(RetentionRule(GALLERY, retain_days=10, automatic=True))
+    if jump_days > 0:
+        see(store, "a")
+    pass_by(0)
+    clock.pass_by(days=jump_days)
+    if jump_days < 0:  # the look was in the future, and is so for weeks
+        see(store, "a")
+        clock.pass_by(days=11)
+    for _ in range(9):
+        pass_by(6)
+    assert (people_in(store), retention.reports(GALLERY, None, 9).items) == ({"s-a"}, ())
+    assert [each.message for each in caplog.records].count("retention.clock_doubtful") == 1
+
+    retention.report(GALLERY)
+    for _ in range(9):
+        pass_by(6)
+    assert people_in(store) == set()
 
 
 # holds

@@ -89,6 +89,7 @@ EXAMPLES: dict[type[BiodedupError], str] = {
     errors.RetentionRuleChanged: "the rule was changed since the report was made: make another report",
     errors.RetentionReportExpired: "a report may be acted on for 24 hours: make another one",
     errors.RetentionUnderway: "a retention run of this gallery has not ended yet",
+    errors.ClockDoubtful: "the clock is earlier than the gallery's last change: set it right, then make another report",
     errors.Overloaded: "too many samples are waiting; try again",
     errors.RateLimited: "more than 12000 requests in a minute; try again later",
     errors.StoreUnavailable: "the record does not answer",

@@ -17,6 +17,7 @@ from service.api.samples import read_json
 from service.api.schemas import HeldOut, PageOut, answer
 from service.audit_chain import AuditEvent, SeenSubject
 from service.errors import (
+    ClockDoubtful,
     GalleryNotFound,
     LegalHold,
     RequestTooLarge,
@@ -157,7 +158,7 @@ def set_retention(service: ServiceDep, gallery_id: GalleryPath, body: OnlyJsonBo
     status_code=201,
     summary="Report what is due, and erase nothing",
     response_model=ReportOut,
-    responses=responses(GalleryNotFound, RetentionReportExpired),
+    responses=responses(GalleryNotFound, RetentionReportExpired, ClockDoubtful),
 )
 def make_report(service: ServiceDep, gallery_id: GalleryPath) -> Response:
     """Make a dry run by the rule as it is. The report may be acted on for 24 hours, while the rule stays unchanged."""
@@ -220,6 +221,7 @@ def list_lines(
         RetentionReportExpired,
         RetentionRuleChanged,
         RetentionUnderway,
+        ClockDoubtful,
         LegalHold,
         RequestTooLarge,
         UnsupportedMediaType,

@@ -8,15 +8,18 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select, update
 
 from service.audit_chain import AuditEvent, Detail, NewEntry, moment_text
 from service.domain import Page
 from service.errors import (
+    ClockDoubtful,
     RetentionReportExpired,
     RetentionReportNotFound,
 )
 from service.retention_rule import (
+    CLOCK_TOLERANCE,
+    LONGEST_PAUSE,
     REPORT_HOLDS,
     Due,
     DueReason,
@@ -37,7 +40,9 @@ from service.store.records import to_number
 from service.store.rows import AnyRow
 from service.store.tables import (
     MAX_ROW_NUMBER,
+    changes,
     encounters,
+    galleries,
     jobs,
     legal_holds,
     retention_items,
@@ -121,11 +126,15 @@ class SqlRetention:
         """Begin a report by the rule as it is; earlier ones that were not acted on are put aside.
 
         Raises:
-            GalleryNotFound
+            GalleryNotFound, ClockDoubtful
         """
         with self._writing() as connection:
             lock_gallery(connection, gallery_id)
             rule, now = read_rule(connection, gallery_id), self._clock()
+            expect_clock(connection, gallery_id, now)
+            if not automatic:  # a human looks at what is due now
+                is_its = retention_rules.c.gallery_id == gallery_id
+                connection.execute(update(retention_rules).where(is_its).values(looked_at=now))
             self._put_aside(connection, gallery_id, {automatic})
             acts_at = now + REPORT_HOLDS if automatic else None
             row = {
@@ -220,7 +229,7 @@ class SqlRetention:
     def claim_look(self, not_since: datetime) -> list[str]:
         """Return the galleries whose automatic rule was not looked at since, and note that it is now.
 
-        Left out are those with an automatic report that waits to be acted on.
+        Left out are those with an automatic report that waits to be acted on, and `doubtful_looks`.
         """
         now = self._clock()
         waits = (
@@ -235,13 +244,19 @@ class SqlRetention:
             .correlate(retention_rules)
         )
         is_due = or_(retention_rules.c.looked_at.is_(None), retention_rules.c.looked_at <= not_since)
-        wanted = retention_rules.c.automatic, is_due, ~waits.exists()
+        wanted = retention_rules.c.automatic, is_due, ~waits.exists(), ~_is_doubtful(now)
         with self._reading() as connection:  # mostly there is nothing to do
             if connection.execute(select(retention_rules.c.gallery_id).where(*wanted).limit(1)).first() is None:
                 return []
         with self._writing() as connection:
             looked = update(retention_rules).where(*wanted).values(looked_at=now)
             return sorted(connection.execute(looked.returning(retention_rules.c.gallery_id)).scalars())
+
+    def doubtful_looks(self) -> list[str]:
+        """Return the galleries whose automatic rule waits for a human's report: its last look cannot be so far away."""
+        wanted = select(retention_rules.c.gallery_id).where(retention_rules.c.automatic, _is_doubtful(self._clock()))
+        with self._reading() as connection:
+            return sorted(connection.execute(wanted).scalars())
 
     def reports_to_act_on(self) -> list[RetentionReport]:
         """Return the automatic reports whose time has come, without those of galleries under hold."""
@@ -349,6 +364,22 @@ class SqlRetention:
         details: Mapping[str, Detail],
     ) -> None:
         self._recorder.write(connection, gallery_id, NewEntry(event, outcome, details), self._clock())
+
+
+def expect_clock(connection: Connection, gallery_id: str, now: datetime) -> None:
+    """Raise ClockDoubtful where the gallery's last change lies in the future."""
+    of_last = (changes.c.gallery_id == galleries.c.gallery_id) & (changes.c.seq == galleries.c.last_seq)
+    last = select(changes.c.created_at).select_from(galleries.join(changes, of_last))
+    changed_at = connection.execute(last.where(galleries.c.gallery_id == gallery_id)).scalar_one_or_none()
+    if changed_at is not None and changed_at > now + CLOCK_TOLERANCE:
+        raise ClockDoubtful("the clock is earlier than the gallery's last change: set it right, make another report")
+
+
+def _is_doubtful(now: datetime) -> ColumnElement[bool]:
+    """Whether the last look was too long ago, or lies in the future."""
+    looked_at = retention_rules.c.looked_at
+    wanted = or_(looked_at < now - LONGEST_PAUSE, looked_at > now + CLOCK_TOLERANCE)
+    return and_(looked_at.is_not(None), wanted)
 
 
 def read_rule(connection: Connection, gallery_id: str) -> RetentionRule:

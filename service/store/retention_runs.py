@@ -23,7 +23,15 @@ from service.retention_rule import (
 from service.store.auditing import Recorder
 from service.store.holds import expect_no_hold, lock_gallery
 from service.store.leases import release_lease, take_lease
-from service.store.retaining import COUNTS, Transaction, items_after, read_report, read_rule, update_report
+from service.store.retaining import (
+    COUNTS,
+    Transaction,
+    expect_clock,
+    items_after,
+    read_report,
+    read_rule,
+    update_report,
+)
 from service.store.rows import AnyRow
 from service.store.tables import encounters, jobs, retention_items, retention_reports, samples
 from service.store.writing import SqlWriting
@@ -72,6 +80,7 @@ class SqlRetentionRuns:
 
         Raises:
             GalleryNotFound, RetentionReportNotFound, RetentionReportExpired, RetentionRuleChanged, RetentionUnderway
+            ClockDoubtful: the clock is earlier than the gallery's last change.
             LegalHold: the whole gallery is held.
         """
         with self._writing() as connection:
@@ -129,7 +138,7 @@ class SqlRetentionRuns:
         """Within the transaction that erases a subject: see that it still may be, and count the line as done.
 
         Raises:
-            RunLost, SeenAgain, RetentionRuleChanged, RetentionReportExpired
+            RunLost, SeenAgain, RetentionRuleChanged, RetentionReportExpired, ClockDoubtful
             LegalHold: the subject or the gallery was put on hold.
         """
         assert isinstance(writing, SqlWriting), "of this record"
@@ -150,7 +159,7 @@ class SqlRetentionRuns:
         """Erase the samples of the encounter of a line; its templates stay. Return how many these were.
 
         Raises:
-            RunLost, RetentionRuleChanged, RetentionReportExpired
+            RunLost, RetentionRuleChanged, RetentionReportExpired, ClockDoubtful
             LegalHold: the subject or the gallery was put on hold.
         """
         encounter_id = item.due.encounter_id
@@ -178,7 +187,7 @@ class SqlRetentionRuns:
         """Leave a line alone and say why.
 
         Raises:
-            RunLost, RetentionRuleChanged, RetentionReportExpired
+            RunLost, RetentionRuleChanged, RetentionReportExpired, ClockDoubtful
             LegalHold: the whole gallery was put on hold: nothing of it is left to do.
         """
         with self._writing() as connection:
@@ -224,6 +233,7 @@ class SqlRetentionRuns:
     def _expect_usable(self, connection: Connection, report: RetentionReport) -> None:
         """Raise where a report may not be acted on now."""
         _expect_rule(connection, report)
+        expect_clock(connection, report.gallery_id, self._clock())
         if report.state is not ReportState.MADE:
             raise RetentionReportExpired("another report took the place of this one, or it was never finished")
         if report.expires_at <= self._clock():
@@ -237,12 +247,13 @@ class SqlRetentionRuns:
         """Return the report of a run that this process works on.
 
         Raises:
-            RunLost, RetentionRuleChanged
+            RunLost, RetentionRuleChanged, ClockDoubtful
             RetentionReportExpired: the run was interrupted for long, or came back with a restore.
         """
         _expect_owner(connection, run, lease)
         report = read_report(connection, run.gallery_id, run.report_id)
         _expect_rule(connection, report)
+        expect_clock(connection, run.gallery_id, self._clock())
         if self._clock() > report.expires_at + RUN_ENDS_WITHIN:
             raise RetentionReportExpired("the report is too old to go on by: make another one")
         return report
