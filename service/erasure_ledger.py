@@ -28,11 +28,11 @@ _NUMBER = rb"(?:0|[1-9][0-9]*)"
 # in one form alone, and quicker than as JSON: a start reads all lines
 _LINE = re.compile(
     rb'\{"time":%(text)b,"gallery":%(text)b,"key_id":"([0-9a-f]{32})","receipt_id":%(text)b,"digest":%(text)b'
-    rb'(?:,"repeat":\{"repeat_digest":%(text)b,"seq":(%(number)b),"compacted_by":%(text)b,'
+    rb'(?:,"record":\{"repeat_digest":%(text)b,"seq":(%(number)b),"compacted_by":%(text)b,'
     rb'"key_backups_until":%(text)b,"parts":(\{(?:"[a-z_]+":%(number)b,?)+\}),"public_key_id":%(text)b\})?\}\n'
     % {b"text": _TEXT, b"number": _NUMBER}
 )
-_REPEAT = ("repeat_digest", "seq", "compacted_by", "key_backups_until", "parts", "public_key_id")
+_FACTS = ("repeat_digest", "seq", "compacted_by", "key_backups_until", "parts", "public_key_id")
 _BLOCK = 65_536
 
 _log = logging.getLogger(__name__)
@@ -48,14 +48,14 @@ class LedgerLine:
     receipt_id: str | None = None
     digest: str | None = None
     record: ErasureRecord | None = None
-    """The whole of it, where the same request may come again: so that it is known after a restore, too."""
+    """The whole of it: so that a repeat of the request is known after a restore, too, and the restore itself."""
 
     def text(self) -> str:
         """Return the line as it is written."""
         values: tuple[object, ...] = (self.time, self.gallery, self.key_id, self.receipt_id, self.digest)
         line = dict(zip(_NAMES, values, strict=True))
         if self.record is not None:
-            line["repeat"] = {name: getattr(self.record, name) for name in _REPEAT} | {
+            line["record"] = {name: getattr(self.record, name) for name in _FACTS} | {
                 "parts": asdict(self.record.parts)
             }
         return json.dumps(line, separators=(",", ":"), default=_time_text) + "\n"
@@ -172,16 +172,16 @@ def _line_of(text: bytes, number: int) -> LedgerLine:
         raise _corrupt(number)
     values = [None if each is None else each.decode() for each in found.groups()]
     time, gallery, key_id, receipt_id, digest = values[:5]
-    repeat = dict(zip(_REPEAT, values[5:], strict=True))
+    facts = dict(zip(_FACTS, values[5:], strict=True))
     try:
         moment = None if time is None else datetime.fromisoformat(time)
         line = LedgerLine(key_id or "", moment, gallery, receipt_id, digest)
-        return line if repeat["parts"] is None else replace(line, record=_record_of(line, **repeat))
+        return line if facts["parts"] is None else replace(line, record=_record_of(line, **facts))
     except (ValueError, TypeError) as error:
         raise _corrupt(number) from error
 
 
-def _record_of(line: LedgerLine, **repeat: str | None) -> ErasureRecord:
+def _record_of(line: LedgerLine, **facts: str | None) -> ErasureRecord:
     """Return the whole of an erasure. Raises ValueError, TypeError: the line says something else."""
     known: dict[str, Any] = {
         "receipt_id": line.receipt_id,
@@ -189,10 +189,10 @@ def _record_of(line: LedgerLine, **repeat: str | None) -> ErasureRecord:
         "key_id": line.key_id,
         "erased_at": line.time,
         "digest": line.digest,
-        **repeat,
+        **facts,
     }
-    if None in known.values():
-        raise ValueError("a request that can be repeated is told whole")
+    if None in (value for name, value in known.items() if name != "repeat_digest"):
+        raise ValueError("an erasure is told whole")
     known |= {name: datetime.fromisoformat(known[name]) for name in ("compacted_by", "key_backups_until")}
     return ErasureRecord(**known | {"seq": int(known["seq"]), "parts": ErasedParts(**json.loads(known["parts"]))})
 

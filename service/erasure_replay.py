@@ -55,6 +55,11 @@ def _replay(
         lines = lines | {line.key_id: line for line in lacking}
         log_event(_log, "ledger.completed", count=len(lacking))
     returned = store.subjects_under(lines)
+    records = [line.record for line in lines.values() if line.record is not None]
+    if returned or store.lacking_erasures(records):
+        # an older record was restored: whoever confirmed a run did not know of the holds and rules that are lost now
+        withdrawn = store.retention_runs.withdraw()
+        log_event(_log, "retention.withdrawn", level=logging.WARNING, count=withdrawn)
     if returned:
         # an index may have gone further than the record did before: it must not be taken for one of this history.
         # First, so that a start that is stopped in between leaves nobody for whom it would not be done again
@@ -65,7 +70,7 @@ def _replay(
         store.erase_again(gallery_id, subject_id, lines[key_id])
         on_replayed()
     # and who was enrolled and erased after the backup: a repeat of that request must not erase who has the id now
-    store.restore_erasures([line.record for line in lines.values() if line.record is not None])
+    store.restore_erasures(records)
     store.finish_erasures()
     undone = [key_id for key_id in lines if key_id not in destroyed]
     if undone:

@@ -13,6 +13,9 @@ REPORT_HOLDS = timedelta(hours=24)
 RUN_ENDS_WITHIN = timedelta(hours=48)
 """After the last moment at which a report could be acted on: a run that was interrupted for longer does not go on."""
 
+RUN_RESTS_WITHIN = timedelta(hours=6)
+"""Between two lines of a run, or before the first. What rested for longer may have come back with a backup."""
+
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """By how much the clocks of several processes may differ."""
 

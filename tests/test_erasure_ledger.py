@@ -44,7 +44,7 @@ PARTS = ErasedParts(
 )
 
 
-def repeatable(number: int) -> LedgerLine:
+def whole(number: int) -> LedgerLine:
     known = {"key_id": f"{number:032x}", "receipt_id": f"receipt-{number}", "digest": "d" * 64}
     record = ErasureRecord(
         **known, gallery_id="camp", seq=7, erased_at=NOW, compacted_by=NOW, key_backups_until=NOW, parts=PARTS,
@@ -53,10 +53,13 @@ def repeatable(number: int) -> LedgerLine:
     return replace(line(number), record=record)
 
 
-def test_a_line_of_a_request_that_may_come_again_keeps_the_whole_erasure(ledger: ErasureLedger) -> None:
-    ledger.append([line(1), repeatable(2), LedgerLine("ab" * 16, None)])
+def test_a_line_keeps_the_whole_erasure(ledger: ErasureLedger) -> None:
+    unasked = whole(3)
+    assert unasked.record is not None
+    unasked = replace(unasked, record=replace(unasked.record, repeat_digest=None))
+    ledger.append([line(1), whole(2), unasked, LedgerLine("ab" * 16, None)])
     ledger.append([line(2)])  # as of the key store, which knows less
-    assert ledger.read() == {each.key_id: each for each in (line(1), repeatable(2), LedgerLine("ab" * 16, None))}
+    assert ledger.read() == {each.key_id: each for each in (line(1), whole(2), unasked, LedgerLine("ab" * 16, None))}
 
 
 @pytest.mark.parametrize(
@@ -69,13 +72,13 @@ def test_a_line_of_a_request_that_may_come_again_keeps_the_whole_erasure(ledger:
         ('"parts":{', '"parts":[{'),
         ('"receipt-2"', "null"),
         ('"compacted_by":"2026', '"compacted_by":"20x6'),
-        ('"repeat":{', '"repeats":{'),
+        ('"record":{', '"records":{'),
     ],
 )
-def test_a_damaged_line_of_a_request_is_told_by_its_number(
+def test_a_damaged_whole_line_is_told_by_its_number(
     ledger: ErasureLedger, tmp_path: Path, part: str, other: str
 ) -> None:
-    ledger.append([line(1), repeatable(2)])
+    ledger.append([line(1), whole(2)])
     path = tmp_path / "ledger" / LEDGER_FILE
     text = path.read_text()
     assert part in text

@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from service.erasure_ledger import LEDGER_FILE, ErasureLedger
 from service.errors import IdempotencyKeyReused, LedgerCorrupt, SubjectNotFound
+from service.retention_rule import ReportState, RetentionRule
 from service.store.sql_store import SqlStore
 from tests import postgres
 from tests.records import record_of
+from tests.retaining import retention_of
 from tests.store.building import SQL_KINDS, enrol, new_enrolment, new_gallery, new_template
 from tests.test_encrypted_store import bytes_in, keys_in
 from tests.world import World
@@ -255,6 +258,35 @@ def test_a_repeat_after_a_restore_gets_the_same_receipt_and_erases_nobody_anew(
             assert subject_id in people(store)
             with pytest.raises(IdempotencyKeyReused):
                 World.beside(store).erasure.erase_subject("camp", "s-2", "once")
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_retention_run_that_came_back_with_a_backup_is_withdrawn(url: str, var: Path, is_begun: bool) -> None:
+    rule = RetentionRule("camp", campaign_ends_at=datetime(2026, 1, 1, tzinfo=UTC), automatic=True)
+    with record_of(var, url) as store:
+        retention = retention_of(World.beside(store), store)
+        retention.set_rule(rule)
+        retention.look()
+        (report,) = retention.reports("camp", None, 9).items
+        if is_begun:
+            retention.run("camp", report.report_id)
+    with record_of(var, url) as store:  # a start alone withdraws nothing
+        retention = retention_of(World.beside(store), store)
+        going_on = ReportState.RUNNING if is_begun else ReportState.MADE
+        assert retention.report_of("camp", report.report_id).state is going_on
+        restore = back_up(var, url, "record")
+        enrol(store, new_enrolment("late"))  # of whom the restored record knows nothing
+        erase(store, "s-late")
+    restore()
+
+    with record_of(var, url) as store:
+        retention = retention_of(World.beside(store), store)
+        withdrawn = ReportState.FAILED if is_begun else ReportState.SUPERSEDED
+        assert retention.report_of("camp", report.report_id).state is withdrawn
+        assert (retention.unfinished(), len(people(store))) == ([], PEOPLE)
+        anew = retention.report("camp")
+    with record_of(var, url) as store:  # and the next start finds nothing more
+        assert retention_of(World.beside(store), store).report_of("camp", anew.report_id).state is ReportState.MADE
 
 
 def test_of_two_processes_that_start_at_once_one_replays_and_the_other_finds_it_done(

@@ -471,6 +471,19 @@ def test_a_run_that_was_interrupted_for_days_does_not_go_on(
     assert len(people_in(store)) == 6
 
 
+def test_a_run_that_rested_for_hours_does_not_go_on(retention: RetentionService, store: SqlStore, clock: Clock) -> None:
+    fill(store, clock)
+    retention.set_rule(RULE)
+    run = leased(store, retention.report(GALLERY))
+    lines = store.retention_runs.lines_left(run, 3)
+    for line in lines[:2]:
+        clock.pass_by(hours=6)
+        retention._deal_with(run, line, LEASE)
+    clock.pass_by(hours=6, microseconds=1)
+    with pytest.raises(RetentionReportExpired):
+        retention._deal_with(run, lines[2], LEASE)
+
+
 def test_a_run_waits_while_the_ledger_cannot_be_written(
     retention: RetentionService, store: SqlStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

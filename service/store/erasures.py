@@ -28,10 +28,15 @@ def insert_erasure(connection: Connection, record: ErasureRecord) -> None:
 
 def restore_erasures(connection: Connection, records: Sequence[ErasureRecord]) -> None:
     """Write what the register lacks of these erasures, so that a repeat of the request is known."""
+    for record in lacking_erasures(connection, records):
+        connection.execute(insert(erasures), _row_of(record))
+
+
+def lacking_erasures(connection: Connection, records: Sequence[ErasureRecord]) -> list[ErasureRecord]:
+    """Return those that the register lacks: where there are any, an older record was restored."""
     known = set(connection.execute(select(erasures.c.receipt_id)).scalars())
-    for record in records:
-        if record.receipt_id not in known and not is_repeated(connection, record):
-            connection.execute(insert(erasures), _row_of(record))
+    lacking = [each for each in records if each.receipt_id not in known]
+    return [each for each in lacking if not is_repeated(connection, each)]
 
 
 def is_repeated(connection: Connection, record: ErasureRecord) -> bool:
@@ -66,7 +71,7 @@ def undestroyed(connection: Connection) -> list[LedgerLine]:
 def _line_of(row: AnyRow) -> LedgerLine:
     columns = dict(row._mapping)
     line = LedgerLine(columns.pop("noted"), row.erased_at, row.gallery_id, row.receipt_id, row.digest)
-    if row.repeat_digest is None:
+    if row.receipt_id is None:  # a key of nobody, such as that of a hold
         return line
     return replace(line, record=ErasureRecord(**columns | {"parts": ErasedParts(**row.parts)}))
 

@@ -55,7 +55,7 @@ from service.store.tables import (
 SUBJECTS_PER_BLOCK = 2000
 """Looked at in one transaction: enrolments of the gallery wait for tens of milliseconds."""
 
-_OPEN_STATES = (ReportState.MAKING.value, ReportState.MADE.value)
+OPEN_STATES = (ReportState.MAKING.value, ReportState.MADE.value)
 COUNTS = ("due_subjects", "due_encounters", "held", "erased_subjects", "erased_samples", "skipped_held",
            "skipped_seen_again", "already_gone")  # fmt: skip
 _REPORTS: Select[*tuple[Any, ...]] = select(
@@ -289,14 +289,14 @@ class SqlRetention:
             ).scalar_one()
             holds = select(func.count().filter(is_whole), func.count().filter(~is_whole))
             whole, of_subjects = connection.execute(holds.where(legal_holds.c.gallery_id == gallery_id)).one()
-        is_open = row is not None and row.state in {*_OPEN_STATES, ReportState.RUNNING.value}
+        is_open = row is not None and row.state in {*OPEN_STATES, ReportState.RUNNING.value}
         due_subjects, due_encounters = (row.due_subjects, row.due_encounters) if row is not None and is_open else (0, 0)
         return RetentionFigures(bool(whole), of_subjects, due_subjects, due_encounters, acts_at)
 
     def _put_aside(self, connection: Connection, gallery_id: str, kinds: set[bool]) -> None:
         """Supersede the reports that nobody acted on, automatic ones or not; then `_drop_lines`."""
         columns = retention_reports.c
-        is_open = columns.gallery_id == gallery_id, columns.automatic.in_(kinds), columns.state.in_(_OPEN_STATES)
+        is_open = columns.gallery_id == gallery_id, columns.automatic.in_(kinds), columns.state.in_(OPEN_STATES)
         superseded = update(retention_reports).where(*is_open)
         connection.execute(superseded.values(state=ReportState.SUPERSEDED.value))
 
@@ -307,7 +307,7 @@ class SqlRetention:
         """
         columns = retention_reports.c
         needed = select(columns.report_id).where(
-            columns.gallery_id == gallery_id, columns.state.in_((*_OPEN_STATES, ReportState.RUNNING.value))
+            columns.gallery_id == gallery_id, columns.state.in_((*OPEN_STATES, ReportState.RUNNING.value))
         )
         lines = retention_items.c.gallery_id == gallery_id, retention_items.c.report_id.not_in(needed.scalar_subquery())
         with self._reading() as connection:

@@ -12,6 +12,7 @@ from service.errors import RetentionReportExpired, RetentionRuleChanged, Retenti
 from service.ports import Writing
 from service.retention_rule import (
     RUN_ENDS_WITHIN,
+    RUN_RESTS_WITHIN,
     ReportState,
     RetentionItem,
     RetentionReport,
@@ -25,6 +26,7 @@ from service.store.holds import expect_no_hold, lock_gallery
 from service.store.leases import release_lease, take_lease
 from service.store.retaining import (
     COUNTS,
+    OPEN_STATES,
     Transaction,
     expect_clock,
     items_after,
@@ -215,6 +217,16 @@ class SqlRetentionRuns:
                 return read_report(connection, run.gallery_id, run.report_id)
             return self._end(connection, run, JobState.FAILED, error_code)
 
+    def withdraw(self) -> int:
+        """After a restore: stop all runs, and let no report be acted on that came back; return how many these were."""
+        runs = self.unfinished_runs()
+        for run in runs:
+            self.fail_run(run, RetentionReportExpired.code)
+        is_open = retention_reports.c.state.in_(OPEN_STATES)
+        with self._writing() as connection:
+            superseded = update(retention_reports).where(is_open).values(state=ReportState.SUPERSEDED.value)
+            return len(runs) + connection.execute(superseded).rowcount
+
     def _end(
         self, connection: Connection, run: RetentionRun, state: JobState, error_code: str | None
     ) -> RetentionReport:
@@ -254,8 +266,9 @@ class SqlRetentionRuns:
         report = read_report(connection, run.gallery_id, run.report_id)
         _expect_rule(connection, report)
         expect_clock(connection, run.gallery_id, self._clock())
-        if self._clock() > report.expires_at + RUN_ENDS_WITHIN:
-            raise RetentionReportExpired("the report is too old to go on by: make another one")
+        moved_at = connection.execute(select(jobs.c.updated_at).where(jobs.c.job_id == run.job_id)).scalar_one()
+        if self._clock() > min(report.expires_at + RUN_ENDS_WITHIN, moved_at + RUN_RESTS_WITHIN):
+            raise RetentionReportExpired("the run rested for too long to go on: make another report")
         return report
 
     def _move(self, connection: Connection, run: RetentionRun, item: RetentionItem, lease: Lease) -> None:

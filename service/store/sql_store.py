@@ -29,6 +29,7 @@ from service.store.engine import LOCK_TIMEOUT_S, begin, empty_log, make_engine, 
 from service.store.erasures import (
     erasure_by,
     first_erasing,
+    lacking_erasures,
     oldest_undestroyed,
     restore_erasures,
     subjects_under,
@@ -354,6 +355,11 @@ class SqlStore(SqlRecords):
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _REPLAY_LOCK})
             yield
+
+    def lacking_erasures(self, records: Sequence[ErasureRecord]) -> list[ErasureRecord]:
+        """Return those that the register lacks: those of a time that a restore took away. Raises StoreUnavailable."""
+        with self._reading() as connection:
+            return lacking_erasures(connection, records)
 
     def restore_erasures(self, records: Sequence[ErasureRecord]) -> None:
         """Write what the register lacks of these erasures: those of a time that a restore took away.
