@@ -379,6 +379,25 @@ def test_an_older_backup_of_the_key_store_is_refused_while_people_came_since(url
         pass
 
 
+@pytest.mark.parametrize("lost", ["s-0", "s-2", "s-6", "s-last"])
+def test_a_key_store_that_lacks_a_part_of_a_gallery_is_refused(url: str, var: Path, lost: str) -> None:
+    with record_of(var, url) as store:
+        for gallery_id in ("camp", "village"):
+            store.create_gallery(replace(new_gallery(), gallery_id=gallery_id))
+        for number in range(7):
+            enrol(store, new_enrolment(f"{number}"))
+        with store.writing("village") as writing:
+            writing.insert_enrolment(new_enrolment("last"))
+        with store._reading() as connection:
+            key_id = connection.exec_driver_sql(f"SELECT key_id FROM subjects WHERE subject_id = '{lost}'").scalar_one()
+    with closing(sqlite3.connect(var / "keys" / "keys.sqlite")) as connection:
+        assert connection.execute("DELETE FROM subject_keys WHERE key_id = ?", (key_id,)).rowcount == 1
+        connection.commit()
+
+    with pytest.raises(KeysMissing, match="newest backup"), record_of(var, url):
+        pass
+
+
 def test_the_key_store_is_not_put_into_the_record(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/one.sqlite"
     ledger = ErasureLedger(tmp_path / "ledger")

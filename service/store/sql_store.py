@@ -237,12 +237,12 @@ class SqlStore(SqlRecords):
             return record_keys.key_store_id(connection)
 
     def adopt_key_store(self, store_id: str) -> None:
-        """Remember the key store, and see whether it has the key drawn last. Raises KeysMissing."""
+        """Remember the key store, and see whether it has a few keys of each gallery. Raises KeysMissing."""
         with self._write_transaction() as connection:
             if not self._is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             record_keys.adopt(connection, store_id)
-            record_keys.check_newest_key(connection, self._cipher)
+            record_keys.check_keys(connection, self._cipher)
 
     def encrypt_earlier(self, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
         """Encrypt what an earlier version wrote, and leave nothing of how it was in the files of the database.
