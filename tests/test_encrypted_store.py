@@ -386,8 +386,9 @@ def test_a_key_store_that_lacks_a_part_of_a_gallery_is_refused(url: str, var: Pa
             store.create_gallery(replace(new_gallery(), gallery_id=gallery_id))
         for number in range(7):
             enrol(store, new_enrolment(f"{number}"))
-        with store.writing("village") as writing:
-            writing.insert_enrolment(new_enrolment("last"))
+        for name, subject_id in (("first", "s-first"), ("last", "s-last"), ("again", "s-first")):
+            with store.writing("village") as writing:
+                writing.insert_enrolment(new_enrolment(name, subject_id))
         with store._reading() as connection:
             key_id = connection.exec_driver_sql(f"SELECT key_id FROM subjects WHERE subject_id = '{lost}'").scalar_one()
     with closing(sqlite3.connect(var / "keys" / "keys.sqlite")) as connection:
