@@ -1,9 +1,9 @@
 """Retention in the record: rules, and the reports made from them; `service.store.retention_runs` acts on these.
 
-A little over 300 lines: a rule and what is due by it stand in one place.
+Over 300 lines: a rule and what is due by it stand in one place.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -115,7 +115,8 @@ class SqlRetention:
                 name: moment_text(value) if isinstance(value, datetime) else value
                 for name, value in _limits(wanted).items()
             }
-            self._record(connection, AuditEvent.RETENTION_CHANGED, wanted.gallery_id, None, details)
+            entry = NewEntry(AuditEvent.RETENTION_CHANGED, None, details)
+            self._recorder.write(connection, wanted.gallery_id, entry, self._clock())
             changed = read_rule(connection, wanted.gallery_id)
         self._drop_lines(wanted.gallery_id)
         return changed
@@ -197,7 +198,8 @@ class SqlRetention:
                 "due_encounters": made.due_encounters,
                 "held": made.held,
             }
-            self._record(connection, AuditEvent.RETENTION_REPORTED, report.gallery_id, None, details)
+            entry = NewEntry(AuditEvent.RETENTION_REPORTED, None, details)
+            self._recorder.write(connection, report.gallery_id, entry, self._clock())
             return read_report(connection, report.gallery_id, report.report_id)
 
     def report(self, gallery_id: str, report_id: int) -> RetentionReport:
@@ -354,16 +356,6 @@ class SqlRetention:
             due_encounters=columns.due_encounters + len(free) - due_subjects,
             held=columns.held + len(due) - len(free),
         )
-
-    def _record(
-        self,
-        connection: Connection,
-        event: AuditEvent,
-        gallery_id: str,
-        outcome: str | None,
-        details: Mapping[str, Detail],
-    ) -> None:
-        self._recorder.write(connection, gallery_id, NewEntry(event, outcome, details), self._clock())
 
 
 def expect_clock(connection: Connection, gallery_id: str, now: datetime) -> None:

@@ -105,7 +105,8 @@ class SqlRetentionRuns:
             job_id = connection.execute(insert(jobs).values(row).returning(jobs.c.job_id)).scalar_one()
             update_report(connection, report_id, state=ReportState.RUNNING.value, job_id=job_id)
             details: dict[str, Detail] = {"report_id": report_id, "lines": lines}
-            self._record(connection, AuditEvent.RETENTION_BEGUN, gallery_id, None, details)
+            entry = NewEntry(AuditEvent.RETENTION_BEGUN, None, details)
+            self._recorder.write(connection, gallery_id, entry, self._clock())
             return read_report(connection, gallery_id, report_id)
 
     def unfinished_runs(self) -> list[RetentionRun]:
@@ -239,7 +240,8 @@ class SqlRetentionRuns:
         report = read_report(connection, run.gallery_id, run.report_id)
         details: dict[str, Detail] = {"report_id": run.report_id, "error_code": error_code}
         details |= {name: getattr(report, name) for name in COUNTS if not name.startswith("due_")}
-        self._record(connection, AuditEvent.RETENTION_ENDED, run.gallery_id, state.value, details)
+        entry = NewEntry(AuditEvent.RETENTION_ENDED, state.value, details)
+        self._recorder.write(connection, run.gallery_id, entry, self._clock())
         return report
 
     def _expect_usable(self, connection: Connection, report: RetentionReport) -> None:
@@ -275,16 +277,6 @@ class SqlRetentionRuns:
         values = {"done": jobs.c.done + 1, "cursor": item.item_id, "leased_until": lease.until}
         moved = update(jobs).where(jobs.c.job_id == run.job_id).values(**values, updated_at=self._clock())
         connection.execute(moved)
-
-    def _record(
-        self,
-        connection: Connection,
-        event: AuditEvent,
-        gallery_id: str,
-        outcome: str | None,
-        details: dict[str, Detail],
-    ) -> None:
-        self._recorder.write(connection, gallery_id, NewEntry(event, outcome, details), self._clock())
 
 
 def _expect_owner(connection: Connection, run: RetentionRun, lease: Lease) -> None:
