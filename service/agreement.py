@@ -68,7 +68,6 @@ class NewUse:
     partner_id: str  # who asks: only the agreement's own partner is let in
     purpose: str | None
     request_id: str | None
-    used_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,8 @@ class AgreementService:
         """
         start = self._seconds()
         actor = current_actor()
-        use = NewUse(agreement_id, caller.client_id, actor.purpose, actor.request_id, self._clock())
-        agreement, use_id = self._agreements.begin_use(use)
+        use = NewUse(agreement_id, caller.client_id, actor.purpose, actor.request_id)
+        agreement, use_id = self._agreements.begin_use(use, self._clock)
         with acting_as(replace(actor, purpose=agreement.terms.purpose, agreement_id=agreement_id)):
             found = self._identify(agreement, use_id, caller, sample, capture)
             answer = PartnerAnswer(agreement, found)

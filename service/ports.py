@@ -514,8 +514,12 @@ class Agreements(Protocol):
         """Return the agreements of a client in the order of their ids."""
         ...
 
-    def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
+    def begin_use(self, use: NewUse, clock: Callable[[], datetime]) -> tuple[Agreement, int]:
         """Let a partner search once, and note it; return the agreement and the number of the use.
+
+        Args:
+            use: that is asked for.
+            clock: time zone aware; read under the agreement's lock, so that nobody waits past its end and is let in.
 
         Raises:
             AgreementNotFound: there is none that this client may use now, whatever the reason.

@@ -69,17 +69,18 @@ class FakeAgreements:
     def of_partner(self, partner_id: str, after: str | None, limit: int) -> Page[Agreement]:
         return self._page(lambda each: each.terms.partner_id == partner_id, after, limit)
 
-    def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
+    def begin_use(self, use: NewUse, clock: Callable[[], datetime]) -> tuple[Agreement, int]:
         with self._lock:
+            now = clock()
             found = self._agreements.get(use.agreement_id)
             is_active = (
-                found is not None and found.ended_at is None and found.state(use.used_at) is AgreementState.ACTIVE
+                found is not None and found.ended_at is None and found.state(now) is AgreementState.ACTIVE
             )
             if found is None or not is_active or found.terms.partner_id != use.partner_id:
                 raise AgreementNotFound("there is no such agreement")
             if use.purpose not in {None, found.terms.purpose}:
                 raise PurposeNotAgreed("X-Purpose: this is not what the agreement is for")
-            start, end = day_of(use.used_at)
+            start, end = day_of(now)
             counted = [
                 each
                 for each in self._uses.values()
@@ -88,11 +89,11 @@ class FakeAgreements:
                 and each.outcome is not UseOutcome.FAILED
             ]
             if len(counted) >= found.terms.searches_per_day:
-                wait_s = int((end - use.used_at).total_seconds()) + 1
+                wait_s = int((end - now).total_seconds()) + 1
                 raise AgreementLimitReached("no search is left today (UTC)", retry_after_s=wait_s)
             number = next(self._numbers)
             self._uses[number] = AgreementUse(
-                number, use.agreement_id, use.partner_id, use.used_at, found.terms.purpose, use.request_id
+                number, use.agreement_id, use.partner_id, now, found.terms.purpose, use.request_id
             )
             return found, number
 

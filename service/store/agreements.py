@@ -96,8 +96,8 @@ class SqlAgreements:
         with self._read() as connection:
             return self._page(connection, agreements.c.partner_id == partner_id, after, limit)
 
-    def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
-        """Let a partner search once, and note it; return the agreement and the number of the use.
+    def begin_use(self, use: NewUse, clock: Callable[[], datetime]) -> tuple[Agreement, int]:
+        """Let a partner search once, and note it; see `service.ports.Agreements`.
 
         Raises:
             AgreementNotFound: there is none that this client may use now, whatever the reason.
@@ -105,24 +105,25 @@ class SqlAgreements:
         """
         with self._write() as connection:
             row = _locked(connection, use.agreement_id)  # the lock: no two searches take the last place of a day
+            now = clock()  # not before the lock: whoever waits for it may wait past the end
             found = None if row is None else self._agreement(row)
             if (
                 found is None
                 or found.terms.partner_id != use.partner_id
-                or found.ended_at is not None  # whatever this process's clock said when the request came
-                or found.state(use.used_at) is not AgreementState.ACTIVE
+                or found.ended_at is not None  # whatever this process's clock says
+                or found.state(now) is not AgreementState.ACTIVE
             ):
                 raise AgreementNotFound("there is no such agreement")
             if use.purpose not in {None, found.terms.purpose}:
                 raise PurposeNotAgreed("X-Purpose: this is not what the agreement is for")
-            start, end = day_of(use.used_at)
+            start, end = day_of(now)
             if _uses_between(connection, use.agreement_id, start, end) >= found.terms.searches_per_day:
-                wait_s = int((end - use.used_at).total_seconds()) + 1
+                wait_s = int((end - now).total_seconds()) + 1
                 raise AgreementLimitReached("no search is left today (UTC)", retry_after_s=wait_s)
             noted = {
                 "agreement_id": use.agreement_id,
                 "used_by": use.partner_id,
-                "used_at": use.used_at,
+                "used_at": now,
                 "purpose": found.terms.purpose,
                 "request_id": use.request_id,
             }

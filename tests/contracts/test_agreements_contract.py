@@ -45,10 +45,12 @@ def agreements(store: AnyStore) -> Agreements:
     return store.agreements
 
 
-def use(
-    now: datetime = START, *, partner_id: str = PARTNER, purpose: str | None = None, of: Agreement = MADE
-) -> NewUse:
-    return NewUse(of.agreement_id, partner_id, purpose, "request-1", now)
+def use(*, partner_id: str = PARTNER, purpose: str | None = None, of: Agreement = MADE) -> NewUse:
+    return NewUse(of.agreement_id, partner_id, purpose, "request-1")
+
+
+def begin(agreements: Agreements, wanted: NewUse | None = None, now: datetime = START) -> tuple[Agreement, int]:
+    return agreements.begin_use(wanted or use(), lambda: now)
 
 
 def search(
@@ -57,7 +59,7 @@ def search(
     outcome: UseOutcome = UseOutcome.NO_HIT,
     partner_gallery_ids: Sequence[str] = (),
 ) -> int:
-    _, use_id = agreements.begin_use(use(now))
+    _, use_id = begin(agreements, now=now)
     agreements.finish_use(use_id, UseResult(outcome, complete=True), now, partner_gallery_ids)
     return use_id
 
@@ -94,10 +96,10 @@ def test_it_may_be_used_from_its_beginning_until_its_end(agreements: Agreements,
     now = START + timedelta(seconds=after_s)
     assert MADE.state(now) == state
     if state == "active":
-        assert agreements.begin_use(use(now))[0] == MADE
+        assert begin(agreements, now=now)[0] == MADE
         return
     with pytest.raises(AgreementNotFound) as refused:
-        agreements.begin_use(use(now))
+        begin(agreements, now=now)
     assert refused.value.message == "there is no such agreement"
 
 
@@ -105,7 +107,7 @@ def test_nobody_else_may_use_it_and_is_told_the_same_as_of_none(agreements: Agre
     messages = set()
     for wrong in (use(partner_id="client:another"), replace(use(), agreement_id="f" * 32)):
         with pytest.raises(AgreementNotFound) as refused:
-            agreements.begin_use(wrong)
+            begin(agreements, wrong)
         messages.add((refused.value.message, refused.value.retry_after_s))
     assert messages == {("there is no such agreement", None)}
 
@@ -120,7 +122,7 @@ def test_it_can_be_ended_before_its_date_by_its_own_gallery(agreements: Agreemen
     assert (ended.ended_at, ended.ended_by, ended.state(now)) == (now, "client:admin", AgreementState.ENDED)
     for clock in (now, now - timedelta(minutes=1)):  # a process whose clock is late, or that waited, lets nobody in
         with pytest.raises(AgreementNotFound):
-            agreements.begin_use(use(clock))
+            begin(agreements, now=clock)
     assert agreements.end("camp", MADE.agreement_id, "client:late", now + timedelta(hours=1)) == ended
 
 
@@ -130,9 +132,9 @@ def test_one_that_ended_by_its_date_is_not_ended_again(agreements: Agreements) -
 
 def test_another_purpose_is_refused_and_none_is_the_agreed_one(agreements: Agreements) -> None:
     with pytest.raises(PurposeNotAgreed):
-        agreements.begin_use(use(purpose="curiosity"))
+        begin(agreements, use(purpose="curiosity"))
     for purpose in (None, TERMS.purpose):
-        agreements.begin_use(use(purpose=purpose))
+        begin(agreements, use(purpose=purpose))
     noted = agreements.uses(MADE.agreement_id, None, 9, gallery_id="camp").items
     assert [each.purpose for each in noted] == [TERMS.purpose] * 2
 
@@ -142,7 +144,7 @@ def test_the_searches_of_a_day_are_counted_in_utc(agreements: Agreements) -> Non
     for _ in range(3):
         search(agreements, evening)
     with pytest.raises(AgreementLimitReached) as refused:
-        agreements.begin_use(use(evening))
+        begin(agreements, now=evening)
     assert refused.value.retry_after_s == 31
     search(agreements, evening + timedelta(seconds=30))
 
@@ -151,9 +153,9 @@ def test_a_search_that_failed_does_not_count_and_one_that_was_cut_off_does(agree
     for _ in range(5):
         search(agreements, outcome=UseOutcome.FAILED)
     for _ in range(3):
-        agreements.begin_use(use())
+        begin(agreements)
     with pytest.raises(AgreementLimitReached):
-        agreements.begin_use(use())
+        begin(agreements)
 
 
 def test_no_two_searches_take_the_last_place_of_a_day(agreements: Agreements) -> None:
@@ -162,7 +164,7 @@ def test_no_two_searches_take_the_last_place_of_a_day(agreements: Agreements) ->
     def ask(_: int) -> bool:
         start.wait(20)
         try:
-            agreements.begin_use(use())
+            begin(agreements)
         except AgreementLimitReached:
             return False
         return True
@@ -171,10 +173,33 @@ def test_no_two_searches_take_the_last_place_of_a_day(agreements: Agreements) ->
         assert sum(pool.map(ask, range(8))) == 3
 
 
+def test_nobody_waits_past_the_end_and_is_let_in(agreements: Agreements) -> None:
+    in_the_lock, asked_again, may_go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> datetime:
+        in_the_lock.set()
+        assert may_go_on.wait(20)
+        return TERMS.ends_at - timedelta(seconds=1)
+
+    def second() -> datetime:
+        asked_again.set()
+        return TERMS.ends_at if may_go_on.is_set() else START
+
+    with ThreadPoolExecutor(2) as pool:
+        let_in = pool.submit(agreements.begin_use, use(), first)
+        assert in_the_lock.wait(20)
+        waits = pool.submit(agreements.begin_use, use(), second)
+        assert not asked_again.wait(0.3)  # what time it is matters once the lock is had
+        may_go_on.set()
+        assert let_in.result(20)[0] == MADE
+        with pytest.raises(AgreementNotFound):
+            waits.result(20)
+
+
 def test_both_sides_see_each_use_and_nobody_else(agreements: Agreements) -> None:
     search(agreements, outcome=UseOutcome.HIT)
-    agreements.finish_use(agreements.begin_use(use())[1], UseResult(UseOutcome.FAILED, error_code="no_face"), START, ())
-    agreements.begin_use(use())
+    agreements.finish_use(begin(agreements)[1], UseResult(UseOutcome.FAILED, error_code="no_face"), START, ())
+    begin(agreements)
 
     seen = agreements.uses(MADE.agreement_id, None, 9, gallery_id="camp").items
 
@@ -267,7 +292,7 @@ def test_uses_that_are_noted_in_many_chains_at_once_do_not_wait_for_each_other_f
         start.wait(20)
         own = ("elsewhere", "camp") if number % 2 else ("camp", "elsewhere")
         for _ in range(10):
-            _, use_id = agreements.begin_use(use(of=others[number % 2]))
+            _, use_id = begin(agreements, use(of=others[number % 2]))
             agreements.finish_use(use_id, UseResult(UseOutcome.NO_HIT, complete=True), START, own)
 
     with ThreadPoolExecutor(4) as pool:
