@@ -73,9 +73,7 @@ class FakeAgreements:
         with self._lock:
             now = clock()
             found = self._agreements.get(use.agreement_id)
-            is_active = (
-                found is not None and found.ended_at is None and found.state(now) is AgreementState.ACTIVE
-            )
+            is_active = found is not None and found.ended_at is None and found.state(now) is AgreementState.ACTIVE
             if found is None or not is_active or found.terms.partner_id != use.partner_id:
                 raise AgreementNotFound("there is no such agreement")
             if use.purpose not in {None, found.terms.purpose}:
