@@ -74,7 +74,7 @@ class NewUse:
 class AgreementUse:
     """One search under an agreement, as both sides see it."""
 
-    use_id: int
+    use_id: int  # from 1 in each agreement
     agreement_id: str
     used_by: str
     used_at: datetime

@@ -152,7 +152,8 @@ class AgreementService:
         """
         outcome = UseOutcome.HIT if search.answer.is_hit else UseOutcome.NO_HIT
         with acting_as(search.actor):
-            self._finish(search.use_id, UseResult(outcome, search.answer.found.searched.complete), search.caller)
+            result = UseResult(outcome, search.answer.found.searched.complete)
+            self._finish(search.answer.agreement, search.use_id, result, search.caller)
         return search.answer
 
     def _identify(
@@ -165,15 +166,16 @@ class AgreementService:
             return self._identification.identify(agreement.gallery_id, sample, known)
         except BiodedupError as error:
             told = error if isinstance(error, _OF_THE_REQUEST) else _unavailable()
-            self._finish(use_id, UseResult(UseOutcome.FAILED, None, told.code), caller)
+            self._finish(agreement, use_id, UseResult(UseOutcome.FAILED, None, told.code), caller)
             if told is error:
                 raise
             raise told from error
 
-    def _finish(self, use_id: int, result: UseResult, caller: Caller) -> None:
+    def _finish(self, agreement: Agreement, use_id: int, result: UseResult, caller: Caller) -> None:
         """Note what came of a use. Raises IndexUnavailable."""
         try:
-            self._agreements.finish_use(use_id, result, self._clock(), caller.named_gallery_ids)
+            its_own = caller.named_gallery_ids
+            self._agreements.finish_use(agreement.agreement_id, use_id, result, self._clock(), its_own)
         except BiodedupError as error:  # such as a chain that takes no entry: nothing is answered without one
             raise _unavailable() from error
 

@@ -515,7 +515,7 @@ class Agreements(Protocol):
         ...
 
     def begin_use(self, use: NewUse, clock: Callable[[], datetime]) -> tuple[Agreement, int]:
-        """Let a partner search once, and note it; return the agreement and the number of the use.
+        """Let a partner search once, and note it; return the agreement and the number of the use, from 1 in each.
 
         Args:
             use: that is asked for.
@@ -528,10 +528,18 @@ class Agreements(Protocol):
         """
         ...
 
-    def finish_use(self, use_id: int, result: UseResult, now: datetime, partner_gallery_ids: Sequence[str]) -> None:
+    def finish_use(
+        self,
+        agreement_id: str,
+        use_id: int,
+        result: UseResult,
+        now: datetime,
+        partner_gallery_ids: Sequence[str],
+    ) -> None:
         """Note what came of a use, in the audit trails of both sides too.
 
         Args:
+            agreement_id: whose use it is.
             use_id: as `begin_use` told.
             result: what came of it.
             now: time zone aware.

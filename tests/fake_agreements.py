@@ -1,7 +1,7 @@
 """Sharing agreements in memory, held to the real ones by tests/contracts/test_agreements_contract.py."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -29,20 +29,17 @@ class FakeAgreements:
     Args:
         expect: raises GalleryNotFound.
         note: appends to the chain of a gallery, or for None the service's.
-        numbers: of uses.
     """
 
     def __init__(
         self,
         expect: Callable[[str], object],
         note: Callable[[str | None, NewEntry, datetime], None],
-        numbers: Iterator[int],
     ) -> None:
         self._expect = expect
         self._note = note
-        self._numbers = numbers
         self._agreements: dict[str, Agreement] = {}
-        self._uses: dict[int, AgreementUse] = {}
+        self._uses: dict[tuple[str, int], AgreementUse] = {}
         self._lock = threading.Lock()
 
     def add(self, agreement: Agreement) -> None:
@@ -89,21 +86,28 @@ class FakeAgreements:
             if len(counted) >= found.terms.searches_per_day:
                 wait_s = int((end - now).total_seconds()) + 1
                 raise AgreementLimitReached("no search is left today (UTC)", retry_after_s=wait_s)
-            number = next(self._numbers)
-            self._uses[number] = AgreementUse(
+            number = 1 + sum(each == use.agreement_id for each, _ in self._uses)
+            self._uses[use.agreement_id, number] = AgreementUse(
                 number, use.agreement_id, use.partner_id, now, found.terms.purpose, use.request_id
             )
             return found, number
 
-    def finish_use(self, use_id: int, result: UseResult, now: datetime, partner_gallery_ids: Sequence[str]) -> None:
+    def finish_use(
+        self,
+        agreement_id: str,
+        use_id: int,
+        result: UseResult,
+        now: datetime,
+        partner_gallery_ids: Sequence[str],
+    ) -> None:
         with self._lock:
             values: dict[str, Any] = {
                 "outcome": result.outcome,
                 "complete": result.complete,
                 "error_code": result.error_code,
             }
-            use = self._uses[use_id] = replace(self._uses[use_id], **values)
-            gallery_id = self._agreements[use.agreement_id].gallery_id
+            self._uses[agreement_id, use_id] = replace(self._uses[agreement_id, use_id], **values)
+            gallery_id = self._agreements[agreement_id].gallery_id
             its_own: Sequence[str | None] = [each for each in partner_gallery_ids if self._is_there(each)]
             for chain in {gallery_id, *(its_own or (None,))}:
                 self._note(chain, used_entry(gallery_id, use_id, result), now)

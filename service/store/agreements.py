@@ -120,24 +120,33 @@ class SqlAgreements:
             if _uses_between(connection, use.agreement_id, start, end) >= found.terms.searches_per_day:
                 wait_s = int((end - now).total_seconds()) + 1
                 raise AgreementLimitReached("no search is left today (UTC)", retry_after_s=wait_s)
+            # counted by agreement: one number over all would tell a partner how much others search
+            last = select(func.max(agreement_uses.c.use_id)).where(agreement_uses.c.agreement_id == use.agreement_id)
+            use_id = (connection.execute(last).scalar_one() or 0) + 1
             noted = {
                 "agreement_id": use.agreement_id,
+                "use_id": use_id,
                 "used_by": use.partner_id,
                 "used_at": now,
                 "purpose": found.terms.purpose,
                 "request_id": use.request_id,
             }
-            use_id: int = connection.execute(
-                insert(agreement_uses).values(noted).returning(agreement_uses.c.use_id)
-            ).scalar_one()
+            connection.execute(insert(agreement_uses), noted)
             return found, use_id
 
-    def finish_use(self, use_id: int, result: UseResult, now: datetime, partner_gallery_ids: Sequence[str]) -> None:
+    def finish_use(
+        self,
+        agreement_id: str,
+        use_id: int,
+        result: UseResult,
+        now: datetime,
+        partner_gallery_ids: Sequence[str],
+    ) -> None:
         """Note what came of a use, in the audit trails of both sides too; see `service.ports.Agreements`."""
         values = {"outcome": result.outcome.value, "complete": result.complete, "error_code": result.error_code}
         with self._write() as connection:
-            finished = update(agreement_uses).where(agreement_uses.c.use_id == use_id).values(values)
-            agreement_id = connection.execute(finished.returning(agreement_uses.c.agreement_id)).scalar_one()
+            is_use = (agreement_uses.c.agreement_id == agreement_id, agreement_uses.c.use_id == use_id)
+            connection.execute(update(agreement_uses).where(*is_use).values(values))
             of_agreement = agreements.c.agreement_id == agreement_id
             gallery_id = connection.execute(select(agreements.c.gallery_id).where(of_agreement)).scalar_one()
             its_own = audit_chains.c.chain.in_(partner_gallery_ids)

@@ -60,7 +60,7 @@ def search(
     partner_gallery_ids: Sequence[str] = (),
 ) -> int:
     _, use_id = begin(agreements, now=now)
-    agreements.finish_use(use_id, UseResult(outcome, complete=True), now, partner_gallery_ids)
+    agreements.finish_use(MADE.agreement_id, use_id, UseResult(outcome, complete=True), now, partner_gallery_ids)
     return use_id
 
 
@@ -198,7 +198,8 @@ def test_nobody_waits_past_the_end_and_is_let_in(agreements: Agreements) -> None
 
 def test_both_sides_see_each_use_and_nobody_else(agreements: Agreements) -> None:
     search(agreements, outcome=UseOutcome.HIT)
-    agreements.finish_use(begin(agreements)[1], UseResult(UseOutcome.FAILED, error_code="no_face"), START, ())
+    _, failed = begin(agreements)
+    agreements.finish_use(MADE.agreement_id, failed, UseResult(UseOutcome.FAILED, error_code="no_face"), START, ())
     begin(agreements)
 
     seen = agreements.uses(MADE.agreement_id, None, 9, gallery_id="camp").items
@@ -217,6 +218,17 @@ def test_both_sides_see_each_use_and_nobody_else(agreements: Agreements) -> None
             agreements.uses(MADE.agreement_id, None, 9, **other)
     with pytest.raises(InvalidRequest):
         agreements.uses(MADE.agreement_id, "x", 9, gallery_id="camp")
+
+
+def test_uses_are_numbered_by_agreement(agreements: Agreements) -> None:
+    other = replace(MADE, agreement_id="b" * 32)
+    agreements.add(other)
+    numbers = [begin(agreements, use(of=each))[1] for each in (MADE, other, MADE, other, MADE)]
+    assert numbers == [1, 1, 2, 2, 3]
+    agreements.finish_use(other.agreement_id, 2, UseResult(UseOutcome.HIT, complete=True), START, ())
+    outcomes = [each.outcome for each in agreements.uses(other.agreement_id, None, 9, gallery_id="camp").items]
+    assert outcomes == [None, UseOutcome.HIT]
+    assert agreements.uses(MADE.agreement_id, "1", 1, gallery_id="camp").next_after == "2"
 
 
 def entries(store: AnyStore, chain: str | None) -> list[tuple[str, str | None, str, str | None, dict[str, object]]]:
@@ -292,8 +304,8 @@ def test_uses_that_are_noted_in_many_chains_at_once_do_not_wait_for_each_other_f
         start.wait(20)
         own = ("elsewhere", "camp") if number % 2 else ("camp", "elsewhere")
         for _ in range(10):
-            _, use_id = begin(agreements, use(of=others[number % 2]))
-            agreements.finish_use(use_id, UseResult(UseOutcome.NO_HIT, complete=True), START, own)
+            found, use_id = begin(agreements, use(of=others[number % 2]))
+            agreements.finish_use(found.agreement_id, use_id, UseResult(UseOutcome.NO_HIT, complete=True), START, own)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, range(4)))
