@@ -228,6 +228,8 @@ def test_uses_are_numbered_by_agreement(agreements: Agreements) -> None:
     agreements.finish_use(other.agreement_id, 2, UseResult(UseOutcome.HIT, complete=True), START, ())
     outcomes = [each.outcome for each in agreements.uses(other.agreement_id, None, 9, gallery_id="camp").items]
     assert outcomes == [None, UseOutcome.HIT]
+    own = agreements.uses(MADE.agreement_id, None, 9, gallery_id="camp").items
+    assert [each.outcome for each in own] == [None] * 3
     assert agreements.uses(MADE.agreement_id, "1", 1, gallery_id="camp").next_after == "2"
 
 
