@@ -149,6 +149,18 @@ def test_the_searches_of_a_day_are_counted_in_utc(agreements: Agreements) -> Non
     search(agreements, evening + timedelta(seconds=30))
 
 
+def test_agreements_for_one_purpose_count_each_by_itself(agreements: Agreements) -> None:
+    other = replace(MADE, agreement_id="b" * 32, terms=replace(TERMS, disclosure=Disclosure.HIT_OR_NO_HIT))
+    agreements.add(other)
+    for _ in range(3):
+        assert begin(agreements)[0] == MADE
+    with pytest.raises(AgreementLimitReached):
+        begin(agreements)
+    assert begin(agreements, use(of=other))[0] == other
+    agreements.end("camp", other.agreement_id, "client:admin", START)
+    assert begin(agreements, now=START + timedelta(days=1))[0] == MADE
+
+
 def test_a_search_that_failed_does_not_count_and_one_that_was_cut_off_does(agreements: Agreements) -> None:
     for _ in range(5):
         search(agreements, outcome=UseOutcome.FAILED)
