@@ -277,7 +277,7 @@ class Settings(BaseSettings):
         ge=0.1,
         le=600.0,
         json_schema_extra=_unit(SECONDS),
-        description="Time for the headers of a request to arrive, then the connection is closed.",
+        description="Time for a TLS handshake, and for the headers of a request, then the connection is closed.",
     )
     receive_timeout_s: float = Field(
         default=120.0,

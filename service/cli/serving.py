@@ -1,5 +1,6 @@
 """`biodedup serve`: takes the port, runs the application until it is told to stop, and says where it listens."""
 
+import asyncio
 import errno
 import os
 import resource
@@ -8,10 +9,12 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvicorn
+import uvloop
 
 from service.api.connections import ConnectionRules, protocol_with
 from service.api.tls import Certificate
@@ -56,6 +59,29 @@ def run_service(settings: Settings) -> None:
         _serve(settings, listener, _url_of(listener, is_https=settings.tls_cert_file is not None))
 
 
+class _Loop(uvloop.Loop):
+    """uvloop that waits for a TLS handshake as long as for a request's head, where it would wait for a minute.
+
+    Until the handshake is done nobody counts the connection: it has no protocol yet, and uvicorn has no setting.
+    """
+
+    def __init__(self, handshake_timeout_s: float) -> None:
+        super().__init__()
+        self._handshake_timeout_s = handshake_timeout_s
+
+    async def create_server(self, *args: Any, **options: Any) -> Any:  # uvloop and asyncio name its type differently
+        if options.get("ssl") is not None:
+            options["ssl_handshake_timeout"] = self._handshake_timeout_s
+        return await super().create_server(*args, **options)
+
+
+class _Config(uvicorn.Config):
+    handshake_timeout_s: float
+
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        return partial(_Loop, self.handshake_timeout_s)
+
+
 class _Server(uvicorn.Server):
     """Calls `announce` once, when the service is ready: a start that fails has only its error to say.
 
@@ -98,9 +124,8 @@ def server_config(app: "FastAPI", settings: Settings, certificate: Certificate |
         trusted_proxies=settings.trusted_proxies,
         on_closed=lambda reason: metrics.connections_closed.labels(reason=reason).inc(),
     )
-    return uvicorn.Config(
+    config = _Config(
         app,
-        loop="uvloop",
         http=protocol_with(rules),
         ws="none",
         lifespan="on",
@@ -111,6 +136,8 @@ def server_config(app: "FastAPI", settings: Settings, certificate: Certificate |
         timeout_graceful_shutdown=_FINISH_S,
         ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
     )
+    config.handshake_timeout_s = settings.header_timeout_s
+    return config
 
 
 def _certificate(settings: Settings) -> Certificate | None:

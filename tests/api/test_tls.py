@@ -83,6 +83,12 @@ def test_http_on_the_port_of_https_gets_nothing(url: str) -> None:
         httpx.get(url.replace("https", "http") + "/healthz", timeout=10)
 
 
+def test_a_handshake_that_never_comes_is_not_waited_for(tmp_path: Path, certificate: Certificate) -> None:
+    settings = fake_settings(tmp_path / "var", header_timeout_s=0.5)
+    with served(settings, certificate) as port, socket.create_connection(("127.0.0.1", port), timeout=20) as silent:
+        assert silent.recv(1) == b""  # asyncio's own patience is a minute
+
+
 def test_a_new_certificate_is_for_new_connections(
     url: str, files: Files, certificate: Certificate, tmp_path: Path
 ) -> None:

@@ -7,10 +7,21 @@ import pytest
 from playwright.sync_api import Browser
 
 from service.api.access import Scope
+from tests import postgres
 from tests.security import bombs, pages, rights, texts, times, tokens, wire
 from tests.security.operations import operations
 from tests.security.target import FAILED_SIGN_INS, Target, target
 from tests.server import Server
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def victim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    databases = {}
+    if request.param == "postgresql":
+        record, keys = (postgres.fresh_database(is_migrated=False) for _ in range(2))
+        databases = {"database_url": record, "key_database_url": keys}
+    with target(tmp_path_factory.mktemp("attacked"), **databases) as found:
+        yield found
 
 
 def test_nothing_of_another_gallery_is_told_or_changed(victim: Target) -> None:
