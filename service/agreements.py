@@ -89,7 +89,7 @@ class AgreementService:
 
     def end(self, gallery_id: str, agreement_id: str) -> Agreement:
         """End an agreement now; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
-        return self._agreements.end(gallery_id, agreement_id, current_actor().client_id, self._clock())
+        return self._agreements.end(gallery_id, agreement_id, current_actor().client_id, self._clock)
 
     def of_gallery(self, gallery_id: str, after: str | None, limit: int) -> Page[Agreement]:
         """Raises GalleryNotFound."""

@@ -502,8 +502,11 @@ class Agreements(Protocol):
         """Keep a new agreement, and say so in the gallery's audit trail. Raises GalleryNotFound."""
         ...
 
-    def end(self, gallery_id: str, agreement_id: str, ended_by: str, now: datetime) -> Agreement:
-        """End an agreement; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
+    def end(self, gallery_id: str, agreement_id: str, ended_by: str, clock: Callable[[], datetime]) -> Agreement:
+        """End an agreement; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound.
+
+        The clock is read under the agreement's lock: no search that was let in bears a later time than the end.
+        """
         ...
 
     def of_gallery(self, gallery_id: str, after: str | None, limit: int) -> Page[Agreement]:

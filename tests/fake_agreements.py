@@ -47,12 +47,13 @@ class FakeAgreements:
         self._note(agreement.gallery_id, made_entry(agreement), agreement.created_at)
         self._agreements[agreement.agreement_id] = agreement
 
-    def end(self, gallery_id: str, agreement_id: str, ended_by: str, now: datetime) -> Agreement:
+    def end(self, gallery_id: str, agreement_id: str, ended_by: str, clock: Callable[[], datetime]) -> Agreement:
         with self._lock:
             self._expect(gallery_id)
             before = self._agreements.get(agreement_id)
             if before is None or before.gallery_id != gallery_id:
                 raise AgreementNotFound("there is no such agreement")
+            now = clock()
             if before.state(now) is AgreementState.ENDED:
                 return before
             self._note(gallery_id, ended_entry(before), now)

@@ -70,14 +70,14 @@ class SqlAgreements:
             connection.execute(insert(agreements), row)
             self._recorder.write(connection, gallery_id, made_entry(agreement), agreement.created_at)
 
-    def end(self, gallery_id: str, agreement_id: str, ended_by: str, now: datetime) -> Agreement:
-        """End an agreement; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
+    def end(self, gallery_id: str, agreement_id: str, ended_by: str, clock: Callable[[], datetime]) -> Agreement:
+        """End an agreement; see `service.ports.Agreements`. Raises GalleryNotFound, AgreementNotFound."""
         with self._write() as connection:
             read_gallery(connection, gallery_id)
             row = _locked(connection, agreement_id)
             if row is None or row.gallery_id != gallery_id:
                 raise AgreementNotFound("there is no such agreement")
-            before = self._agreement(row)
+            before, now = self._agreement(row), clock()
             if before.state(now) is AgreementState.ENDED:
                 return before
             ended = update(agreements).where(agreements.c.agreement_id == agreement_id)

@@ -86,7 +86,7 @@ def test_an_agreement_needs_a_gallery(agreements: Agreements) -> None:
     with pytest.raises(GalleryNotFound):
         agreements.of_gallery("nowhere", None, 9)
     with pytest.raises(GalleryNotFound):
-        agreements.end("nowhere", MADE.agreement_id, "client:admin", START)
+        agreements.end("nowhere", MADE.agreement_id, "client:admin", lambda: START)
 
 
 @pytest.mark.parametrize(
@@ -115,19 +115,19 @@ def test_nobody_else_may_use_it_and_is_told_the_same_as_of_none(agreements: Agre
 def test_it_can_be_ended_before_its_date_by_its_own_gallery(agreements: Agreements) -> None:
     now = START + timedelta(hours=1)
     with pytest.raises(AgreementNotFound):
-        agreements.end("elsewhere", MADE.agreement_id, "client:other-admin", now)
+        agreements.end("elsewhere", MADE.agreement_id, "client:other-admin", lambda: now)
 
-    ended = agreements.end("camp", MADE.agreement_id, "client:admin", now)
+    ended = agreements.end("camp", MADE.agreement_id, "client:admin", lambda: now)
 
     assert (ended.ended_at, ended.ended_by, ended.state(now)) == (now, "client:admin", AgreementState.ENDED)
     for clock in (now, now - timedelta(minutes=1)):  # a process whose clock is late, or that waited, lets nobody in
         with pytest.raises(AgreementNotFound):
             begin(agreements, now=clock)
-    assert agreements.end("camp", MADE.agreement_id, "client:late", now + timedelta(hours=1)) == ended
+    assert agreements.end("camp", MADE.agreement_id, "client:late", lambda: now + timedelta(hours=1)) == ended
 
 
 def test_one_that_ended_by_its_date_is_not_ended_again(agreements: Agreements) -> None:
-    assert agreements.end("camp", MADE.agreement_id, "client:admin", TERMS.ends_at) == MADE
+    assert agreements.end("camp", MADE.agreement_id, "client:admin", lambda: TERMS.ends_at) == MADE
 
 
 def test_another_purpose_is_refused_and_none_is_the_agreed_one(agreements: Agreements) -> None:
@@ -157,7 +157,7 @@ def test_agreements_for_one_purpose_count_each_by_itself(agreements: Agreements)
     with pytest.raises(AgreementLimitReached):
         begin(agreements)
     assert begin(agreements, use(of=other))[0] == other
-    agreements.end("camp", other.agreement_id, "client:admin", START)
+    agreements.end("camp", other.agreement_id, "client:admin", lambda: START)
     assert begin(agreements, now=START + timedelta(days=1))[0] == MADE
 
 
@@ -206,6 +206,31 @@ def test_nobody_waits_past_the_end_and_is_let_in(agreements: Agreements) -> None
         assert let_in.result(20)[0] == MADE
         with pytest.raises(AgreementNotFound):
             waits.result(20)
+
+
+def test_no_use_bears_a_later_time_than_the_end(agreements: Agreements) -> None:
+    in_the_lock, asked_to_end, may_go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def of_the_search() -> datetime:
+        in_the_lock.set()
+        assert may_go_on.wait(20)
+        return START + timedelta(hours=1)
+
+    def of_the_end() -> datetime:
+        asked_to_end.set()
+        return START + timedelta(hours=1 if may_go_on.is_set() else 0)
+
+    with ThreadPoolExecutor(2) as pool:
+        let_in = pool.submit(agreements.begin_use, use(), of_the_search)
+        assert in_the_lock.wait(20)
+        ends = pool.submit(agreements.end, "camp", MADE.agreement_id, "client:admin", of_the_end)
+        assert not asked_to_end.wait(0.3)
+        may_go_on.set()
+        let_in.result(20)
+        ended_at = ends.result(20).ended_at
+    (noted,) = agreements.uses(MADE.agreement_id, None, 9, gallery_id="camp").items
+    assert ended_at is not None
+    assert noted.used_at <= ended_at
 
 
 def test_both_sides_see_each_use_and_nobody_else(agreements: Agreements) -> None:
@@ -257,8 +282,8 @@ def entries(store: AnyStore, chain: str | None) -> list[tuple[str, str | None, s
 def test_making_and_ending_stand_in_the_gallerys_chain(store: AnyStore) -> None:
     with acting_as(Actor("client:admin")):
         store.agreements.add(MADE)
-        store.agreements.end("camp", MADE.agreement_id, "client:admin", START)
-        store.agreements.end("camp", MADE.agreement_id, "client:late", START)
+        store.agreements.end("camp", MADE.agreement_id, "client:admin", lambda: START)
+        store.agreements.end("camp", MADE.agreement_id, "client:late", lambda: START)
 
     terms = {
         "agreement_id": MADE.agreement_id,
