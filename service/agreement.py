@@ -68,14 +68,13 @@ class NewUse:
     partner_id: str  # who asks: only the agreement's own partner is let in
     purpose: str | None
     request_id: str | None
-    used_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class AgreementUse:
     """One search under an agreement, as both sides see it."""
 
-    use_id: int
+    use_id: int  # from 1 in each agreement
     agreement_id: str
     used_by: str
     used_at: datetime

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from service.access import LOCAL, Caller
-from service.acting import acting_as, current_actor
+from service.acting import Actor, acting_as, current_actor
 from service.agreement import Agreement, AgreementUse, Disclosure, NewUse, Terms, UseOutcome, UseResult
 from service.domain import CaptureFacts, Page
 from service.errors import BiodedupError, IndexUnavailable, InvalidRequest, Overloaded, SampleRejected
@@ -35,6 +35,17 @@ class PartnerAnswer:
         return bool(self.found.decision.candidates)
 
 
+@dataclass(frozen=True, slots=True)
+class PartnerSearch:
+    """A search that was done, of which nothing was told yet."""
+
+    answer: PartnerAnswer
+    use_id: int
+    caller: Caller
+    actor: Actor
+    tell_at_s: float  # by the clock that never goes back; nothing that the partner can watch tells of it before
+
+
 class AgreementService:
     """Makes, ends and lists agreements, and searches under them.
 
@@ -44,7 +55,6 @@ class AgreementService:
         clock: time zone aware.
         step_s: between two moments at which `hit_or_no_hit` is answered.
         seconds: a clock that never goes back.
-        sleep: waits for so many seconds.
     """
 
     def __init__(
@@ -55,14 +65,12 @@ class AgreementService:
         *,
         step_s: float = STEP_S,
         seconds: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._agreements = agreements
         self._identification = identification
         self._clock = clock
         self._step_s = step_s
         self._seconds = seconds
-        self._sleep = sleep
 
     def now(self) -> datetime:
         return self._clock()
@@ -81,7 +89,7 @@ class AgreementService:
 
     def end(self, gallery_id: str, agreement_id: str) -> Agreement:
         """End an agreement now; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
-        return self._agreements.end(gallery_id, agreement_id, current_actor().client_id, self._clock())
+        return self._agreements.end(gallery_id, agreement_id, current_actor().client_id, self._clock)
 
     def of_gallery(self, gallery_id: str, after: str | None, limit: int) -> Page[Agreement]:
         """Raises GalleryNotFound."""
@@ -107,8 +115,10 @@ class AgreementService:
         """
         return self._agreements.uses(agreement_id, after, limit, gallery_id=gallery_id, partner_id=partner_id)
 
-    def search(self, agreement_id: str, caller: Caller, sample: bytes, capture: CaptureFacts) -> PartnerAnswer:
+    def search(self, agreement_id: str, caller: Caller, sample: bytes, capture: CaptureFacts) -> PartnerSearch:
         """Search the gallery of an agreement. Nothing is recorded of the probe; that it was searched is.
+
+        Whoever asks waits for `wait_s` and then lets it `tell`: three steps, so that no thread is held meanwhile.
 
         Raises:
             AgreementNotFound: there is none that this caller may use now, whatever the reason.
@@ -117,17 +127,34 @@ class AgreementService:
         """
         start = self._seconds()
         actor = current_actor()
-        use = NewUse(agreement_id, caller.client_id, actor.purpose, actor.request_id, self._clock())
-        agreement, use_id = self._agreements.begin_use(use)
-        with acting_as(replace(actor, purpose=agreement.terms.purpose, agreement_id=agreement_id)):
+        use = NewUse(agreement_id, caller.client_id, actor.purpose, actor.request_id)
+        agreement, use_id = self._agreements.begin_use(use, self._clock)
+        actor = replace(actor, purpose=agreement.terms.purpose, agreement_id=agreement_id)
+        with acting_as(actor):
             found = self._identify(agreement, use_id, caller, sample, capture)
-            answer = PartnerAnswer(agreement, found)
-            if agreement.terms.disclosure is Disclosure.HIT_OR_NO_HIT:
-                # before the use is finished: the partner may watch its own list of uses, or its own audit trail
-                self._wait_since(start)
-            outcome = UseOutcome.HIT if answer.is_hit else UseOutcome.NO_HIT
-            self._finish(use_id, UseResult(outcome, found.searched.complete), caller)
-        return answer
+        done_s = self._seconds()
+        if agreement.terms.disclosure is Disclosure.HIT_OR_NO_HIT:
+            # the next whole step: how many candidates were looked up must not be told by the time it took
+            done_s = start + math.ceil((done_s - start) / self._step_s) * self._step_s
+        return PartnerSearch(PartnerAnswer(agreement, found), use_id, caller, actor, done_s)
+
+    def wait_s(self, search: PartnerSearch) -> float:
+        """Return how long to wait before it is told."""
+        return max(0.0, search.tell_at_s - self._seconds())
+
+    def tell(self, search: PartnerSearch) -> PartnerAnswer:
+        """Note what came of a search, and return it.
+
+        Noted after the wait: the partner may watch its own list of uses, or its own audit trail.
+
+        Raises:
+            IndexUnavailable: it cannot be noted.
+        """
+        outcome = UseOutcome.HIT if search.answer.is_hit else UseOutcome.NO_HIT
+        with acting_as(search.actor):
+            result = UseResult(outcome, search.answer.found.searched.complete)
+            self._finish(search.answer.agreement, search.use_id, result, search.caller)
+        return search.answer
 
     def _identify(
         self, agreement: Agreement, use_id: int, caller: Caller, sample: bytes, capture: CaptureFacts
@@ -139,22 +166,18 @@ class AgreementService:
             return self._identification.identify(agreement.gallery_id, sample, known)
         except BiodedupError as error:
             told = error if isinstance(error, _OF_THE_REQUEST) else _unavailable()
-            self._finish(use_id, UseResult(UseOutcome.FAILED, None, told.code), caller)
+            self._finish(agreement, use_id, UseResult(UseOutcome.FAILED, None, told.code), caller)
             if told is error:
                 raise
             raise told from error
 
-    def _finish(self, use_id: int, result: UseResult, caller: Caller) -> None:
+    def _finish(self, agreement: Agreement, use_id: int, result: UseResult, caller: Caller) -> None:
         """Note what came of a use. Raises IndexUnavailable."""
         try:
-            self._agreements.finish_use(use_id, result, self._clock(), caller.named_gallery_ids)
+            its_own = caller.named_gallery_ids
+            self._agreements.finish_use(agreement.agreement_id, use_id, result, self._clock(), its_own)
         except BiodedupError as error:  # such as a chain that takes no entry: nothing is answered without one
             raise _unavailable() from error
-
-    def _wait_since(self, start: float) -> None:
-        """Wait for the next whole step: how many candidates were looked up must not be told by the time it took."""
-        taken = self._seconds() - start
-        self._sleep(math.ceil(taken / self._step_s) * self._step_s - taken)
 
 
 def _unavailable() -> IndexUnavailable:

@@ -463,13 +463,13 @@ class MetadataAgreement:
 
 @dataclass(frozen=True, slots=True)
 class SearchedGallery:
-    """What a search of several galleries covered in one of them."""
+    """What a search of several galleries covered in one of them; its numbers are None where they may not be told."""
 
     gallery_id: str
-    gallery_size: int  # templates compared
-    high_water_mark: int
+    gallery_size: int | None  # templates compared
+    high_water_mark: int | None
     complete: bool
-    miss_bound: float
+    miss_bound: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ A little over 300 lines: one use case, from the request to the record.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -273,7 +273,7 @@ class EnrolmentService:
         """Record a person without a usable face: never UNIQUE, but never left out."""
         new = replace(
             _empty_enrolment(request, digest, OutcomeKind.NOT_COMPARED),
-            warnings=("No face was compared: this person was not checked for duplicates.",),
+            warnings=(_unchecked(request.also_search),),
         )
         with self._store.writing(gallery.gallery_id) as writing:
             self._leave_if_answered(writing, request)
@@ -336,6 +336,12 @@ def _waived(work: _Work) -> tuple[str, ...]:
     if not any(refuses(work.gallery.quality_gate, each.quality) for each in work.probes.templates):
         return ()
     return ("The quality gate was waived: this person may not be found again by this photograph.",)
+
+
+def _unchecked(also_search: Sequence[str]) -> str:
+    """Say that nobody was compared, and name the galleries that were to be searched too."""
+    also = f", neither here nor in {', '.join(also_search)}" if also_search else ""
+    return f"No face was compared: this person was not checked for duplicates{also}."
 
 
 def _empty_enrolment(request: EnrolmentRequest, digest: str, outcome: OutcomeKind) -> NewEnrolment:

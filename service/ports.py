@@ -502,8 +502,11 @@ class Agreements(Protocol):
         """Keep a new agreement, and say so in the gallery's audit trail. Raises GalleryNotFound."""
         ...
 
-    def end(self, gallery_id: str, agreement_id: str, ended_by: str, now: datetime) -> Agreement:
-        """End an agreement; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
+    def end(self, gallery_id: str, agreement_id: str, ended_by: str, clock: Callable[[], datetime]) -> Agreement:
+        """End an agreement; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound.
+
+        The clock is read under the agreement's lock: no search that was let in bears a later time than the end.
+        """
         ...
 
     def of_gallery(self, gallery_id: str, after: str | None, limit: int) -> Page[Agreement]:
@@ -514,8 +517,12 @@ class Agreements(Protocol):
         """Return the agreements of a client in the order of their ids."""
         ...
 
-    def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
-        """Let a partner search once, and note it; return the agreement and the number of the use.
+    def begin_use(self, use: NewUse, clock: Callable[[], datetime]) -> tuple[Agreement, int]:
+        """Let a partner search once, and note it; return the agreement and the number of the use, from 1 in each.
+
+        Args:
+            use: that is asked for.
+            clock: time zone aware; read under the agreement's lock, so that nobody waits past its end and is let in.
 
         Raises:
             AgreementNotFound: there is none that this client may use now, whatever the reason.
@@ -524,10 +531,18 @@ class Agreements(Protocol):
         """
         ...
 
-    def finish_use(self, use_id: int, result: UseResult, now: datetime, partner_gallery_ids: Sequence[str]) -> None:
+    def finish_use(
+        self,
+        agreement_id: str,
+        use_id: int,
+        result: UseResult,
+        now: datetime,
+        partner_gallery_ids: Sequence[str],
+    ) -> None:
         """Note what came of a use, in the audit trails of both sides too.
 
         Args:
+            agreement_id: whose use it is.
             use_id: as `begin_use` told.
             result: what came of it.
             now: time zone aware.

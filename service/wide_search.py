@@ -136,11 +136,16 @@ def _ranked(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(replace(each, rank=rank) for rank, each in enumerate(ordered, start=1))
 
 
+def said_of(gallery_id: str) -> str:
+    """Return how a warning begins that is about another gallery alone."""
+    return f"In {gallery_id}: "
+
+
 def _warnings(findings: Sequence[tuple[str, Finding]]) -> tuple[str, ...]:
     """Return the warnings of the gallery that asks, and what is said of the others alone, with their names."""
     own = findings[0][1].decision.warnings
     others = [
-        f"In {gallery_id}: {warning}"
+        f"{said_of(gallery_id)}{warning}"
         for gallery_id, found in findings[1:]
         for warning in found.decision.warnings
         if warning not in own

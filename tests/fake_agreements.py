@@ -1,7 +1,7 @@
 """Sharing agreements in memory, held to the real ones by tests/contracts/test_agreements_contract.py."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -29,20 +29,17 @@ class FakeAgreements:
     Args:
         expect: raises GalleryNotFound.
         note: appends to the chain of a gallery, or for None the service's.
-        numbers: of uses.
     """
 
     def __init__(
         self,
         expect: Callable[[str], object],
         note: Callable[[str | None, NewEntry, datetime], None],
-        numbers: Iterator[int],
     ) -> None:
         self._expect = expect
         self._note = note
-        self._numbers = numbers
         self._agreements: dict[str, Agreement] = {}
-        self._uses: dict[int, AgreementUse] = {}
+        self._uses: dict[tuple[str, int], AgreementUse] = {}
         self._lock = threading.Lock()
 
     def add(self, agreement: Agreement) -> None:
@@ -50,12 +47,13 @@ class FakeAgreements:
         self._note(agreement.gallery_id, made_entry(agreement), agreement.created_at)
         self._agreements[agreement.agreement_id] = agreement
 
-    def end(self, gallery_id: str, agreement_id: str, ended_by: str, now: datetime) -> Agreement:
+    def end(self, gallery_id: str, agreement_id: str, ended_by: str, clock: Callable[[], datetime]) -> Agreement:
         with self._lock:
             self._expect(gallery_id)
             before = self._agreements.get(agreement_id)
             if before is None or before.gallery_id != gallery_id:
                 raise AgreementNotFound("there is no such agreement")
+            now = clock()
             if before.state(now) is AgreementState.ENDED:
                 return before
             self._note(gallery_id, ended_entry(before), now)
@@ -69,17 +67,16 @@ class FakeAgreements:
     def of_partner(self, partner_id: str, after: str | None, limit: int) -> Page[Agreement]:
         return self._page(lambda each: each.terms.partner_id == partner_id, after, limit)
 
-    def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
+    def begin_use(self, use: NewUse, clock: Callable[[], datetime]) -> tuple[Agreement, int]:
         with self._lock:
+            now = clock()
             found = self._agreements.get(use.agreement_id)
-            is_active = (
-                found is not None and found.ended_at is None and found.state(use.used_at) is AgreementState.ACTIVE
-            )
+            is_active = found is not None and found.ended_at is None and found.state(now) is AgreementState.ACTIVE
             if found is None or not is_active or found.terms.partner_id != use.partner_id:
                 raise AgreementNotFound("there is no such agreement")
             if use.purpose not in {None, found.terms.purpose}:
                 raise PurposeNotAgreed("X-Purpose: this is not what the agreement is for")
-            start, end = day_of(use.used_at)
+            start, end = day_of(now)
             counted = [
                 each
                 for each in self._uses.values()
@@ -88,23 +85,30 @@ class FakeAgreements:
                 and each.outcome is not UseOutcome.FAILED
             ]
             if len(counted) >= found.terms.searches_per_day:
-                wait_s = int((end - use.used_at).total_seconds()) + 1
+                wait_s = int((end - now).total_seconds()) + 1
                 raise AgreementLimitReached("no search is left today (UTC)", retry_after_s=wait_s)
-            number = next(self._numbers)
-            self._uses[number] = AgreementUse(
-                number, use.agreement_id, use.partner_id, use.used_at, found.terms.purpose, use.request_id
+            number = 1 + sum(each == use.agreement_id for each, _ in self._uses)
+            self._uses[use.agreement_id, number] = AgreementUse(
+                number, use.agreement_id, use.partner_id, now, found.terms.purpose, use.request_id
             )
             return found, number
 
-    def finish_use(self, use_id: int, result: UseResult, now: datetime, partner_gallery_ids: Sequence[str]) -> None:
+    def finish_use(
+        self,
+        agreement_id: str,
+        use_id: int,
+        result: UseResult,
+        now: datetime,
+        partner_gallery_ids: Sequence[str],
+    ) -> None:
         with self._lock:
             values: dict[str, Any] = {
                 "outcome": result.outcome,
                 "complete": result.complete,
                 "error_code": result.error_code,
             }
-            use = self._uses[use_id] = replace(self._uses[use_id], **values)
-            gallery_id = self._agreements[use.agreement_id].gallery_id
+            self._uses[agreement_id, use_id] = replace(self._uses[agreement_id, use_id], **values)
+            gallery_id = self._agreements[agreement_id].gallery_id
             its_own: Sequence[str | None] = [each for each in partner_gallery_ids if self._is_there(each)]
             for chain in {gallery_id, *(its_own or (None,))}:
                 self._note(chain, used_entry(gallery_id, use_id, result), now)

@@ -83,7 +83,7 @@ class FakeStore:
         self._numbers = itertools.count(1)
         nothing = Gallery(SERVICE_CHAIN, "", 0.0, 0.0, 0.0, keep_samples=False, created_at=clock())
         self._service = Records(nothing)
-        self.agreements = FakeAgreements(self._of, self._note, self._numbers)
+        self.agreements = FakeAgreements(self._of, self._note)
 
     def _note(self, gallery_id: str | None, entry: NewEntry, now: datetime) -> None:
         with self._lock:

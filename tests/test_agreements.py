@@ -6,13 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from service.access import Caller
 from service.acting import Actor, acting_as, current_actor
 from service.agreement import Agreement, Disclosure, Terms, UseOutcome
 from service.agreements import AgreementService, PartnerAnswer
+from service.api.agreements import search_as_partner
+from service.api.bodies import FormBody
+from service.api.context import Service
 from service.domain import CaptureFacts, FacePolicy, NewTemplate
 from service.errors import (
     AgreementNotFound,
@@ -62,18 +69,14 @@ class Sharing:
         self.world = World(self.store)
         self.watch = Watch()
         agreements: Agreements = self.store.agreements
-        identification = self.world.identification
-        if waits:
-            self.service = AgreementService(agreements, identification, self.world.clock, step_s=step_s)
-        else:
-            self.service = AgreementService(
-                agreements,
-                identification,
-                self.world.clock,
-                step_s=step_s,
-                seconds=self.watch,
-                sleep=self.watch.wait,
-            )
+        self.wait: Callable[[float], None] = time.sleep if waits else self.watch.wait
+        self.service = AgreementService(
+            agreements,
+            self.world.identification,
+            self.world.clock,
+            step_s=step_s,
+            seconds=time.monotonic if waits else self.watch,
+        )
 
     def make(self, disclosure: Disclosure = Disclosure.FULL, **terms: object) -> Agreement:
         wanted = Terms(PARTNER, "purpose", None, disclosure, START, START + timedelta(days=1), 1000)
@@ -82,7 +85,9 @@ class Sharing:
 
     def search(self, agreement: Agreement, person: int, purpose: str | None = None) -> PartnerAnswer:
         with acting_as(Actor(PARTNER, purpose, request_id="r-1")):
-            return self.service.search(agreement.agreement_id, CALLER, sample_of(person, 9), NOBODY)
+            done = self.service.search(agreement.agreement_id, CALLER, sample_of(person, 9), NOBODY)
+        self.wait(self.service.wait_s(done))
+        return self.service.tell(done)
 
     def outcomes(self, agreement: Agreement) -> list[tuple[UseOutcome | None, bool | None, str | None]]:
         uses = self.service.uses(agreement.agreement_id, None, 99, partner_id=PARTNER).items
@@ -223,7 +228,7 @@ def test_what_the_partner_can_watch_changes_after_the_wait() -> None:
         trail = sharing.store.audit(None, None, 9).items
         seen.append((sharing.outcomes(agreement), [each.event for each in trail]))
 
-    sharing.service._sleep = watch
+    sharing.wait = watch
 
     sharing.search(agreement, 1)
 
@@ -268,7 +273,33 @@ def test_hit_or_no_hit_is_answered_at_whole_steps(worked_s: float, answered_s: f
 def test_levels_that_name_people_do_not_wait(disclosure: Disclosure) -> None:
     sharing = Sharing()
     sharing.search(sharing.make(disclosure), 1)
-    assert sharing.watch.waits == []
+    assert sharing.watch.waits == [0.0]
+
+
+def test_partners_who_wait_hold_no_thread() -> None:
+    sharing = Sharing(step_s=3600, waits=True)
+    agreement = sharing.make(Disclosure.HIT_OR_NO_HIT)
+    service = cast(Service, SimpleNamespace(agreements=sharing.service))
+
+    async def ask(number: int) -> None:
+        body = FormBody((("sample", sample_of(number, 1)),))
+        await search_as_partner(service, CALLER, agreement.agreement_id, body)
+
+    async def ask_at_once() -> None:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(ask, number)
+            with anyio.fail_after(20):
+                while len(sharing.outcomes(agreement)) < 3:
+                    await anyio.sleep(0.01)
+                # the one thread is free for others, while all three wait
+                await anyio.to_thread.run_sync(sharing.world.gallery)
+            assert sharing.outcomes(agreement) == [(None, None, None)] * 3
+            tasks.cancel_scope.cancel()
+
+    with acting_as(Actor(PARTNER)):
+        anyio.run(ask_at_once)
 
 
 CANDIDATES = 100  # of the one person; of the other there is one

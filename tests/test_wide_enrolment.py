@@ -73,6 +73,15 @@ def any_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]
     store.close()
 
 
+def test_who_has_no_usable_face_is_told_which_galleries_were_not_searched(world: World) -> None:
+    request = EnrolmentRequest(GALLERY, (), also_search=(FURTHER, ABROAD), biometric_exception="injury")
+    found = world.enrolment.enrol(request).enrolment
+    assert (found.outcome, found.searched) == (OutcomeKind.NOT_COMPARED, None)
+    assert found.warnings == (
+        f"No face was compared: this person was not checked for duplicates, neither here nor in {FURTHER}, {ABROAD}.",
+    )
+
+
 def enrol(world: World, person: int, capture: int = 0, *also: str, into: str = GALLERY, **fields: object) -> Enrolment:
     request = EnrolmentRequest(into, (sample_of(person, capture),), also_search=also, **fields)  # type: ignore[arg-type]
     return world.enrolment.enrol(request).enrolment

@@ -91,7 +91,7 @@ class OwnAgreementsOut(PageOut[OwnAgreementOut]):
 
 
 class AgreementUseOut(Out):
-    use_id: int
+    use_id: int = Field(description="From 1 in each agreement.")
     agreement_id: str
     used_by: str
     used_at: datetime

@@ -1,9 +1,12 @@
 """Sharing agreements: a partner agency searches a gallery, and both sides see that it did."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
+from fastapi.concurrency import run_in_threadpool
 
+from service.agreements import PartnerSearch
 from service.api.agreement_schemas import (
     AgreementIn,
     AgreementOut,
@@ -151,10 +154,18 @@ def list_own_uses(
     responses=responses(*_SEARCH_ERRORS, AgreementNotFound, PurposeNotAgreed, AgreementLimitReached, IndexUnavailable),
     openapi_extra=IDENTIFICATION_BODY,
 )
-def search_as_partner(service: ServiceDep, caller: CallerDep, agreement_id: AgreementPath, body: AnyBody) -> Response:
+async def search_as_partner(
+    service: ServiceDep, caller: CallerDep, agreement_id: AgreementPath, body: AnyBody
+) -> Response:
     """Identification only: nobody is enrolled and nothing is kept of the sample; both sides see that it was searched.
 
     The agreement says what the answer tells. One that is not the caller's, has not begun or has ended is not found.
     """
-    found = service.agreements.search(agreement_id, caller, *identification_request(body))
-    return answer(partner_answer(found))
+    agreements = service.agreements
+
+    def search() -> PartnerSearch:
+        return agreements.search(agreement_id, caller, *identification_request(body))
+
+    done = await run_in_threadpool(search)
+    await asyncio.sleep(agreements.wait_s(done))  # here and not in a thread: those who wait must not stop enrolments
+    return answer(partner_answer(await run_in_threadpool(agreements.tell, done)))

@@ -52,7 +52,8 @@ class ClientIn(BaseModel):
         list[GrantText],
         Field(
             max_length=MAX_GRANTS,
-            description="`ROLE:GALLERY`, or `ROLE:*` for all galleries; none for who is only a partner.",
+            description="`ROLE:GALLERY`, or `ROLE:*` for all galleries; none for who is only a partner. A gallery may "
+            "be made later.",
         ),
     ]
     lifetime_s: Lifetime = None

@@ -34,6 +34,7 @@ from service.errors import (
     IdempotencyKeyReused,
     IndexUnavailable,
 )
+from service.wide_search import said_of
 
 router = APIRouter(tags=["enrolments"], route_class=GuardedRoute)
 
@@ -121,12 +122,37 @@ def read_enrolment(
 
 
 def _seen_by(caller: Caller, enrolment: Enrolment) -> Enrolment:
-    """Return an enrolment without the names of people in galleries whose people the caller may not see."""
+    """Return an enrolment without what the caller may not know of the other galleries that it searched.
+
+    The names of people where it may not see people; where it has no role at all, numbers from which the size of the
+    gallery could be told.
+    """
     candidates = tuple(
         each if each.gallery_id is None or caller.may(PEOPLE_SEERS, each.gallery_id) else _nameless(each)
         for each in enrolment.candidates
     )
-    return replace(enrolment, candidates=candidates)
+    return _without_sizes(caller, replace(enrolment, candidates=candidates))
+
+
+def _without_sizes(caller: Caller, enrolment: Enrolment) -> Enrolment:
+    found = enrolment.searched
+    others = [each.gallery_id for each in found.galleries if each.gallery_id != enrolment.gallery_id] if found else []
+    hidden = [each for each in others if not caller.sees(each)]
+    if found is None or not hidden:
+        return enrolment
+    galleries = tuple(
+        replace(each, gallery_size=None, high_water_mark=None, miss_bound=None) if each.gallery_id in hidden else each
+        for each in found.galleries
+    )
+    size = sum(each.gallery_size or 0 for each in galleries)
+    return replace(
+        enrolment,
+        searched=replace(found, gallery_size=size, filter=None, galleries=galleries),
+        thresholds=None,  # they follow from the comparisons of all galleries
+        warnings=tuple(
+            each for each in enrolment.warnings if not each.startswith(tuple(said_of(other) for other in hidden))
+        ),
+    )
 
 
 def _nameless(candidate: Candidate) -> Candidate:

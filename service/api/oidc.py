@@ -88,15 +88,18 @@ class OidcProvider:
         self._tried_s = float("-inf")
         self._has_failed = False
         self._fetching = threading.Lock()
+        self._starting = threading.Lock()
+        self._renewal: threading.Thread | None = None
 
     def remembered(self, token: str) -> Caller | None:
-        """Return whom a token proves by the keys that are at hand; None: they must be looked at, or fetched.
+        """Return whom a token proves by the keys that are at hand, without waiting; None: its key must be fetched.
+
+        Keys that grow old are fetched meanwhile: a provider that hangs holds up nobody whose key is known.
 
         Raises:
             Unauthenticated
         """
-        if self._seconds() - self._keys.fetched_s >= _RENEWED_AFTER_S:
-            return None
+        self._renew_meanwhile()
         try:
             return self._proven(token)
         except _KeyUnknown:
@@ -109,10 +112,9 @@ class OidcProvider:
             Unauthenticated
             ProviderUnavailable: the key is not known, and the provider does not answer.
         """
-        self._renew(is_needed=self._seconds() - self._keys.fetched_s >= _RENEWED_AFTER_S)
         with suppress(_KeyUnknown):
             return self._proven(token)
-        self._renew(is_needed=True)
+        self._renew()
         try:
             return self._proven(token)
         except _KeyUnknown:
@@ -162,10 +164,19 @@ class OidcProvider:
                     grants.extend(read_grants([text]))
         return Caller(f"oidc:{subject}", tuple(grants))
 
-    def _renew(self, *, is_needed: bool) -> None:
-        """Fetch the keys unless that was tried a moment ago; what fails leaves those that are there."""
-        if not is_needed:
+    def _renew_meanwhile(self) -> None:
+        """Fetch keys that are old and still good on a thread of its own, one at a time."""
+        now = self._seconds()
+        is_due = _RENEWED_AFTER_S <= now - self._keys.fetched_s < KEYS_KEPT_S
+        if not is_due or now - self._tried_s < FETCHED_EVERY_S:
             return
+        with self._starting:
+            if self._renewal is None or not self._renewal.is_alive():
+                self._renewal = threading.Thread(target=self._renew, name="oidc-keys", daemon=True)
+                self._renewal.start()
+
+    def _renew(self) -> None:
+        """Fetch the keys unless that was tried a moment ago; what fails leaves those that are there."""
         with self._fetching:
             if self._seconds() - self._tried_s < FETCHED_EVERY_S:
                 return

@@ -16,6 +16,7 @@ from service.api.context import RETRY_WHILE_STARTING_S, startup_of
 from service.api.error_responses import documented
 from service.api.guarded_route import GuardedRoute
 from service.api.readiness import ReadinessOut, check, refresh_gauges
+from service.api.request_limits import limits_of
 from service.api.schemas import answer
 from service.errors import (
     BiodedupError,
@@ -85,7 +86,9 @@ async def _may_see_state(request: Request) -> bool:
     authentication = authentication_of(request)
     if authentication.is_on and "Authorization" not in request.headers:
         return False
-    return (await authentication.caller(request)).may(STATE_READERS)
+    caller = await authentication.caller(request)
+    limits_of(request).admit(request.scope, caller)
+    return caller.may(STATE_READERS)
 
 
 @router.get(

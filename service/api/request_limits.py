@@ -17,7 +17,7 @@ from service.rate_limits import KIB, Limited, RateLimits, address_group
 _SEARCH = re.compile(
     r"/v1/(galleries/[^/]+/(enrolments|identifications|verifications|sweeps)|agreements/[^/]+/identifications)"
 )
-_LIMITED = "/v1/"  # not what machines ask every few seconds: /metrics, /readyz
+_LIMITED = "/v1/"  # not what machines ask every few seconds: /metrics, /readyz; a wrong credential counts there too
 _UNAUTHENTICATED = 401
 _PROVEN_S = 15 * 60.0
 _MAX_PROVEN = 10_000
@@ -33,9 +33,10 @@ class RequestLimits:
 
     def admit(self, scope: Scope, caller: Caller) -> None:
         """Count a request of a caller who proved who it is, before its body is read. Raises RateLimited."""
+        scope.setdefault("state", {})["is_proven"] = True
         if not scope["path"].startswith(_LIMITED):
             return
-        scope.setdefault("state", {})["charged_client"] = caller.client_id
+        scope["state"]["charged_client"] = caller.client_id
         self._limits.charge(Limited.REQUESTS, caller.client_id)
         if scope["method"] == "POST" and _SEARCH.fullmatch(scope["path"]):
             self._limits.charge(Limited.SEARCHES, caller.client_id)
@@ -71,7 +72,7 @@ class RequestLimits:
             self._proven.pop(credential, None)  # it was revoked
             with suppress(RateLimited):  # this answer is on its way; the next request is refused
                 self._limits.charge(Limited.SIGN_INS, _address(scope))
-        elif "charged_client" in scope.get("state", {}):
+        elif "is_proven" in scope.get("state", {}):  # at /metrics and /readyz too, that count as no request
             self._proven[credential] = time.monotonic() + _PROVEN_S
             self._proven.move_to_end(credential)
             if len(self._proven) > _MAX_PROVEN:

@@ -121,15 +121,20 @@ class SearchFilterOut(Out):
 
 
 class SearchedGalleryOut(Out):
+    """One of several; the numbers are null for a caller who has no role in it."""
+
     gallery_id: str
-    gallery_size: int
-    high_water_mark: int
+    gallery_size: int | None
+    high_water_mark: int | None
     complete: bool
-    miss_bound: float
+    miss_bound: float | None
 
 
 class SearchedOut(Out):
-    """What was searched. Of several galleries: the sum of their sizes, and complete only where all of them are."""
+    """What was searched. Of several galleries: complete only where all of them are, and the sum of their sizes.
+
+    Where the caller has no role in one, its size is not in the sum.
+    """
 
     gallery_size: int
     high_water_mark: int
@@ -138,7 +143,9 @@ class SearchedOut(Out):
         description="Upper 95 % bound on the share of candidates at or above the threshold that the index misses; "
         "0 when all templates were compared exactly."
     )
-    filter: SearchFilterOut | None = Field(description="Null: no filter made a difference.")
+    filter: SearchFilterOut | None = Field(
+        description="Null: no filter made a difference, or a gallery was searched in which the caller has no role."
+    )
     galleries: list[SearchedGalleryOut] = Field(
         default=[], description="Of an enrolment with `also_search`: each gallery, its own first. Else empty."
     )
@@ -159,7 +166,10 @@ class EnrolmentOut(Out):
     encounter_id: str
     outcome: OutcomeKind
     candidates: list[CandidateOut]
-    thresholds: ThresholdsOut | None
+    thresholds: ThresholdsOut | None = Field(
+        description="Null where nobody was compared, and for a caller who has no role in a further gallery that was "
+        "searched: its size follows from them."
+    )
     searched: SearchedOut | None
     continuity: ContinuityOut | None
     samples: list[SampleOut]

@@ -59,6 +59,9 @@ def add_agreement(
 ) -> None:
     """Let a partner search a gallery of yours. It ends by itself on the day given.
 
+    It replaces no other: each search names the agreement that it is made under, by its level and within its number of
+    searches. You are warned where another one of the partner is for the same purpose.
+
     Example: biodedup agreements add camp-north --partner client:partner-agency --purpose double-registration --until 2027-01-01
 
     Exit codes: 0 made, 1 no such gallery, refused or no service, 2 wrong usage.
@@ -72,10 +75,21 @@ def add_agreement(
     }
     body |= {} if begins is None else {"starts_at": _moment(begins)}
     body |= {} if description is None else {"description": description}
+    path = gallery_path(gallery, "agreements")
     with ServiceClient(url) as client:
-        made = client.post_json(gallery_path(gallery, "agreements"), body)
+        made = client.post_json(path, body)
+        others = [each["agreement_id"] for each in _all(client, path) if _is_beside(each, made)]
     _show([made])
+    if others:
+        warn([f"{partner} may search for this purpose under {', '.join(others)} too: end what this one is to replace"])
     console().print(f"The partner searches with: biodedup identify FILE --agreement {made['agreement_id']}")
+
+
+def _is_beside(other: Json, made: Json) -> bool:
+    """Whether another agreement, that has not ended, lets the same partner search for the same purpose."""
+    shared = ("partner_id", "purpose")
+    is_same = all(other[name] == made[name] for name in shared)
+    return is_same and other["agreement_id"] != made["agreement_id"] and other["state"] != "ended"
 
 
 @agreement_commands.command("list")

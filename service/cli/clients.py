@@ -11,7 +11,7 @@ import typer
 from service.access import read_grants
 from service.cli.client import DEFAULT_URL, Json, ServiceClient, UrlOption
 from service.cli.record import open_record
-from service.cli.show import console, plain, table
+from service.cli.show import console, plain, table, warn
 from service.settings import load_settings
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -52,13 +52,17 @@ def add_client(
 ) -> None:
     """Make a client, and show its key: this once, on standard output. A name is never given twice.
 
+    A role may name a gallery that is made later; you are warned where there is none yet.
+
     Example: biodedup clients add desk-7 --role enroller:camp --role analyst:camp --expires 90d
 
     Exit codes: 0 made, 1 the name is taken, refused or no service, 2 wrong usage.
     """
     body = {"name": name, "grants": _grants(role or []), "lifetime_s": _seconds(expires, "--expires")}
     with ServiceClient(url) as client:
-        _show_key(client.post_json("/v1/clients", body))
+        made = client.post_json("/v1/clients", body)
+        _show_key(made)
+        warn(_of_no_gallery(client, made["grants"]))
 
 
 @client_commands.command("list")
@@ -124,6 +128,14 @@ def recover_admin() -> None:
     out = console()
     out.print(f"The client {plain(made.client.name)} was made, with the role admin in all galleries. Its key:")
     out.print(f"  {made.key}")
+
+
+def _of_no_gallery(client: ServiceClient, grants: list[str]) -> list[str]:
+    """Return what to say of roles in galleries that are not there: they may be made later, or be misspelt."""
+    known = {each["gallery_id"] for each in client.get("/v1/galleries")["items"]}
+    named = dict.fromkeys(text.partition(":")[2] for text in grants)
+    missing = [each for each in named if each not in known | {"*"}]
+    return [f"there is no gallery `{each}`: the role holds as soon as one of this name is made" for each in missing]
 
 
 def _grants(roles: list[str]) -> list[str]:

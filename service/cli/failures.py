@@ -35,7 +35,8 @@ _ADVICE = {
     "not_ready": "`biodedup check` says what is missing.",
     "pack_not_loaded": "Name the pack in BIODEDUP_EXTRA_PACKS and start the service again.",
     "no_face": "Send a photograph that shows the face from the front, uncovered and not too small.",
-    "several_faces": "Send a photograph of one person, or set BIODEDUP_FACE_POLICY for the service.",
+    "several_faces": "Send a photograph of one person, or cut it to that person first. Who runs the service "
+    "may have it take the largest or the middle face (BIODEDUP_FACE_POLICY).",
 }
 
 

@@ -45,6 +45,9 @@ AutomaticOption = Annotated[
 ]
 ReportArgument = Annotated[int, typer.Argument(metavar="REPORT", min=1, help="Number of the report to act on.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Erase without asking.")]
+ReasonsOption = Annotated[
+    bool, typer.Option("--reasons", help="Show why, too: a look at each person, in the audit trail.")
+]
 SubjectOption = Annotated[
     str | None, typer.Option("--subject", metavar="SUBJECT", help="One subject; without it the whole gallery.")
 ]
@@ -175,6 +178,8 @@ def hold(
 
     Example: biodedup retention hold camp --subject P-1041
 
+    Example: biodedup retention hold camp --subject P-1041 --reason "complaint 2026-17 is being looked into"
+
     Exit codes: 0 held, 1 refused by the service or no service, 2 wrong usage.
     """
     with ServiceClient(url) as client:
@@ -196,17 +201,25 @@ def lift(gallery: GalleryArgument, *, subject: SubjectOption = None, url: UrlOpt
 
 
 @retention_commands.command("holds")
-def holds(gallery: GalleryArgument, url: UrlOption = DEFAULT_URL) -> None:
+def holds(gallery: GalleryArgument, *, reasons: ReasonsOption = False, url: UrlOption = DEFAULT_URL) -> None:
     """List who is under legal hold in a gallery, since when and by whom.
 
     Example: biodedup retention holds camp
+
+    Example: biodedup retention holds camp --reasons
 
     Exit codes: 0 done, 1 refused by the service or no service, 2 wrong usage.
     """
     with ServiceClient(url) as client:
         items = client.get(gallery_path(gallery, "holds"))["items"]
+        if reasons:
+            items = [client.get(_hold_path(gallery, each["subject_id"])) for each in items]
+    columns = ["what", "since", "by"]
     rows = [[_whose(each), plain(each["set_at"]), plain(each["set_by"])] for each in items]
-    console().print(table(f"Legal holds in {plain(gallery)}", ["what", "since", "by"], rows))
+    if reasons:
+        columns.append("why")
+        rows = [[*row, plain(each["reason"] or "forgotten")] for row, each in zip(rows, items, strict=True)]
+    console().print(table(f"Legal holds in {plain(gallery)}", columns, rows))
 
 
 def _hold_path(gallery: str, subject: str | None) -> str:

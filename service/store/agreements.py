@@ -70,14 +70,14 @@ class SqlAgreements:
             connection.execute(insert(agreements), row)
             self._recorder.write(connection, gallery_id, made_entry(agreement), agreement.created_at)
 
-    def end(self, gallery_id: str, agreement_id: str, ended_by: str, now: datetime) -> Agreement:
-        """End an agreement; one that ended already stays as it is. Raises GalleryNotFound, AgreementNotFound."""
+    def end(self, gallery_id: str, agreement_id: str, ended_by: str, clock: Callable[[], datetime]) -> Agreement:
+        """End an agreement; see `service.ports.Agreements`. Raises GalleryNotFound, AgreementNotFound."""
         with self._write() as connection:
             read_gallery(connection, gallery_id)
             row = _locked(connection, agreement_id)
             if row is None or row.gallery_id != gallery_id:
                 raise AgreementNotFound("there is no such agreement")
-            before = self._agreement(row)
+            before, now = self._agreement(row), clock()
             if before.state(now) is AgreementState.ENDED:
                 return before
             ended = update(agreements).where(agreements.c.agreement_id == agreement_id)
@@ -96,8 +96,8 @@ class SqlAgreements:
         with self._read() as connection:
             return self._page(connection, agreements.c.partner_id == partner_id, after, limit)
 
-    def begin_use(self, use: NewUse) -> tuple[Agreement, int]:
-        """Let a partner search once, and note it; return the agreement and the number of the use.
+    def begin_use(self, use: NewUse, clock: Callable[[], datetime]) -> tuple[Agreement, int]:
+        """Let a partner search once, and note it; see `service.ports.Agreements`.
 
         Raises:
             AgreementNotFound: there is none that this client may use now, whatever the reason.
@@ -105,38 +105,48 @@ class SqlAgreements:
         """
         with self._write() as connection:
             row = _locked(connection, use.agreement_id)  # the lock: no two searches take the last place of a day
+            now = clock()  # not before the lock: whoever waits for it may wait past the end
             found = None if row is None else self._agreement(row)
             if (
                 found is None
                 or found.terms.partner_id != use.partner_id
-                or found.ended_at is not None  # whatever this process's clock said when the request came
-                or found.state(use.used_at) is not AgreementState.ACTIVE
+                or found.ended_at is not None  # whatever this process's clock says
+                or found.state(now) is not AgreementState.ACTIVE
             ):
                 raise AgreementNotFound("there is no such agreement")
             if use.purpose not in {None, found.terms.purpose}:
                 raise PurposeNotAgreed("X-Purpose: this is not what the agreement is for")
-            start, end = day_of(use.used_at)
+            start, end = day_of(now)
             if _uses_between(connection, use.agreement_id, start, end) >= found.terms.searches_per_day:
-                wait_s = int((end - use.used_at).total_seconds()) + 1
+                wait_s = int((end - now).total_seconds()) + 1
                 raise AgreementLimitReached("no search is left today (UTC)", retry_after_s=wait_s)
+            # counted by agreement: one number over all would tell a partner how much others search
+            last = select(func.max(agreement_uses.c.use_id)).where(agreement_uses.c.agreement_id == use.agreement_id)
+            use_id = (connection.execute(last).scalar_one() or 0) + 1
             noted = {
                 "agreement_id": use.agreement_id,
+                "use_id": use_id,
                 "used_by": use.partner_id,
-                "used_at": use.used_at,
+                "used_at": now,
                 "purpose": found.terms.purpose,
                 "request_id": use.request_id,
             }
-            use_id: int = connection.execute(
-                insert(agreement_uses).values(noted).returning(agreement_uses.c.use_id)
-            ).scalar_one()
+            connection.execute(insert(agreement_uses), noted)
             return found, use_id
 
-    def finish_use(self, use_id: int, result: UseResult, now: datetime, partner_gallery_ids: Sequence[str]) -> None:
+    def finish_use(
+        self,
+        agreement_id: str,
+        use_id: int,
+        result: UseResult,
+        now: datetime,
+        partner_gallery_ids: Sequence[str],
+    ) -> None:
         """Note what came of a use, in the audit trails of both sides too; see `service.ports.Agreements`."""
         values = {"outcome": result.outcome.value, "complete": result.complete, "error_code": result.error_code}
         with self._write() as connection:
-            finished = update(agreement_uses).where(agreement_uses.c.use_id == use_id).values(values)
-            agreement_id = connection.execute(finished.returning(agreement_uses.c.agreement_id)).scalar_one()
+            is_use = (agreement_uses.c.agreement_id == agreement_id, agreement_uses.c.use_id == use_id)
+            connection.execute(update(agreement_uses).where(*is_use).values(values))
             of_agreement = agreements.c.agreement_id == agreement_id
             gallery_id = connection.execute(select(agreements.c.gallery_id).where(of_agreement)).scalar_one()
             its_own = audit_chains.c.chain.in_(partner_gallery_ids)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, case, delete, exists, or_, select, tuple_, union, update
 
 from service.domain import (
     NO_ATTACK_MODEL,
@@ -77,6 +77,7 @@ def clear_subject(connection: Connection, gallery_id: str, subject_id: str) -> C
     if subject.key_id is not None:
         destruction = insert_or_ignore(connection.dialect.name, key_destructions)
         connection.execute(destruction, {"key_id": subject.key_id})
+    _lock_shared(connection, gallery_id, subject_id)
     mentions = _forget_in_other_findings(connection, gallery_id, subject_id)
     its_encounters = select(encounters.c.encounter_id).where(
         encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id
@@ -121,7 +122,8 @@ def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_i
     """
     touched: dict[str, list[str]] = {}  # enrolments by gallery
     elsewhere = (candidates_elsewhere.c.other_gallery_id == gallery_id, candidates_elsewhere.c.subject_id == subject_id)
-    for row in _locked_elsewhere(connection, *elsewhere):
+    rows = select(candidates_elsewhere.c.gallery_id, candidates_elsewhere.c.enrolment_id).where(*elsewhere)
+    for row in connection.execute(rows):
         touched.setdefault(row.gallery_id, []).append(row.enrolment_id)
     here = (candidates.c.gallery_id == gallery_id, candidates.c.subject_id == subject_id)
     own = connection.execute(select(candidates.c.enrolment_id).where(*here).distinct()).scalars()
@@ -135,13 +137,42 @@ def _forget_in_other_findings(connection: Connection, gallery_id: str, subject_i
     return mentions + _forget_in_pairs(connection, gallery_id, subject_id)
 
 
-def _locked_elsewhere(connection: Connection, *wanted: ColumnElement[bool]) -> Sequence[AnyRow]:
-    """Lock rows of `candidates_elsewhere`: before anything of their cases, and in one order.
+def _lock_shared(connection: Connection, gallery_id: str, subject_id: str) -> None:
+    """Lock what another gallery may be at too, before anything is changed: each kind of row whole, and in one order.
 
     Two galleries may erase at once, each under its own lock, what one row is about: its candidate, and its enrolment.
+    Whoever comes second waits here, and sees afterwards what the first one left. On SQLite the transaction is the lock.
     """
-    key = (candidates_elsewhere.c.gallery_id, candidates_elsewhere.c.enrolment_id, candidates_elsewhere.c.rank)
-    return connection.execute(select(*key).where(*wanted).order_by(*key).with_for_update()).all()
+    if connection.dialect.name == "sqlite":
+        return
+    seen, pair = candidates_elsewhere.c, case_pairs.c
+    is_here = (candidates.c.gallery_id == gallery_id, candidates.c.subject_id == subject_id)
+    is_elsewhere = (seen.other_gallery_id == gallery_id, seen.subject_id == subject_id)
+    is_paired = (pair.gallery_id == gallery_id, pair.subject_id == subject_id)
+    own = (
+        select(enrolments.c.gallery_id, enrolments.c.enrolment_id)
+        .join(encounters)
+        .where(encounters.c.gallery_id == gallery_id, encounters.c.subject_id == subject_id)
+    )
+    key = (seen.gallery_id, seen.enrolment_id, seen.rank)
+    its_rows = union(
+        select(*key).where(*is_elsewhere), select(*key).where(tuple_(seen.gallery_id, seen.enrolment_id).in_(own))
+    )
+    connection.execute(select(*key).where(tuple_(*key).in_(its_rows)).order_by(*key).with_for_update()).all()
+    is_own = tuple_(cases.c.gallery_id, cases.c.enrolment_id).in_(own)
+    paired = union(select(pair.case_id).where(*is_paired), select(cases.c.case_id).where(is_own))
+    connection.execute(
+        select(pair.case_id).where(pair.case_id.in_(paired)).order_by(pair.case_id).with_for_update()
+    ).all()
+    findings = union(
+        own,
+        select(seen.gallery_id, seen.enrolment_id).where(*is_elsewhere),
+        select(candidates.c.gallery_id, candidates.c.enrolment_id).where(*is_here),
+    )
+    of_findings = select(cases.c.case_id).where(tuple_(cases.c.gallery_id, cases.c.enrolment_id).in_(findings))
+    its_cases = union(of_findings, select(pair.case_id).where(*is_paired))
+    wanted = select(cases.c.case_id).where(cases.c.case_id.in_(its_cases))
+    connection.execute(wanted.order_by(cases.c.case_id).with_for_update()).all()
 
 
 def _void_without_candidate(connection: Connection, gallery_id: str, enrolment_ids: Sequence[str]) -> None:
@@ -168,9 +199,6 @@ def _void_without_candidate(connection: Connection, gallery_id: str, enrolment_i
             cases.c.enrolment_id.in_(complete),
             cases.c.kind == CaseKind.DUPLICATE.value,
         )
-        # another gallery may be erasing the other candidate: whoever comes second must see that none is left
-        locked = select(cases.c.case_id).where(*its_cases).order_by(cases.c.case_id).with_for_update()
-        connection.execute(locked).all()
         connection.execute(update(cases).where(*its_cases, ~or_(*has_candidate)).values(status=CaseStatus.VOID.value))
 
 
@@ -178,7 +206,6 @@ def _forget_in_pairs(connection: Connection, gallery_id: str, subject_id: str) -
     """Void the cases of sweeps in which a subject is the other one, in any gallery, and null its ids there."""
     is_about = (case_pairs.c.gallery_id == gallery_id, case_pairs.c.subject_id == subject_id)
     nobody = update(case_pairs).where(*is_about).values(subject_id=None, encounter_id=None, reference_id=None)
-    # the pairs before the cases, as where a case is deleted: another gallery's erasure may be at the same case
     touched = list(connection.execute(nobody.returning(case_pairs.c.case_id)).scalars())
     for part in in_parts(touched):
         connection.execute(update(cases).where(cases.c.case_id.in_(part)).values(status=CaseStatus.VOID.value))
@@ -194,11 +221,6 @@ def _clear_encounters(
         select(enrolments.c.enrolment_id)
         .where(enrolments.c.gallery_id == gallery_id, enrolments.c.encounter_id.in_(encounter_ids))
         .scalar_subquery()
-    )
-    _locked_elsewhere(
-        connection,
-        candidates_elsewhere.c.gallery_id == gallery_id,
-        candidates_elsewhere.c.enrolment_id.in_(enrolment_ids),
     )
     its_cases = select(cases.c.case_id).where(cases.c.gallery_id == gallery_id, cases.c.enrolment_id.in_(enrolment_ids))
     connection.execute(delete(case_pairs).where(case_pairs.c.case_id.in_(its_cases.scalar_subquery())))
@@ -311,6 +333,7 @@ def _withdraw(connection: Connection, row: AnyRow, sealing: Sealing) -> Moved:
     (free,) = sealing.open_facts([row])
     assert free is not None, "its subject is there as long as the gallery's lock is held"
     key_id = key_of(connection, gallery_id, row.subject_id)
+    _lock_shared(connection, gallery_id, row.subject_id)
     moved, _ = _clear_biometrics(connection, gallery_id, [encounter_id])
     connection.execute(
         update(encounters)

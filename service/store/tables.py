@@ -521,8 +521,8 @@ agreements = Table(
 agreement_uses = Table(
     "agreement_uses",
     metadata,
-    Column("use_id", RowNumber, Identity(always=False), primary_key=True),
-    Column("agreement_id", Identifier, ForeignKey("agreements.agreement_id"), nullable=False),
+    Column("agreement_id", Identifier, ForeignKey("agreements.agreement_id"), primary_key=True),
+    Column("use_id", RowNumber, primary_key=True, autoincrement=False),  # from 1 in each agreement
     Column("used_by", Text, nullable=False),
     Column("used_at", UtcDateTime, nullable=False),
     Column("purpose", Text),
@@ -530,9 +530,7 @@ agreement_uses = Table(
     Column("outcome", Text),  # null: under way, or cut off
     Column("complete", Boolean),
     Column("error_code", Text),
-    Index(None, "agreement_id", "use_id"),
     Index(None, "agreement_id", "used_at"),
-    sqlite_autoincrement=True,
 )
 # how long a gallery keeps whom; no row: for ever
 retention_rules = Table(

@@ -1,6 +1,7 @@
 """A real OpenID Connect provider in a process of its own, on loopback."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,8 +50,18 @@ class Provider:
                 return
         raise AssertionError(f"the provider did not start:\n{self._log.read_text()[-2000:]}")
 
+    def hang(self) -> None:
+        """Let it answer nobody: whoever connects waits."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         if self._process is not None:
+            self.go_on()  # one that hangs would not end
             self._process.terminate()
             self._process.wait(timeout=30)
             self._process = None

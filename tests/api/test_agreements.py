@@ -354,6 +354,25 @@ def test_people_of_another_gallery_are_named_to_those_who_may_see_them(
     assert listed["candidates"] == [seen]
 
 
+def test_sizes_of_another_gallery_are_told_to_those_who_have_a_role_there(
+    everywhere: httpx.Client, partner: httpx.Client
+) -> None:
+    found = enrol(everywhere, "theirs", b"stranger/71", also_search="owned")
+    path = f"/v1/galleries/theirs/enrolments/{found['enrolment_id']}"
+    own, other = found["searched"]["galleries"]
+    assert own["gallery_size"] + other["gallery_size"] == found["searched"]["gallery_size"]
+    assert other["gallery_size"] > 20
+    assert everywhere.get(path).json() == found
+
+    seen = partner.get(path).json()
+
+    nothing = {"gallery_size": None, "high_water_mark": None, "miss_bound": None}
+    assert seen["searched"]["galleries"] == [own, other | nothing]
+    assert seen["searched"]["gallery_size"] == own["gallery_size"]
+    assert (seen["thresholds"], seen["searched"]["filter"], seen["outcome"]) == (None, None, found["outcome"])
+    assert partner.get("/v1/galleries/theirs/enrolments?limit=200").json()["items"][-1] == seen
+
+
 def test_who_may_not_see_the_other_person_does_not_decide(everywhere: httpx.Client, partner: httpx.Client) -> None:
     found = enrol(everywhere, "theirs", b"anna/8", also_search="owned", subject_id="S-41")
     path = f"/v1/galleries/theirs/cases/{found['case_ids'][0]}/decision"

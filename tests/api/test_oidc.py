@@ -1,5 +1,6 @@
 """Tokens of an OpenID Connect provider: a real one in a process of its own, and keys of the test's own."""
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,29 @@ def test_a_provider_that_is_gone_holds_up_only_keys_that_are_not_known(tmp_path:
 def pages() -> Iterator[Pages]:
     with serving(Pages([jwk(KEY)])) as pages:
         yield pages
+
+
+def test_a_provider_that_hangs_holds_up_nobody_whose_key_is_known(tmp_path: Path) -> None:
+    seconds = Seconds()
+    with Provider(tmp_path) as real:
+        provider = asked(real.issuer, seconds)
+        known = real.token()
+        whose(provider, known)
+        real.hang()
+        seconds.now += KEYS_KEPT_S / 2
+        for _ in range(50):
+            assert provider.remembered(known) == Caller("oidc:jane", ())
+        renewal = renewal_of(provider)
+        assert renewal.is_alive()  # it waits, and nobody with it
+        real.go_on()
+        renewal.join(30)
+        seconds.now += KEYS_KEPT_S / 2 + 1
+        assert provider.remembered(known) is not None  # by keys that were fetched meanwhile
+
+
+def renewal_of(provider: OidcProvider) -> threading.Thread:
+    assert provider._renewal is not None
+    return provider._renewal
 
 
 def token(pages: Pages, key: Any = KEY, algorithm: str = "RS256", kid: str | None = "k1", **changed: Any) -> str:
@@ -274,11 +298,25 @@ def test_keys_are_kept_for_an_hour_at_most_and_renewed_before(pages: Pages) -> N
     whose(provider, token(pages))
     seconds.now += KEYS_KEPT_S / 2 - 1
     assert provider.remembered(token(pages)) == JANE
+    assert pages.asked.count("/jwks") == 1
     seconds.now += 1
-    assert provider.remembered(token(pages)) is None
     pages.keys = []
+    assert provider.remembered(token(pages)) == JANE
+    renewal_of(provider).join(30)
     with pytest.raises(Unauthenticated):
         whose(provider, token(pages))
+
+
+def test_keys_that_could_not_be_renewed_are_not_kept_beyond_an_hour(pages: Pages) -> None:
+    seconds = Seconds()
+    provider = asked(pages.issuer, seconds)
+    whose(provider, token(pages))
+    seconds.now += KEYS_KEPT_S - 1
+    pages.changed = {"issuer": "another"}
+    assert provider.remembered(token(pages)) == JANE
+    renewal_of(provider).join(30)
+    seconds.now += 1
+    assert provider.remembered(token(pages)) is None
 
 
 def test_who_has_a_known_key_does_not_wait_for_the_provider(pages: Pages) -> None:

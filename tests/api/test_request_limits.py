@@ -49,6 +49,22 @@ def test_whoever_guesses_keys_is_stopped(tmp_path: Path) -> None:
         assert client.get("/readyz").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/metrics"])
+def test_whoever_guesses_keys_where_machines_ask_is_stopped(tmp_path: Path, path: str) -> None:
+    with asking(tmp_path, limit_failed_sign_ins_per_minute=3) as (client, _):
+        found = [client.get(path, headers=WRONG).status_code for _ in range(5)]
+        assert found == [401] * 3 + [429] * 2
+        assert guess(client, 1) == [429]
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/metrics"])
+def test_a_machine_that_asked_from_there_goes_on(tmp_path: Path, path: str) -> None:
+    with asking(tmp_path, limit_failed_sign_ins_per_minute=3) as (client, admin):
+        assert client.get(path, headers=admin).status_code == 200
+        guess(client, 4)
+        assert client.get(path, headers=admin).status_code == 200
+
+
 def test_a_key_that_is_not_known_from_there_is_not_looked_at_then(tmp_path: Path) -> None:
     with asking(tmp_path, limit_failed_sign_ins_per_minute=5) as (client, admin):
         unused = made(client, admin, "one")

@@ -58,6 +58,20 @@ def test_a_search_tells_what_its_level_lets(
     assert not any(words in result.stdout for words in hidden), result.stdout
 
 
+def test_a_second_agreement_for_one_purpose_is_made_with_a_warning(server: Server, gallery: str) -> None:
+    ended, first = made(server, gallery, "full"), made(server, gallery, "full")
+    assert run("agreements", "end", gallery, ended, "--url", server.url).exit_code == 0
+    add = ("agreements", "add", gallery, "--until", TOMORROW, "--url", server.url, "--partner")
+
+    again = run(*add, "local", "--purpose", "double-registration")
+
+    assert again.exit_code == 0
+    assert f"local may search for this purpose under {first} too" in again.stderr
+    for partner, purpose in (("local", "other"), ("client:x", "double-registration")):
+        result = run(*add, partner, "--purpose", purpose)
+        assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_both_sides_see_the_search_and_the_end(server: Server, gallery: str, visitor: Path) -> None:
     agreement = made(server, gallery, "hit-or-no-hit", "--per-day", 1)
     assert run("identify", visitor, "--agreement", agreement, "--url", server.url).exit_code == 0

@@ -73,6 +73,13 @@ def test_a_client_is_added_listed_rotated_and_revoked(as_admin: Service) -> None
     assert "revoked" in run("clients", "list").stdout
 
 
+def test_a_role_in_a_gallery_that_is_not_there_is_given_with_a_warning(as_admin: Service) -> None:
+    result = run("clients", "add", "early", "--role", "analyst:default", "--role", "analyst:later", "--role", "auditor")
+    assert (result.exit_code, len(KEY.findall(result.stdout))) == (0, 1)
+    assert result.stderr.count("warning:") == 1
+    assert "there is no gallery `later`" in result.stderr
+
+
 def test_a_client_without_a_role_may_nothing_but_what_agreements_say(as_admin: Service) -> None:
     key = new_key("add", "partner-agency")
     assert [status(as_admin, key, path) for path in ("/v1/agreements", "/v1/galleries")] == [200, 403]

@@ -1,5 +1,6 @@
 """`biodedup retention` beside a service that needs no weights."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,10 @@ def test_holds_are_listed_shown_and_lifted(url: str) -> None:
     listed = run("retention", "holds", "default", "--url", url).stdout
     assert "The whole gallery" in listed
     assert "ada" in listed
+    assert "complaint" not in listed
+    explained = run("retention", "holds", "default", "--reasons", "--url", url).stdout
+    assert re.search(r"The whole gallery.*court order", explained)
+    assert re.search(r"ada.*complaint", explained)
     assert "legal hold" in run("gallery", "show", "default", "--url", url).stdout
     shown = run("retention", "show", "default", "--url", url).stdout
     assert "since 20" in shown

@@ -45,10 +45,12 @@ def agreements(store: AnyStore) -> Agreements:
     return store.agreements
 
 
-def use(
-    now: datetime = START, *, partner_id: str = PARTNER, purpose: str | None = None, of: Agreement = MADE
-) -> NewUse:
-    return NewUse(of.agreement_id, partner_id, purpose, "request-1", now)
+def use(*, partner_id: str = PARTNER, purpose: str | None = None, of: Agreement = MADE) -> NewUse:
+    return NewUse(of.agreement_id, partner_id, purpose, "request-1")
+
+
+def begin(agreements: Agreements, wanted: NewUse | None = None, now: datetime = START) -> tuple[Agreement, int]:
+    return agreements.begin_use(wanted or use(), lambda: now)
 
 
 def search(
@@ -57,8 +59,8 @@ def search(
     outcome: UseOutcome = UseOutcome.NO_HIT,
     partner_gallery_ids: Sequence[str] = (),
 ) -> int:
-    _, use_id = agreements.begin_use(use(now))
-    agreements.finish_use(use_id, UseResult(outcome, complete=True), now, partner_gallery_ids)
+    _, use_id = begin(agreements, now=now)
+    agreements.finish_use(MADE.agreement_id, use_id, UseResult(outcome, complete=True), now, partner_gallery_ids)
     return use_id
 
 
@@ -84,7 +86,7 @@ def test_an_agreement_needs_a_gallery(agreements: Agreements) -> None:
     with pytest.raises(GalleryNotFound):
         agreements.of_gallery("nowhere", None, 9)
     with pytest.raises(GalleryNotFound):
-        agreements.end("nowhere", MADE.agreement_id, "client:admin", START)
+        agreements.end("nowhere", MADE.agreement_id, "client:admin", lambda: START)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +96,10 @@ def test_it_may_be_used_from_its_beginning_until_its_end(agreements: Agreements,
     now = START + timedelta(seconds=after_s)
     assert MADE.state(now) == state
     if state == "active":
-        assert agreements.begin_use(use(now))[0] == MADE
+        assert begin(agreements, now=now)[0] == MADE
         return
     with pytest.raises(AgreementNotFound) as refused:
-        agreements.begin_use(use(now))
+        begin(agreements, now=now)
     assert refused.value.message == "there is no such agreement"
 
 
@@ -105,7 +107,7 @@ def test_nobody_else_may_use_it_and_is_told_the_same_as_of_none(agreements: Agre
     messages = set()
     for wrong in (use(partner_id="client:another"), replace(use(), agreement_id="f" * 32)):
         with pytest.raises(AgreementNotFound) as refused:
-            agreements.begin_use(wrong)
+            begin(agreements, wrong)
         messages.add((refused.value.message, refused.value.retry_after_s))
     assert messages == {("there is no such agreement", None)}
 
@@ -113,26 +115,26 @@ def test_nobody_else_may_use_it_and_is_told_the_same_as_of_none(agreements: Agre
 def test_it_can_be_ended_before_its_date_by_its_own_gallery(agreements: Agreements) -> None:
     now = START + timedelta(hours=1)
     with pytest.raises(AgreementNotFound):
-        agreements.end("elsewhere", MADE.agreement_id, "client:other-admin", now)
+        agreements.end("elsewhere", MADE.agreement_id, "client:other-admin", lambda: now)
 
-    ended = agreements.end("camp", MADE.agreement_id, "client:admin", now)
+    ended = agreements.end("camp", MADE.agreement_id, "client:admin", lambda: now)
 
     assert (ended.ended_at, ended.ended_by, ended.state(now)) == (now, "client:admin", AgreementState.ENDED)
     for clock in (now, now - timedelta(minutes=1)):  # a process whose clock is late, or that waited, lets nobody in
         with pytest.raises(AgreementNotFound):
-            agreements.begin_use(use(clock))
-    assert agreements.end("camp", MADE.agreement_id, "client:late", now + timedelta(hours=1)) == ended
+            begin(agreements, now=clock)
+    assert agreements.end("camp", MADE.agreement_id, "client:late", lambda: now + timedelta(hours=1)) == ended
 
 
 def test_one_that_ended_by_its_date_is_not_ended_again(agreements: Agreements) -> None:
-    assert agreements.end("camp", MADE.agreement_id, "client:admin", TERMS.ends_at) == MADE
+    assert agreements.end("camp", MADE.agreement_id, "client:admin", lambda: TERMS.ends_at) == MADE
 
 
 def test_another_purpose_is_refused_and_none_is_the_agreed_one(agreements: Agreements) -> None:
     with pytest.raises(PurposeNotAgreed):
-        agreements.begin_use(use(purpose="curiosity"))
+        begin(agreements, use(purpose="curiosity"))
     for purpose in (None, TERMS.purpose):
-        agreements.begin_use(use(purpose=purpose))
+        begin(agreements, use(purpose=purpose))
     noted = agreements.uses(MADE.agreement_id, None, 9, gallery_id="camp").items
     assert [each.purpose for each in noted] == [TERMS.purpose] * 2
 
@@ -142,18 +144,30 @@ def test_the_searches_of_a_day_are_counted_in_utc(agreements: Agreements) -> Non
     for _ in range(3):
         search(agreements, evening)
     with pytest.raises(AgreementLimitReached) as refused:
-        agreements.begin_use(use(evening))
+        begin(agreements, now=evening)
     assert refused.value.retry_after_s == 31
     search(agreements, evening + timedelta(seconds=30))
+
+
+def test_agreements_for_one_purpose_count_each_by_itself(agreements: Agreements) -> None:
+    other = replace(MADE, agreement_id="b" * 32, terms=replace(TERMS, disclosure=Disclosure.HIT_OR_NO_HIT))
+    agreements.add(other)
+    for _ in range(3):
+        assert begin(agreements)[0] == MADE
+    with pytest.raises(AgreementLimitReached):
+        begin(agreements)
+    assert begin(agreements, use(of=other))[0] == other
+    agreements.end("camp", other.agreement_id, "client:admin", lambda: START)
+    assert begin(agreements, now=START + timedelta(days=1))[0] == MADE
 
 
 def test_a_search_that_failed_does_not_count_and_one_that_was_cut_off_does(agreements: Agreements) -> None:
     for _ in range(5):
         search(agreements, outcome=UseOutcome.FAILED)
     for _ in range(3):
-        agreements.begin_use(use())
+        begin(agreements)
     with pytest.raises(AgreementLimitReached):
-        agreements.begin_use(use())
+        begin(agreements)
 
 
 def test_no_two_searches_take_the_last_place_of_a_day(agreements: Agreements) -> None:
@@ -162,7 +176,7 @@ def test_no_two_searches_take_the_last_place_of_a_day(agreements: Agreements) ->
     def ask(_: int) -> bool:
         start.wait(20)
         try:
-            agreements.begin_use(use())
+            begin(agreements)
         except AgreementLimitReached:
             return False
         return True
@@ -171,10 +185,59 @@ def test_no_two_searches_take_the_last_place_of_a_day(agreements: Agreements) ->
         assert sum(pool.map(ask, range(8))) == 3
 
 
+def test_nobody_waits_past_the_end_and_is_let_in(agreements: Agreements) -> None:
+    in_the_lock, asked_again, may_go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> datetime:
+        in_the_lock.set()
+        assert may_go_on.wait(20)
+        return TERMS.ends_at - timedelta(seconds=1)
+
+    def second() -> datetime:
+        asked_again.set()
+        return TERMS.ends_at if may_go_on.is_set() else START
+
+    with ThreadPoolExecutor(2) as pool:
+        let_in = pool.submit(agreements.begin_use, use(), first)
+        assert in_the_lock.wait(20)
+        waits = pool.submit(agreements.begin_use, use(), second)
+        assert not asked_again.wait(0.3)  # what time it is matters once the lock is had
+        may_go_on.set()
+        assert let_in.result(20)[0] == MADE
+        with pytest.raises(AgreementNotFound):
+            waits.result(20)
+
+
+def test_no_use_bears_a_later_time_than_the_end(agreements: Agreements) -> None:
+    in_the_lock, asked_to_end, may_go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def of_the_search() -> datetime:
+        in_the_lock.set()
+        assert may_go_on.wait(20)
+        return START + timedelta(hours=1)
+
+    def of_the_end() -> datetime:
+        asked_to_end.set()
+        return START + timedelta(hours=1 if may_go_on.is_set() else 0)
+
+    with ThreadPoolExecutor(2) as pool:
+        let_in = pool.submit(agreements.begin_use, use(), of_the_search)
+        assert in_the_lock.wait(20)
+        ends = pool.submit(agreements.end, "camp", MADE.agreement_id, "client:admin", of_the_end)
+        assert not asked_to_end.wait(0.3)
+        may_go_on.set()
+        let_in.result(20)
+        ended_at = ends.result(20).ended_at
+    (noted,) = agreements.uses(MADE.agreement_id, None, 9, gallery_id="camp").items
+    assert ended_at is not None
+    assert noted.used_at <= ended_at
+
+
 def test_both_sides_see_each_use_and_nobody_else(agreements: Agreements) -> None:
     search(agreements, outcome=UseOutcome.HIT)
-    agreements.finish_use(agreements.begin_use(use())[1], UseResult(UseOutcome.FAILED, error_code="no_face"), START, ())
-    agreements.begin_use(use())
+    _, failed = begin(agreements)
+    agreements.finish_use(MADE.agreement_id, failed, UseResult(UseOutcome.FAILED, error_code="no_face"), START, ())
+    begin(agreements)
 
     seen = agreements.uses(MADE.agreement_id, None, 9, gallery_id="camp").items
 
@@ -194,6 +257,19 @@ def test_both_sides_see_each_use_and_nobody_else(agreements: Agreements) -> None
         agreements.uses(MADE.agreement_id, "x", 9, gallery_id="camp")
 
 
+def test_uses_are_numbered_by_agreement(agreements: Agreements) -> None:
+    other = replace(MADE, agreement_id="b" * 32)
+    agreements.add(other)
+    numbers = [begin(agreements, use(of=each))[1] for each in (MADE, other, MADE, other, MADE)]
+    assert numbers == [1, 1, 2, 2, 3]
+    agreements.finish_use(other.agreement_id, 2, UseResult(UseOutcome.HIT, complete=True), START, ())
+    outcomes = [each.outcome for each in agreements.uses(other.agreement_id, None, 9, gallery_id="camp").items]
+    assert outcomes == [None, UseOutcome.HIT]
+    own = agreements.uses(MADE.agreement_id, None, 9, gallery_id="camp").items
+    assert [each.outcome for each in own] == [None] * 3
+    assert agreements.uses(MADE.agreement_id, "1", 1, gallery_id="camp").next_after == "2"
+
+
 def entries(store: AnyStore, chain: str | None) -> list[tuple[str, str | None, str, str | None, dict[str, object]]]:
     """Return what a chain says of agreements."""
     return [
@@ -206,8 +282,8 @@ def entries(store: AnyStore, chain: str | None) -> list[tuple[str, str | None, s
 def test_making_and_ending_stand_in_the_gallerys_chain(store: AnyStore) -> None:
     with acting_as(Actor("client:admin")):
         store.agreements.add(MADE)
-        store.agreements.end("camp", MADE.agreement_id, "client:admin", START)
-        store.agreements.end("camp", MADE.agreement_id, "client:late", START)
+        store.agreements.end("camp", MADE.agreement_id, "client:admin", lambda: START)
+        store.agreements.end("camp", MADE.agreement_id, "client:late", lambda: START)
 
     terms = {
         "agreement_id": MADE.agreement_id,
@@ -267,8 +343,8 @@ def test_uses_that_are_noted_in_many_chains_at_once_do_not_wait_for_each_other_f
         start.wait(20)
         own = ("elsewhere", "camp") if number % 2 else ("camp", "elsewhere")
         for _ in range(10):
-            _, use_id = agreements.begin_use(use(of=others[number % 2]))
-            agreements.finish_use(use_id, UseResult(UseOutcome.NO_HIT, complete=True), START, own)
+            found, use_id = begin(agreements, use(of=others[number % 2]))
+            agreements.finish_use(found.agreement_id, use_id, UseResult(UseOutcome.NO_HIT, complete=True), START, own)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, range(4)))

@@ -34,6 +34,12 @@ def test_counts_add_up_and_are_told(store: SqlStore) -> None:
     assert store.add_rate_counts({}) == {}
 
 
+def test_more_clients_than_one_statement_takes_are_counted(store: SqlStore) -> None:
+    many = {f"k{number}": number for number in range(22_000)}  # PostgreSQL takes 65,535 parameters, three of each
+    assert store.add_rate_counts(many) == many
+    assert store.add_rate_counts(many) == {key: 2 * count for key, count in many.items()}
+
+
 def test_processes_at_once_lose_nothing(store: SqlStore) -> None:
     def tell(number: int) -> None:
         keys = [f"k{(number + step) % 5}" for step in range(5)]

@@ -13,6 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from service.access import Client, ClientKey, Grant, Role
+from service.agreement import UseOutcome
 from service.audit_chain import AuditEvent, NewEntry
 from service.audit_check import check_chain
 from service.domain import (
@@ -288,6 +289,36 @@ def test_a_record_of_before_partners_is_searched_by_others_from_now_on(store: Sq
     with store.writing("camp") as writing:
         writing.erase_subject(first.subject_id)
     assert store.case("abroad", enrolled.case_ids[0]).status is CaseStatus.VOID
+
+
+def test_uses_that_were_numbered_over_all_agreements_are_numbered_by_agreement(store: SqlStore) -> None:
+    migrate_to(store, "0018")
+    _run(
+        store,
+        "INSERT INTO galleries (gallery_id, pack_id, review_fpir, duplicate_fpir, verification_fmr, keep_samples, "
+        "timeline_id, created_at, last_seq, template_count) VALUES ('camp', 'opencv-zoo', 0.01, 0.001, 0.001, false, "
+        "'t', '2026-03-01 12:00:00.000000', 0, 0)",
+        *(
+            "INSERT INTO agreements (agreement_id, gallery_id, partner_id, purpose, disclosure, starts_at, ends_at, "
+            f"searches_per_day, created_by, created_at) VALUES ('{name}', 'camp', 'client:p', 'x', 'full', "
+            "'2026-03-01 12:00:00.000000', '2027-03-01 12:00:00.000000', 9, 'client:a', '2026-03-01 12:00:00.000000')"
+            for name in "ab"
+        ),
+        *(
+            "INSERT INTO agreement_uses (agreement_id, used_by, used_at, request_id, outcome, complete) VALUES "
+            f"('{name}', 'client:p', '2026-03-02 12:00:00.000000', '{number}', 'hit', true)"
+            for number, name in enumerate("abaab")
+        ),
+    )
+
+    store.migrate()
+
+    for name, requests in (("a", ["0", "2", "3"]), ("b", ["1", "4"])):
+        uses = store.agreements.uses(name, None, 9, gallery_id="camp").items
+        assert [(each.use_id, each.request_id) for each in uses] == list(enumerate(requests, start=1))
+        assert {(each.outcome, each.complete, each.used_at) for each in uses} == {
+            (UseOutcome.HIT, True, datetime(2026, 3, 2, 12, tzinfo=UTC))
+        }
 
 
 def test_several_that_start_at_once_migrate_once(url: str) -> None:
