@@ -13,8 +13,9 @@ from service.var_lock import make_var_folder
 _NAME = re.compile(r"biodedup-keys-(\d{8}T\d{6}Z)\.sqlite")
 _STAMP = "%Y%m%dT%H%M%SZ"
 
-BETWEEN_BACKUPS = timedelta(days=1)
-"""At the most: a backup goes one such time before its last day, for the next look may be too late."""
+BEFORE_LAST_DAY = timedelta(days=2)
+"""So long before it a backup goes: the next look may come a day later, and receipts count from the erasure, while a key
+that could not be destroyed at once may still be in a backup of the day after it."""
 
 
 def write_backup(keys_url: str, folder: Path, now: datetime) -> tuple[Path, int]:
@@ -50,7 +51,7 @@ def write_backup(keys_url: str, folder: Path, now: datetime) -> tuple[Path, int]
 
 
 def delete_old(folder: Path, now: datetime, kept: timedelta) -> list[Path]:
-    """Delete the backups of this folder that would be older than `kept` within a day; return which these were.
+    """Delete the backups of this folder that would be older than `kept` within two days; return which these were.
 
     Their age is what their name says. The newest stays, whatever its age: without any, a lost key store would take the
     whole record along. No other file is touched. Raises VarUnusable.
@@ -60,7 +61,7 @@ def delete_old(folder: Path, now: datetime, kept: timedelta) -> list[Path]:
         named_so = [(path, named) for path in sorted(folder.iterdir()) if (named := _NAME.fullmatch(path.name))]
         for path, named in named_so[:-1]:
             made = datetime.strptime(named[1], _STAMP).replace(tzinfo=UTC)
-            if now - made > kept - BETWEEN_BACKUPS:
+            if now - made > kept - BEFORE_LAST_DAY:
                 path.unlink()
                 gone.append(path)
         sync_folder(folder)

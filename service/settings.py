@@ -339,7 +339,7 @@ class Settings(BaseSettings):
     )
     key_backup_days: int = Field(
         default=30,
-        ge=2,
+        ge=3,
         le=3650,
         json_schema_extra=_unit("days"),
         description="Age at which backups of the key store are deleted; receipts of erasures print the date.",

@@ -116,8 +116,8 @@ def test_two_backups_of_one_second_do_not_overwrite_each_other(store: SqlKeyStor
     assert path.read_bytes() == before
 
 
-def test_backups_go_a_day_before_they_are_too_old_and_nothing_else_does(tmp_path: Path) -> None:
-    ages = (0, 1, 28, 28.9, 29.1, 30, 400)
+def test_backups_go_two_days_before_they_are_too_old_and_nothing_else_does(tmp_path: Path) -> None:
+    ages = (0, 1, 27, 27.9, 28.1, 30, 400)
     for age in ages:
         stamp = (NOW - timedelta(days=age)).strftime("%Y%m%dT%H%M%SZ")
         (tmp_path / f"biodedup-keys-{stamp}.sqlite").write_text("")
@@ -130,7 +130,7 @@ def test_backups_go_a_day_before_they_are_too_old_and_nothing_else_does(tmp_path
     assert len(gone) == 3
     assert len(list(tmp_path.iterdir())) == len(ages) + len(others) - 3
     assert all((tmp_path / name).exists() for name in others)
-    assert delete_old(tmp_path, NOW + timedelta(days=27.99), timedelta(days=30)) != []
+    assert delete_old(tmp_path, NOW + timedelta(days=26.99), timedelta(days=30)) != []
     assert (tmp_path / f"biodedup-keys-{NOW:%Y%m%dT%H%M%SZ}.sqlite").exists()
 
 

@@ -66,7 +66,7 @@ def backup_keys(
 
     The service may run meanwhile; SQLite or PostgreSQL, the copy is a file of SQLite with its date in the name. It
     holds wrapped keys: nobody opens them without the master key, and whoever was erased is gone from the next one on.
-    A copy is deleted a day before it is BIODEDUP_KEY_BACKUP_DAYS old, so run this once a day: receipts of erasures
+    A copy is deleted two days before it is BIODEDUP_KEY_BACKUP_DAYS old, so run this once a day: receipts of erasures
     print that date. Never put the copies into a backup of the record. It reads the settings of the service.
 
     Example: biodedup keys backup /backup/keys
