@@ -14,7 +14,9 @@ from service.errors import BiodedupError, RequestTooLarge, SampleRejected, all_e
 
 _FINAL: tuple[type[BiodedupError], ...] = (*all_errors(SampleRejected), RequestTooLarge)
 _FINAL_CODES = frozenset(error.code for error in _FINAL)
-_BUSY_CODES = frozenset({"overloaded", "not_ready", "unavailable", "store_unavailable", "index_unavailable"})
+_FULL_CODES = frozenset({"overloaded", "rate_limited"})  # a queue empties, and a minute passes, by themselves
+_BUSY_CODES = _FULL_CODES | {"not_ready", "unavailable", "store_unavailable", "index_unavailable"}
+_HOPELESS_CODES = frozenset({"unauthenticated", "forbidden"})  # it would be the same for each file
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -64,7 +66,8 @@ class BulkEnrolment:
         """Send every group; the items of a group one after another.
 
         Raises:
-            CommandFailed: the service was gone for longer than the patience; what was answered is in the journal.
+            CommandFailed: the service was gone for longer than the patience, or takes nothing from this key; what was
+                answered is in the journal.
         """
         waiting: set[Future[None]] = set()
         with ThreadPoolExecutor(self._limits.senders, thread_name_prefix="enrol") as pool:
@@ -116,11 +119,14 @@ class BulkEnrolment:
                 answer = self._client.post_samples(self._path, [("sample", content)], self._form(item, content))
                 return FileResult.of_enrolment(item.name, answer)
             except CommandFailed as failure:
+                if failure.code in _HOPELESS_CODES:
+                    self.stop()
+                    raise
                 if failure.code not in _BUSY_CODES | {NO_SERVICE}:
                     result = REJECTED if failure.code in _FINAL_CODES else FAILED
                     return FileResult(item.name, result, code=failure.code, message=failure.message)
-                # a full queue empties: only what may be broken uses up the patience
-                waited_s = 0.0 if failure.code == "overloaded" else waited_s + pause_s
+                # only what may be broken uses up the patience
+                waited_s = 0.0 if failure.code in _FULL_CODES else waited_s + pause_s
                 if waited_s > self._limits.patience_s:
                     self.stop()
                     raise

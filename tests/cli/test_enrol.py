@@ -7,12 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from benchmarks.recapture import recapture
+from service.cli.bulk import BulkEnrolment, Limits
 from service.cli.client import ServiceClient, gallery_path
+from service.cli.failures import CommandFailed
+from service.cli.journal import Journal
 from service.cli.sources import read_source
 from tests.cli.conftest import run
 from tests.faces import face_of, face_samples, to_jpeg
@@ -176,6 +180,43 @@ def test_a_full_queue_is_waited_for(models_dir: Path, tmp_path: Path) -> None:
     assert 'code="overloaded"' in metrics
     assert result.exit_code == 0, result.stdout
     assert len(found) == 12
+
+
+class Scripted(ServiceClient):
+    """Refuses the first requests, with these codes."""
+
+    def __init__(self, codes: list[str]) -> None:
+        super().__init__("http://127.0.0.1:9")
+        self._codes = iter(codes)
+
+    def post_samples(self, *_: object) -> dict[str, Any]:
+        code = next(self._codes, None)
+        if code is not None:
+            raise CommandFailed("no", code, retry_after_s=0.01)
+        return {"outcome": "UNIQUE", "subject_id": "s", "encounter_id": "e", "enrolment_id": "x", "candidates": [],
+                "thresholds": {"review": 0.3}, "continuity": None}  # fmt: skip
+
+
+def bulk_of(codes: list[str], folder: Path) -> BulkEnrolment:
+    journal = Journal(folder / "journal.jsonl")
+    return BulkEnrolment(Scripted(codes), "camp", journal, Limits(1, patience_s=0.0), lambda _result: None)
+
+
+def test_a_limit_of_the_minute_is_waited_for(tmp_path: Path) -> None:
+    put(tmp_path / "photographs" / "1.jpg", b"a photograph")
+    bulk = bulk_of(["rate_limited", "rate_limited"], tmp_path)
+    bulk.run(read_source(tmp_path / "photographs"))
+    assert [result.result for result in bulk.results] == ["enrolled"]
+
+
+def test_a_key_that_may_not_enrol_ends_the_run_at_once(tmp_path: Path) -> None:
+    for number in range(100):
+        put(tmp_path / "photographs" / f"{number}.jpg", b"photograph %d" % number)
+    bulk = bulk_of(["forbidden"] * 100, tmp_path)
+    with pytest.raises(CommandFailed) as refusal:
+        bulk.run(read_source(tmp_path / "photographs"))
+    assert refusal.value.code == "forbidden"
+    assert bulk.results == []
 
 
 def start_enrolling(url: str, folder: Path, journal: Path, *options: str) -> subprocess.Popen[str]:
