@@ -69,8 +69,8 @@ def report(
     except OSError as error:
         raise CommandFailed(f"{plain(out)} cannot be written", "source_unreadable") from error
     console().print(
-        f"{len(found['encounters']):,} encounters, {len(found['cases']):,} cases and {len(found['looks']):,} looks: "
-        f"{plain(out / stem)}.json and .html"
+        f"Written to {plain(out / stem)}.json and .html: encounters {len(found['encounters']):,}, cases "
+        f"{len(found['cases']):,}, looks {len(found['looks']):,}."
     )
 
 
