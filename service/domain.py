@@ -483,8 +483,9 @@ class Searched:
     gallery_size: int  # templates compared
     high_water_mark: int
     complete: bool
-    # upper 95 % bound on the share of pairs at or above the threshold that the index misses; 0 when all were compared
-    miss_bound: float = 0.0
+    # upper 95 % bound on the share of pairs at or above the threshold that the index misses; 0 when all were compared;
+    # None where it may not be told
+    miss_bound: float | None = 0.0
     filter: SearchFilter | None = None  # None: nobody was outside
     galleries: tuple[SearchedGallery, ...] = ()  # each of several, the one that asked first; none where it was alone
 

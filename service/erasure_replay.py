@@ -56,14 +56,13 @@ def _replay(
         log_event(_log, "ledger.completed", count=len(lacking))
     returned = store.subjects_under(lines)
     records = [line.record for line in lines.values() if line.record is not None]
-    if returned or store.lacking_erasures(records):
-        # an older record was restored: whoever confirmed a run did not know of the holds and rules that are lost now
+    if returned or store.lacking_erasures(records):  # an older record was restored
+        # an index may have gone further than the record did before: it must not be taken for one of this history.
+        # First, so that a start that is stopped in between leaves nothing by which a restore would not be known again
+        store.renew_timelines()
+        # whoever confirmed a run did not know of the holds and rules that are lost now
         withdrawn = store.retention_runs.withdraw()
         log_event(_log, "retention.withdrawn", level=logging.WARNING, count=withdrawn)
-    if returned:
-        # an index may have gone further than the record did before: it must not be taken for one of this history.
-        # First, so that a start that is stopped in between leaves nobody for whom it would not be done again
-        store.renew_timelines()
     for done, (gallery_id, subject_id, key_id) in enumerate(returned):
         if done % _BETWEEN_TELLS == 0:
             log_event(_log, "erasure.replaying", level=logging.WARNING, done=done, total=len(returned))

@@ -140,7 +140,7 @@ class StandbyMatcher:
         searched = replace(
             finding.searched,
             complete=is_complete,
-            miss_bound=max(finding.searched.miss_bound, beside.miss_bound if beside is not None else 0.0),
+            miss_bound=max(finding.searched.miss_bound or 0.0, beside.miss_bound if beside is not None else 0.0),
         )
         return replace(finding, decision=decision, searched=searched), found_in_standby_alone(decision, beside)
 

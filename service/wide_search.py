@@ -136,16 +136,11 @@ def _ranked(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     return tuple(replace(each, rank=rank) for rank, each in enumerate(ordered, start=1))
 
 
-def said_of(gallery_id: str) -> str:
-    """Return how a warning begins that is about another gallery alone."""
-    return f"In {gallery_id}: "
-
-
 def _warnings(findings: Sequence[tuple[str, Finding]]) -> tuple[str, ...]:
     """Return the warnings of the gallery that asks, and what is said of the others alone, with their names."""
     own = findings[0][1].decision.warnings
     others = [
-        f"{said_of(gallery_id)}{warning}"
+        f"In {gallery_id}: {warning}"
         for gallery_id, found in findings[1:]
         for warning in found.decision.warnings
         if warning not in own
@@ -159,7 +154,7 @@ def _searched(findings: Sequence[tuple[str, Finding]]) -> Searched:
         parts[0][1],
         gallery_size=sum(each.gallery_size for _, each in parts),
         complete=all(each.complete for _, each in parts),
-        miss_bound=max(each.miss_bound for _, each in parts),
+        miss_bound=max(each.miss_bound or 0.0 for _, each in parts),
         galleries=tuple(
             SearchedGallery(gallery_id, each.gallery_size, each.high_water_mark, each.complete, each.miss_bound)
             for gallery_id, each in parts

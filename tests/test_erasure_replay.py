@@ -52,6 +52,11 @@ def key_of(store: SqlStore, subject_id: str) -> str:
         return str(found.scalar_one())
 
 
+def timeline(store: SqlStore) -> str:
+    with store.reading() as reading:
+        return reading.gallery("camp").timeline_id
+
+
 def erase(store: SqlStore, subject_id: str) -> None:
     with store.writing("camp") as writing:
         writing.erase_subject(subject_id)
@@ -287,6 +292,38 @@ def test_a_retention_run_that_came_back_with_a_backup_is_withdrawn(url: str, var
         anew = retention.report("camp")
     with record_of(var, url) as store:  # and the next start finds nothing more
         assert retention_of(World.beside(store), store).report_of("camp", anew.report_id).state is ReportState.MADE
+
+
+def test_a_restore_that_brings_nobody_back_begins_another_history_too(url: str, var: Path) -> None:
+    with record_of(var, url) as store:
+        restore = back_up(var, url, "record")
+        before = timeline(store)
+        enrol(store, new_enrolment("late"))  # in no backup, and its templates may be in an index
+        erase(store, "s-late")
+    restore()
+    with record_of(var, url) as store:
+        after = timeline(store)
+    assert after != before
+    with record_of(var, url) as store:
+        assert timeline(store) == after
+
+
+def test_two_erasures_by_one_request_in_joined_ledgers_do_not_stop_the_start(url: str, var: Path) -> None:
+    ledger, parts = var / "ledger" / LEDGER_FILE, []
+    with record_of(var, url):
+        restore = back_up(var, url, "record")
+    for _ in range(2):  # a ledger is lost with the record, and the request is repeated
+        restore()
+        ledger.unlink(missing_ok=True)
+        with record_of(var, url) as store:
+            enrol(store, new_enrolment("late"))
+            World.beside(store).erasure.erase_subject("camp", "s-late", "once")
+        parts.append(ledger.read_bytes())
+    ledger.write_bytes(b"".join(parts))
+    restore()
+    for _ in range(2):
+        with record_of(var, url) as store:
+            assert len(people(store)) == PEOPLE
 
 
 def test_of_two_processes_that_start_at_once_one_replays_and_the_other_finds_it_done(

@@ -704,16 +704,23 @@ def test_a_run_stops_where_the_clock_goes_back(retention: RetentionService, stor
     assert (ended.state, ended.error_code, ended.erased_subjects) == (ReportState.FAILED, "clock_doubtful", 0)
 
 
+@pytest.mark.parametrize("said_by", ["a run", "a rule"])
 @pytest.mark.parametrize("jump_days", [9_500, 31, -60])
-def test_after_a_jump_of_the_clock_nothing_is_erased_before_a_human_has_looked(
-    retention: RetentionService, store: SqlStore, clock: Clock, caplog: pytest.LogCaptureFixture, jump_days: int
+def test_after_a_jump_of_the_clock_nothing_is_erased_before_a_human_has_said_so(
+    retention: RetentionService,
+    store: SqlStore,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    jump_days: int,
+    said_by: str,
 ) -> None:
     def pass_by(hours: float) -> None:
         clock.pass_by(hours=hours)
         retention.look()
         runner_of(retention, clock).work()
 
-    retention.set_rule(RetentionRule(GALLERY, retain_days=10, automatic=True))
+    rule = RetentionRule(GALLERY, retain_days=10, automatic=True)
+    retention.set_rule(rule)
     if jump_days > 0:
         see(store, "a")
     pass_by(0)
@@ -726,7 +733,18 @@ def test_after_a_jump_of_the_clock_nothing_is_erased_before_a_human_has_looked(
     assert (people_in(store), retention.reports(GALLERY, None, 9).items) == ({"s-a"}, ())
     assert [each.message for each in caplog.records].count("retention.clock_doubtful") == 1
 
-    retention.report(GALLERY)
+    report = retention.report(GALLERY)
+    for _ in range(3):  # it says what is due, and nobody said that this is right
+        pass_by(6)
+    assert people_in(store) == {"s-a"}
+    assert [each.automatic for each in retention.reports(GALLERY, None, 9).items] == [False]
+
+    if said_by == "a run":
+        retention.run(GALLERY, report.report_id)
+        see(store, "b")
+        clock.pass_by(days=11)
+    else:
+        retention.set_rule(replace(rule, retain_days=9))
     for _ in range(9):
         pass_by(6)
     assert people_in(store) == set()

@@ -6,10 +6,12 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from service.access import Caller
 from service.ages import RecaptureAdvice
 from service.api.context import ServiceDep
+from service.api.enrolments import seen_by
 from service.api.error_responses import responses
-from service.api.guarded_route import GuardedRoute
+from service.api.guarded_route import CallerDep, GuardedRoute
 from service.api.parameters import GalleryPath, SubjectPath
 from service.api.sample_schemas import Out
 from service.api.schemas import EncounterOut, answer
@@ -119,8 +121,10 @@ class AccessReportOut(Out):
     looks: list[LookOut] = Field(description="This report is the last of them.")
 
     @classmethod
-    def of(cls, held: Held, looks: list[SubjectEntry], advice: RecaptureAdvice, hold: Hold | None) -> "AccessReportOut":
-        enrolments = {each.encounter_id: each for each in held.enrolments}
+    def of(
+        cls, held: Held, looks: list[SubjectEntry], advice: RecaptureAdvice, hold: Hold | None, caller: Caller
+    ) -> "AccessReportOut":
+        enrolments = {each.encounter_id: seen_by(caller, each) for each in held.enrolments}
         cases = [ReportedCaseOut.of(each, "subject") for each in held.own_cases]
         cases += [ReportedCaseOut.of(each, "candidate") for each in held.other_cases]
         return cls(
@@ -156,10 +160,14 @@ def _encounter(
     response_model=AccessReportOut,
     responses=responses(GalleryNotFound, SubjectNotFound),
 )
-def read_access_report(service: ServiceDep, gallery_id: GalleryPath, subject_id: SubjectPath) -> Response:
+def read_access_report(
+    service: ServiceDep, caller: CallerDep, gallery_id: GalleryPath, subject_id: SubjectPath
+) -> Response:
     """Return what can be handed to the person: no template and no other person's identifier is in it."""
     held = service.store.held_about(gallery_id, subject_id)
     service.audit.record(AuditEvent.SUBJECT_REPORTED, gallery_id, seen=[SeenSubject(subject_id)])
     looks = service.store.audit_about(gallery_id, subject_id)
     hold = service.holds.covering(gallery_id, subject_id)
-    return answer(AccessReportOut.of(held, looks, service.recapture, hold), headers={"Cache-Control": "no-store"})
+    return answer(
+        AccessReportOut.of(held, looks, service.recapture, hold, caller), headers={"Cache-Control": "no-store"}
+    )

@@ -34,7 +34,6 @@ from service.errors import (
     IdempotencyKeyReused,
     IndexUnavailable,
 )
-from service.wide_search import said_of
 
 router = APIRouter(tags=["enrolments"], route_class=GuardedRoute)
 
@@ -97,7 +96,7 @@ def list_enrolments(
 ) -> Response:
     """Return enrolments in their order, each as it was answered; candidates elsewhere only to who may see them."""
     page = service.store.enrolments(gallery_id, after, limit)
-    items = [_seen_by(caller, item) for item in page.items]
+    items = [seen_by(caller, item) for item in page.items]
     seen = [each for item in items for each in seen_in_enrolment(item)]
     service.audit.listed(AuditEvent.ENROLMENTS_LISTED, gallery_id, seen)
     return answer(EnrolmentsOut(items=[EnrolmentOut.of(item) for item in items], next_after=page.next_after))
@@ -116,13 +115,13 @@ def read_enrolment(
 
     So have those of other galleries where the caller has no role there that sees people.
     """
-    found = _seen_by(caller, service.store.enrolment(gallery_id, enrolment_id))
+    found = seen_by(caller, service.store.enrolment(gallery_id, enrolment_id))
     service.audit.record(AuditEvent.ENROLMENT_VIEWED, gallery_id, seen=seen_in_enrolment(found))
     return answer(EnrolmentOut.of(found))
 
 
-def _seen_by(caller: Caller, enrolment: Enrolment) -> Enrolment:
-    """Return an enrolment without what the caller may not know of the other galleries that it searched.
+def seen_by(caller: Caller, enrolment: Enrolment) -> Enrolment:
+    """Return an enrolment without what the caller may not know of the other galleries that it searched, and say so.
 
     The names of people where it may not see people; where it has no role at all, numbers from which the size of the
     gallery could be told.
@@ -147,11 +146,9 @@ def _without_sizes(caller: Caller, enrolment: Enrolment) -> Enrolment:
     size = sum(each.gallery_size or 0 for each in galleries)
     return replace(
         enrolment,
-        searched=replace(found, gallery_size=size, filter=None, galleries=galleries),
-        thresholds=None,  # they follow from the comparisons of all galleries
-        warnings=tuple(
-            each for each in enrolment.warnings if not each.startswith(tuple(said_of(other) for other in hidden))
-        ),
+        searched=replace(found, gallery_size=size, miss_bound=None, filter=None, galleries=galleries),
+        thresholds=None,  # they follow from the comparisons of all galleries, and so do numbers in warnings
+        warnings=(f"Warnings, thresholds and sizes are left out: you have no role in {', '.join(hidden)}.",),
     )
 
 

@@ -139,9 +139,9 @@ class SearchedOut(Out):
     gallery_size: int
     high_water_mark: int
     complete: bool
-    miss_bound: float = Field(
+    miss_bound: float | None = Field(
         description="Upper 95 % bound on the share of candidates at or above the threshold that the index misses; "
-        "0 when all templates were compared exactly."
+        "0 when all templates were compared exactly. Null: a gallery was searched in which the caller has no role."
     )
     filter: SearchFilterOut | None = Field(
         description="Null: no filter made a difference, or a gallery was searched in which the caller has no role."

@@ -78,8 +78,8 @@ def add_agreement(
     path = gallery_path(gallery, "agreements")
     with ServiceClient(url) as client:
         made = client.post_json(path, body)
+        _show([made])  # at once: whatever fails from here on, there is one now
         others = [each["agreement_id"] for each in _all(client, path) if _is_beside(each, made)]
-    _show([made])
     if others:
         warn([f"{partner} may search for this purpose under {', '.join(others)} too: end what this one is to replace"])
     console().print(f"The partner searches with: biodedup identify FILE --agreement {made['agreement_id']}")

@@ -133,9 +133,6 @@ class SqlRetention:
             lock_gallery(connection, gallery_id)
             rule, now = read_rule(connection, gallery_id), self._clock()
             expect_clock(connection, gallery_id, now)
-            if not automatic:  # a human looks at what is due now
-                is_its = retention_rules.c.gallery_id == gallery_id
-                connection.execute(update(retention_rules).where(is_its).values(looked_at=now))
             self._put_aside(connection, gallery_id, {automatic})
             acts_at = now + REPORT_HOLDS if automatic else None
             row = {

@@ -35,7 +35,7 @@ from service.store.retaining import (
     update_report,
 )
 from service.store.rows import AnyRow
-from service.store.tables import encounters, jobs, retention_items, retention_reports, samples
+from service.store.tables import encounters, jobs, retention_items, retention_reports, retention_rules, samples
 from service.store.writing import SqlWriting
 
 RETENTION_KIND = "retention"
@@ -104,6 +104,9 @@ class SqlRetentionRuns:
             }
             job_id = connection.execute(insert(jobs).values(row).returning(jobs.c.job_id)).scalar_one()
             update_report(connection, report_id, state=ReportState.RUNNING.value, job_id=job_id)
+            if not report.automatic:  # somebody saw by its dates that the clock is right
+                is_its = retention_rules.c.gallery_id == gallery_id
+                connection.execute(update(retention_rules).where(is_its).values(looked_at=self._clock()))
             details: dict[str, Detail] = {"report_id": report_id, "lines": lines}
             entry = NewEntry(AuditEvent.RETENTION_BEGUN, None, details)
             self._recorder.write(connection, gallery_id, entry, self._clock())

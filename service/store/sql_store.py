@@ -353,6 +353,7 @@ class SqlStore(SqlRecords):
                 connection = held.enter_context(self._engine.connect())
                 # a replay may take minutes, and so may who waits for it; the lock ends with the transaction
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
+                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _REPLAY_LOCK})
             yield
 

@@ -17,7 +17,7 @@ LEVELS = ("hit_or_no_hit", "candidate_references", "full")
 PARTNER = "client:partner"
 GRANTS = {
     "owner": [f"{role}:owned" for role in ("admin", "enroller", "analyst", "auditor")],
-    "partner": [f"{role}:theirs" for role in ("enroller", "analyst", "auditor")],
+    "partner": [f"{role}:theirs" for role in ("enroller", "analyst", "supervisor", "auditor")],
     "stranger": ["admin:theirs", "auditor:theirs"],
     "everywhere": ["enroller:*", "supervisor:*", "auditor:*"],
     "alone": [],
@@ -366,6 +366,13 @@ def test_sizes_of_another_gallery_are_told_to_those_who_have_a_role_there(
 
     seen = partner.get(path).json()
 
+    (left_out,) = seen["warnings"]
+    assert left_out == "Warnings, thresholds and sizes are left out: you have no role in owned."
+    assert seen["searched"]["miss_bound"] is None
+    report = partner.get(f"/v1/galleries/theirs/subjects/{found['subject_id']}/access-report").json()
+    assert report["encounters"][0]["enrolment"]["warnings"] == [left_out]
+    whole = everywhere.get(f"/v1/galleries/theirs/subjects/{found['subject_id']}/access-report").json()
+    assert whole["encounters"][0]["enrolment"]["warnings"] == found["warnings"]
     nothing = {"gallery_size": None, "high_water_mark": None, "miss_bound": None}
     assert seen["searched"]["galleries"] == [own, other | nothing]
     assert seen["searched"]["gallery_size"] == own["gallery_size"]

@@ -291,7 +291,7 @@ def test_a_record_of_before_partners_is_searched_by_others_from_now_on(store: Sq
     assert store.case("abroad", enrolled.case_ids[0]).status is CaseStatus.VOID
 
 
-def test_uses_that_were_numbered_over_all_agreements_are_numbered_by_agreement(store: SqlStore) -> None:
+def test_uses_that_were_numbered_over_all_agreements_keep_their_numbers(store: SqlStore) -> None:
     migrate_to(store, "0018")
     _run(
         store,
@@ -313,9 +313,10 @@ def test_uses_that_were_numbered_over_all_agreements_are_numbered_by_agreement(s
 
     store.migrate()
 
-    for name, requests in (("a", ["0", "2", "3"]), ("b", ["1", "4"])):
+    # the numbers by which audit trails name them
+    for name, uses_of in (("a", [(1, "0"), (3, "2"), (4, "3")]), ("b", [(2, "1"), (5, "4")])):
         uses = store.agreements.uses(name, None, 9, gallery_id="camp").items
-        assert [(each.use_id, each.request_id) for each in uses] == list(enumerate(requests, start=1))
+        assert [(each.use_id, each.request_id) for each in uses] == uses_of
         assert {(each.outcome, each.complete, each.used_at) for each in uses} == {
             (UseOutcome.HIT, True, datetime(2026, 3, 2, 12, tzinfo=UTC))
         }

@@ -1,4 +1,7 @@
-"""Uses of sharing agreements are numbered by agreement: one count over all told a partner how much others search."""
+"""Uses of sharing agreements are numbered by agreement: one count over all told a partner how much others search.
+
+Those that there are keep their numbers, by which audit trails name them.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,10 +19,7 @@ _KEPT = "agreement_id, used_by, used_at, purpose, request_id, outcome, complete,
 
 def upgrade() -> None:
     # made anew: SQLite cannot give a table another key, and on both the old table's names are free once it is gone
-    op.execute(
-        f"CREATE TEMPORARY TABLE kept_uses AS SELECT {_KEPT}, "  # noqa: S608  (names of columns)
-        "row_number() OVER (PARTITION BY agreement_id ORDER BY use_id) AS use_id FROM agreement_uses"
-    )
+    op.execute(f"CREATE TABLE kept_uses AS SELECT {_KEPT}, use_id FROM agreement_uses")  # noqa: S608  (names of columns)
     op.drop_table("agreement_uses")
     op.create_table(
         "agreement_uses",
