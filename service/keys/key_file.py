@@ -57,7 +57,7 @@ def load_key(path: Path) -> bytes:
     # zeros are what some file systems leave of a file after a power failure
     if len(key) != KEY_BYTES or not any(key):
         raise VarUnusable(
-            f"the master key file is not a key of {KEY_BYTES} bytes: restore it from a backup, or remove it together "
-            "with the folder of the gallery index, which is then rebuilt"
+            f"the master key file is not a key of {KEY_BYTES} bytes: restore it from its backup; nothing else opens "
+            "what was written under it"
         )
     return key

@@ -67,7 +67,7 @@ def test_what_is_not_a_key_is_refused_and_kept(tmp_path: Path, contents: bytes) 
     path = tmp_path / "master.key"
     path.write_bytes(contents)
     path.chmod(0o600)
-    with pytest.raises(VarUnusable, match="not a key of 32 bytes"):
+    with pytest.raises(VarUnusable, match="not a key of 32 bytes: restore it from its backup; nothing else opens"):
         load_or_create_master_key(path)
     assert path.read_bytes() == contents
 
