@@ -75,9 +75,8 @@ class KeyRing:
         self._lock = threading.Lock()  # of what is below
         self._galleries: dict[tuple[str, int], bytes] = {}
         self._newest: dict[str, int] = {}
-        self._pools: dict[
-            str, list[str]
-        ] = {}  # ready, oldest first: each is given to a subject or, at the end, discarded
+        # ready, oldest first: each is given to a subject or, at the end, discarded
+        self._pools: dict[str, list[str]] = {}
         self._keys: OrderedDict[str, bytes] = OrderedDict()
 
     @property

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -71,8 +72,8 @@ class WrongClock(datetime):
     off = timedelta(days=-1)
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # no more than is needed
-        return datetime.now(tz) + cls.off
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + cls.off
 
 
 @pytest.mark.parametrize("off", [-1, 1], ids=["behind", "ahead"])

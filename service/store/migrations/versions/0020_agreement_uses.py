@@ -14,12 +14,11 @@ depends_on = None
 IDENTIFIER = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 MOMENT = sa.DateTime(timezone=True)
-_KEPT = "agreement_id, used_by, used_at, purpose, request_id, outcome, complete, error_code"
 
 
 def upgrade() -> None:
     # made anew: SQLite cannot give a table another key, and on both the old table's names are free once it is gone
-    op.execute(f"CREATE TABLE kept_uses AS SELECT {_KEPT}, use_id FROM agreement_uses")  # noqa: S608  (names of columns)
+    op.execute("CREATE TABLE kept_uses AS SELECT * FROM agreement_uses")
     op.drop_table("agreement_uses")
     op.create_table(
         "agreement_uses",
@@ -38,5 +37,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("agreement_id", "use_id", name="pk_agreement_uses"),
     )
     op.create_index("ix_agreement_uses_agreement_id_used_at", "agreement_uses", ["agreement_id", "used_at"])
-    op.execute(f"INSERT INTO agreement_uses ({_KEPT}, use_id) SELECT {_KEPT}, use_id FROM kept_uses")  # noqa: S608
+    op.execute(
+        "INSERT INTO agreement_uses "
+        "(agreement_id, use_id, used_by, used_at, purpose, request_id, outcome, complete, error_code) "
+        "SELECT agreement_id, use_id, used_by, used_at, purpose, request_id, outcome, complete, error_code "
+        "FROM kept_uses"
+    )
     op.execute("DROP TABLE kept_uses")
